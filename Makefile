@@ -1,0 +1,51 @@
+# Set-up in two commands: `make submission` and `make test`. Needs Python 3.11 or 3.12 and git.
+#
+#   make submission                    the embedded sample
+#   make submission SOURCE=<folder>    any folder in the competition's raw layout (or microlens_1m)
+#   make submission PARAMS=<file>      with the settings of another file than params.yaml
+#   make ... FAISS=gpu                 faiss-gpu in place of faiss-cpu
+
+PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3))
+VENV ?= .venv
+FAISS ?= cpu
+SOURCE ?=
+PARAMS ?=
+
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+ACTIVE := PATH="$(abspath $(BIN)):$$PATH"
+
+.PHONY: submission test lint types unit end-to-end clean
+
+submission: $(VENV)/.installed-$(FAISS)
+	@git rev-parse --git-dir >/dev/null 2>&1 || git init --quiet
+	@$(ACTIVE) python -m pipeline.submission --source "$(SOURCE)" --params "$(PARAMS)"
+
+test: lint types unit end-to-end
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+unit: $(VENV)/.installed-dev
+	$(ACTIVE) pytest -m "not slow"
+
+# In a fresh clone and a fresh virtual environment.
+end-to-end: $(VENV)/.installed-dev
+	$(ACTIVE) pytest -m slow
+
+$(VENV)/.installed-cpu $(VENV)/.installed-gpu: $(VENV)/.installed-%: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (some minutes the first time)"
+	$(INSTALL) -e ".[$*]"
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed-$(FAISS)
+	$(INSTALL) -e ".[$(FAISS),dev]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) scratch

@@ -1,0 +1,1 @@
+"""The ranking model: QIN, its data path, training and prediction (Task 2)."""

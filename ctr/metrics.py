@@ -1,0 +1,74 @@
+"""Metrics of click prediction.
+
+All over numpy arrays of one length n: `label` 0 or 1, `score` or `probability` any float.
+"""
+
+import numpy as np
+from sklearn.metrics import log_loss, roc_auc_score
+
+
+def auc(label: np.ndarray, score: np.ndarray) -> float | None:
+    """Area under the ROC curve, ties counted half; None where only one class occurs."""
+    if not 0 < label.sum() < len(label):
+        return None
+    return float(roc_auc_score(label, score))
+
+
+def logloss(label: np.ndarray, probability: np.ndarray) -> float | None:
+    """Mean binary cross-entropy in nats; None for no rows."""
+    if not len(label):
+        return None
+    return float(log_loss(label, probability.astype(np.float64), labels=[0, 1]))
+
+
+def gauc(label: np.ndarray, score: np.ndarray, user: np.ndarray) -> float | None:
+    """AUC within each user, averaged by the user's rows over users who have both labels.
+
+    As in the papers on user-grouped AUC (Zhu et al. 2017). None where no user has both.
+    """
+    group = np.unique(user, return_inverse=True)[1]
+    rank = _average_rank(group, score)
+    rows = np.bincount(group)
+    positives = np.bincount(group, weights=label)
+    negatives = rows - positives
+    rank_sum = np.bincount(group, weights=rank * label)
+    mixed = (positives > 0) & (negatives > 0)
+    if not mixed.any():
+        return None
+    wins = rank_sum[mixed] - positives[mixed] * (positives[mixed] + 1) / 2
+    per_user = wins / (positives[mixed] * negatives[mixed])
+    return float(np.average(per_user, weights=rows[mixed]))
+
+
+def _average_rank(group: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """Rank of each score within its group, from 1, ties sharing their mean rank; float64 (n,)."""
+    order = np.lexsort((score, group))
+    sorted_group, sorted_score = group[order], score[order]
+    place = np.arange(len(order))
+    new_group = np.append(True, sorted_group[1:] != sorted_group[:-1])
+    new_value = new_group | np.append(True, sorted_score[1:] != sorted_score[:-1])
+    group_start = np.maximum.accumulate(np.where(new_group, place, 0))
+    tie = np.cumsum(new_value) - 1
+    tie_mean = np.bincount(tie, weights=place) / np.bincount(tie)
+    rank = np.empty(len(order))
+    rank[order] = tie_mean[tie] - group_start + 1
+    return rank
+
+
+def calibration_error(label: np.ndarray, probability: np.ndarray, bins: int) -> float:
+    """Expected calibration error: mean |observed - predicted| rate over bins of equal width."""
+    table = calibration(label, probability, bins)
+    gap = np.abs(table["observed"] - table["predicted"])
+    return float(np.average(gap, weights=table["rows"]))
+
+
+def calibration(label: np.ndarray, probability: np.ndarray, bins: int) -> dict[str, np.ndarray]:
+    """Rows, mean predicted and observed click rate of each non-empty bin of equal width."""
+    place = np.minimum((probability * bins).astype(int), bins - 1)
+    rows = np.bincount(place, minlength=bins)
+    used = rows > 0
+    return {
+        "rows": rows[used],
+        "predicted": np.bincount(place, weights=probability, minlength=bins)[used] / rows[used],
+        "observed": np.bincount(place, weights=label, minlength=bins)[used] / rows[used],
+    }

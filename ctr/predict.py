@@ -1,0 +1,66 @@
+"""Stage `predict`: click probabilities for every row of valid and test."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+from accelerate import Accelerator
+from safetensors.torch import load_file
+
+from ctr.data import ClickLog, load_items
+from ctr.qin import QIN, QINConfig
+from ctr.scoring import score, use_all_cores
+from pipeline import schema
+from pipeline.params import Params, Train
+from pipeline.schema import InputError, Outputs
+from pipeline.stage import run
+
+log = logging.getLogger(__name__)
+
+
+def main(params: Params) -> None:
+    use_all_cores()
+    accelerator = Accelerator(mixed_precision=params.predict.mixed_precision)
+    qin, settings = load_model()
+    model = accelerator.prepare_model(qin, evaluation_mode=True)
+    items = load_items(settings.features, accelerator.device)
+    with Outputs() as outputs:
+        for split in ("valid", "test"):
+            clicks = ClickLog.load(split, settings.history, settings.features)
+            logits = score(model, clicks, items, params.predict.batch_size, accelerator)
+            if not logits.isfinite().all():
+                row = int((~logits.isfinite()).nonzero()[0])
+                raise InputError(
+                    f"{schema.MODEL}: the score of {split} row {row} is not finite; "
+                    "train again, or set predict.mixed_precision to no"
+                )
+            predictions = pd.DataFrame(
+                {
+                    "ID": row_ids(split, len(clicks)),
+                    "probability": logits.double().sigmoid().numpy(),
+                }
+            )
+            predictions.to_parquet(outputs.path(schema.predictions_path(split)), index=False)
+            log.info(
+                "%s: %d rows, mean probability %.4f",
+                split,
+                len(predictions),
+                predictions["probability"].mean(),
+            )
+
+
+def load_model() -> tuple[QIN, Train]:
+    """The trained model, and the settings it was trained with."""
+    content = schema.read_json(schema.MODEL_CONFIG)
+    model = QIN(QINConfig(**content["qin"]))
+    model.load_state_dict(load_file(schema.MODEL))
+    return model, Train.model_validate(content["train"])
+
+
+def row_ids(split: str, rows: int) -> np.ndarray:
+    """int64 (n,): test's own IDs, else the row numbers."""
+    return np.array(schema.read_array(schema.TEST_ID)) if split == "test" else np.arange(rows)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,223 @@
+"""Stage `train`: QIN on the train split; the epoch with the best AUC on valid is kept."""
+
+import logging
+import math
+import os
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from tqdm import tqdm
+
+from ctr.data import ClickLog, load_items, shuffled_batches
+from ctr.metrics import auc, gauc, logloss
+from ctr.qin import QIN, ItemTable, QINConfig
+from ctr.scoring import score, use_all_cores
+from pipeline import schema
+from pipeline.params import Params, Train
+from pipeline.schema import InputError, Outputs
+from pipeline.stage import run
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    train: ClickLog
+    valid: ClickLog
+    items: ItemTable
+    """On the device that trains."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    curve: list[dict[str, float]]
+    """One entry an epoch: epoch, train_loss, auc, gauc, logloss (on valid), learning_rate."""
+    best_epoch: int
+    weights: dict[str, Tensor]
+    """Of the best epoch, on the host."""
+    parameters: int
+
+
+def main(params: Params) -> None:
+    settings = params.train
+    use_all_cores()
+    accelerator = Accelerator(mixed_precision=settings.mixed_precision)
+    refuse_lost_processes(accelerator, settings.launch)
+    set_seed(settings.seed)
+    data = load_data(settings, accelerator)
+    config = model_config(settings, data.items)
+    trained = fit(QIN(config), data, settings, accelerator)
+    if accelerator.is_main_process:
+        write(trained, config, settings)
+    accelerator.end_training()
+
+
+def refuse_lost_processes(accelerator: Accelerator, launch: str) -> None:
+    """Inside `dvc repro`, refuse a launch of fewer processes: accelerate drops them silently."""
+    words = launch.replace("=", " ").split()
+    if "DVC_STAGE" not in os.environ or "--num_processes" not in words[:-1]:
+        return
+    wanted = int(words[words.index("--num_processes") + 1])
+    if accelerator.num_processes != wanted:
+        raise InputError(
+            f"params.yaml: train.launch asks for {wanted} processes, "
+            f"accelerate started {accelerator.num_processes}; several GPUs need --multi_gpu as well"
+        )
+
+
+def load_data(settings: Train, accelerator: Accelerator) -> TrainingData:
+    return TrainingData(
+        train=ClickLog.load("train", settings.history, settings.features),
+        valid=ClickLog.load("valid", settings.history, settings.features),
+        items=load_items(settings.features, accelerator.device),
+    )
+
+
+def model_config(settings: Train, items: ItemTable) -> QINConfig:
+    stats = schema.read_json(schema.STATS)
+    return QINConfig(
+        items=stats["items"],
+        tags=stats["tags"],
+        levels=schema.LEVELS,
+        content_dim=items.content.shape[1],
+        embedding_dim=settings.embedding_dim,
+        attention_dim=settings.attention_dim,
+        layers=settings.layers,
+        rows=settings.rows,
+        dropout=settings.dropout,
+        neighbors=settings.features.neighbors and items.neighbors.shape[1] > 0,
+    )
+
+
+def fit(model: QIN, data: TrainingData, settings: Train, accelerator: Accelerator) -> Trained:
+    """Train until `patience` epochs bring no better AUC on valid; each of them halves the rate."""
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
+    schedule = ReduceLROnPlateau(optimizer, "max", factor=0.5, patience=0, threshold=0, min_lr=1e-6)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    curve: list[dict[str, float]] = []
+    best_epoch, best_auc, best_weights = 0, -math.inf, {}
+    for epoch in range(1, settings.epochs + 1):
+        entry = {"epoch": epoch, "learning_rate": optimizer.param_groups[0]["lr"]}
+        started = time.perf_counter()
+        entry["train_loss"] = train_epoch(model, optimizer, data, epoch, settings, accelerator)
+        rate = len(data.train) / (time.perf_counter() - started)
+        entry |= evaluate(model, data, settings.batch_size, accelerator)
+        curve.append(entry)
+        if entry["auc"] > best_auc:
+            best_epoch, best_auc = epoch, entry["auc"]
+            best_weights = host_weights(accelerator.unwrap_model(model))
+        if accelerator.is_main_process:
+            log.info(progress_line(entry, rate, epoch == best_epoch))
+        if epoch - best_epoch >= settings.patience:
+            break
+        schedule.step(entry["auc"])
+    return Trained(curve, best_epoch, best_weights, parameters)
+
+
+def train_epoch(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data: TrainingData,
+    epoch: int,
+    settings: Train,
+    accelerator: Accelerator,
+) -> float:
+    """One pass over train; the mean binary cross-entropy a sample in nats, without the penalty."""
+    model.train()
+    regularised = accelerator.unwrap_model(model).regularised()
+    world, rank = accelerator.num_processes, accelerator.process_index
+    total = torch.zeros((), device=accelerator.device)
+    with progress_bar(len(data.train), epoch, accelerator) as bar:
+        for rows, weight in shuffled_batches(
+            len(data.train), settings.batch_size, settings.seed, epoch, rank, world
+        ):
+            clicks, label = data.train.batch(rows, accelerator.device)
+            loss = F.binary_cross_entropy_with_logits(model(clicks, data.items).float(), label)
+            penalty = settings.embedding_regularizer / 2 * squared_norm(regularised)
+            accelerator.backward(loss * weight + penalty)
+            accelerator.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+            total += loss.detach() * len(rows)
+            bar.update(len(rows) * world)
+    return float(accelerator.reduce(total)) / len(data.train)
+
+
+def progress_bar(samples: int, epoch: int, accelerator: Accelerator) -> Any:
+    """A bar in the main process, where there is a terminal."""
+    return tqdm(
+        total=samples,
+        desc=f"epoch {epoch}",
+        unit="sample",
+        unit_scale=True,
+        leave=False,
+        disable=None if accelerator.is_main_process else True,
+    )
+
+
+def squared_norm(parameters: list[nn.Parameter]) -> Tensor:
+    return torch.stack([parameter.square().sum() for parameter in parameters]).sum()
+
+
+def evaluate(
+    model: nn.Module, data: TrainingData, batch_size: int, accelerator: Accelerator
+) -> dict[str, float]:
+    """AUC, gAUC and logloss over all rows of valid, the same in every process."""
+    logits = score(model, data.valid, data.items, batch_size, accelerator)
+    if not logits.isfinite().all():
+        raise InputError(
+            "training diverged: the model's logits are not finite; lower train.learning_rate, "
+            "or set train.mixed_precision to bf16 or no"
+        )
+    label, probability = data.valid.column("label").numpy(), logits.double().sigmoid().numpy()
+    metrics = {
+        "auc": auc(label, probability),
+        "gauc": gauc(label, probability, data.valid.column("user").numpy()),
+        "logloss": logloss(label, probability),
+    }
+    return {name: math.nan if value is None else value for name, value in metrics.items()}
+
+
+def host_weights(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of the model's state on the host."""
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+
+
+def progress_line(entry: dict[str, float], rate: float, is_best: bool) -> str:
+    return (
+        f"epoch {entry['epoch']:3d}  loss {entry['train_loss']:.4f}  "
+        f"valid AUC {entry['auc']:.4f}  gAUC {entry['gauc']:.4f}  logloss {entry['logloss']:.4f}  "
+        f"lr {entry['learning_rate']:.1e}  {rate:,.0f} samples/s{'  *' if is_best else ''}"
+    )
+
+
+def write(trained: Trained, config: QINConfig, settings: Train) -> None:
+    """The best weights with what is needed to use them, the curve, and the metrics."""
+    best = trained.curve[trained.best_epoch - 1]
+    metrics = {
+        "epochs": len(trained.curve),
+        "best_epoch": trained.best_epoch,
+        "parameters": trained.parameters,
+        **{f"valid_{name}": best[name] for name in ("auc", "gauc", "logloss")},
+    }
+    with Outputs() as outputs:
+        save_file(trained.weights, outputs.path(schema.MODEL))
+        outputs.json(schema.MODEL_CONFIG, {"qin": asdict(config), "train": settings.model_dump()})
+        outputs.json(schema.metrics_path("train"), metrics)
+        pd.DataFrame(trained.curve).to_csv(outputs.path(schema.TRAIN_CURVE), index=False)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,1 @@
+"""Titles and covers to one embedding an item, and its nearest neighbours (Task 1)."""

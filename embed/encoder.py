@@ -1,0 +1,166 @@
+"""Stage `encoder`: a small open_clip CLIP, trained on the source's own titles and covers.
+
+Writes open_clip_config.json and open_clip_model.safetensors to models/encoder, which open_clip
+loads as `local-dir:models/encoder`. A tenth of the titles, drawn by the seed, is held out with all
+their covers: these pairs are never trained on, not even in the end, so the recall in
+metrics/encoder.json is that of the very weights written.
+"""
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import open_clip
+import pyarrow.parquet as pq
+import torch
+from open_clip import CLIP
+from open_clip.transform import PreprocessCfg
+from safetensors.torch import save
+
+from embed.contrastive import Pairs, embed, recall, train
+from embed.cover_batches import read_covers
+from embed.encoders import ResizeToPixels
+from pipeline.params import Encoder, Params
+from pipeline.schema import (
+    COVERS,
+    ENCODER,
+    ITEMS,
+    InputError,
+    Outputs,
+    metrics_path,
+    versions,
+)
+from pipeline.stage import run
+
+HELD_OUT = 0.1
+MIN_PAIRS = 20
+"""Fewer leave less than two titles to retrieve among."""
+
+log = logging.getLogger(__name__)
+
+
+def main(params: Params) -> None:
+    if params.encoder.train:
+        _train_and_write(params.encoder)
+    else:
+        _write({}, {}, {"trained": False})
+
+
+def _train_and_write(section: Encoder) -> None:
+    titles = pq.read_table(ITEMS, columns=["title"])["title"].to_pylist()
+    config = open_clip_config(section)
+    torch.manual_seed(section.seed)
+    model = CLIP(**config["model_cfg"])
+    with _pairs(titles, section, PreprocessCfg(**config["preprocess_cfg"])) as (pairs, items):
+        fitted, held_out = split(items, titles, section.seed)
+        loss = train(model, pairs, fitted, section)
+        retrieval = held_out_recall(model, pairs, held_out, titles, section.batch_size)
+    metrics = {"trained": True, "pairs": len(items), "pairs_trained": len(fitted), "loss": loss}
+    _write(config, model.state_dict(), metrics | retrieval)
+    log.info("held-out recall@10 %(recall_10).3f, by chance %(chance_10).3f", retrieval)
+
+
+def open_clip_config(section: Encoder) -> dict[str, Any]:
+    """The whole cover is squeezed into the square: its edges may hold what tells items apart."""
+    preprocess = PreprocessCfg(
+        size=section.image_size, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), resize_mode="squash"
+    )
+    vision = {
+        "image_size": section.image_size,
+        "patch_size": section.patch_size,
+        "width": section.image_width,
+        "layers": section.image_layers,
+        "head_width": 32,
+    }
+    text = {
+        "context_length": section.context_length,
+        "width": section.text_width,
+        "heads": section.text_width // 32,
+        "layers": section.text_layers,
+    }
+    return {
+        "model_cfg": {"embed_dim": section.embed_dim, "vision_cfg": vision, "text_cfg": text},
+        "preprocess_cfg": asdict(preprocess),
+        "provenance": {
+            "seed": section.seed,
+            "versions": versions("open_clip_torch", "pillow", "torch", "torchvision"),
+        },
+    }
+
+
+@contextmanager
+def _pairs(
+    titles: list[str], section: Encoder, preprocess: PreprocessCfg
+) -> Iterator[tuple[Pairs, np.ndarray]]:
+    """The pairs, and the items that have both a title and a readable cover, ascending.
+
+    Covers are decoded once, into an unnamed file that the system keeps in memory as far as it fits.
+    """
+    side = section.image_size
+    ENCODER.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=ENCODER) as file:
+        pixels = np.memmap(file, np.uint8, "w+", shape=(len(titles), 3, side, side))
+        has_title = np.array([bool(title.strip()) for title in titles])
+        readable = np.zeros(len(titles), bool)
+        to_pixels = ResizeToPixels(preprocess)
+        for batch in read_covers(COVERS, section.batch_size, to_pixels, os.cpu_count() or 1):
+            pixels[batch.items] = batch.pixels.reshape(-1, 3, side, side)
+            readable[batch.items] = True
+        items = np.flatnonzero(has_title & readable)
+        _check_count(len(items))
+        tokenize = open_clip.SimpleTokenizer(context_length=section.context_length)
+        yield Pairs(pixels, tokenize(titles), preprocess), items
+
+
+def _check_count(pairs: int) -> None:
+    if pairs < MIN_PAIRS:
+        raise InputError(
+            f"{COVERS}: {pairs} items have both a title and a readable cover, too few to train an "
+            f"encoder on (at least {MIN_PAIRS}); in params.yaml set encoder.train to false and "
+            "name pretrained models in embed_text and embed_image"
+        )
+
+
+def split(items: np.ndarray, titles: list[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Items to train on and items held out, by title: the two share none."""
+    distinct = sorted({titles[item] for item in items})
+    count = max(1, round(HELD_OUT * len(distinct)))
+    drawn = np.random.default_rng(seed).choice(len(distinct), count, replace=False)
+    held_out_titles = {distinct[place] for place in drawn}
+    held_out = np.array([titles[item] in held_out_titles for item in items])
+    return items[~held_out], items[held_out]
+
+
+def held_out_recall(
+    model: CLIP, pairs: Pairs, items: np.ndarray, titles: list[str], batch_size: int
+) -> dict[str, float]:
+    """Image to text: the share of covers whose title is among the k nearest distinct titles."""
+    images, texts = embed(model, pairs, items, batch_size)
+    distinct, first, true = np.unique(
+        [titles[item] for item in items], return_index=True, return_inverse=True
+    )
+    result: dict[str, float] = {"held_out_pairs": len(items)}
+    for k in (1, 10):
+        result[f"recall_{k}"] = recall(images, texts[first], torch.from_numpy(true), k)
+        result[f"chance_{k}"] = min(1.0, k / len(distinct))
+    return result
+
+
+def _write(
+    config: dict[str, Any], tensors: dict[str, torch.Tensor], metrics: dict[str, Any]
+) -> None:
+    weights = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    with Outputs() as outputs:
+        outputs.json(ENCODER / "open_clip_config.json", config)
+        weights_path = outputs.path(ENCODER / "open_clip_model.safetensors")
+        weights_path.write_bytes(save(weights, metadata={"format": "pt"}))
+        outputs.json(metrics_path("encoder"), metrics)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,70 @@
+"""The raw click log of a split as rows of one int32 matrix (`schema.Split`)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.ids import UNKNOWN, DenseIds
+from pipeline.items import MAX_ID, read_levels
+from pipeline.raw import Column, RawTable
+from pipeline.schema import Split
+
+CLICKS = "MicroLens_1M_x1"
+"""The raw layout's folder of splits."""
+
+
+def open_clicks(folder: Path, split: str) -> RawTable:
+    columns = ("user_id", "item_seq", "item_id", "likes_level", "views_level")
+    labels = () if split == "test" else ("label",)
+    return RawTable(folder / CLICKS / f"{split}.parquet", columns + labels)
+
+
+def read_rows(
+    table: RawTable, items: DenseIds, history: int, labelled: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Consecutive rows (n, history + 5) int32 as in `schema.Split`, and raw user ids (n,) int64.
+
+    The user column is left 0, since users are numbered over all splits. A label that is not to be
+    seen (`labelled` false) is -1.
+    """
+    names = ("item_seq", "item_id", "likes_level", "views_level", "user_id")
+    for batch in table.batches(*names, *(("label",) if labelled else ())):
+        sequence = read_history(batch["item_seq"], items, history)
+        split = Split(np.zeros((len(sequence), history + len(Split.TAIL)), np.int32))
+        split.history[:] = sequence
+        split.target[:] = _known(batch["item_id"], items)
+        for level in ("likes_level", "views_level"):
+            split.column(level)[:] = read_levels(batch[level])
+        split.label[:] = batch["label"].integers(0, 1, "expected 0 or 1") if labelled else -1
+        users = batch["user_id"].integers(-MAX_ID, MAX_ID, "expected an integer id")
+        yield split.rows, users
+
+
+def read_history(column: Column, items: DenseIds, history: int) -> np.ndarray:
+    """Dense item ids (n, history) int32, padded on the left, the most recent last."""
+    raw = column.integer_matrix(history, "pad on the left with 0, or set data.history")
+    dense = items.dense(raw)
+    column.first(dense == UNKNOWN, raw, "expected 0 (padding) or an item of item_feature.parquet")
+    late = (dense[:, 1:] == 0) & (dense[:, :-1] != 0)
+    column.first(late.any(axis=1), dense[:, -1], "expected padding (0) on the left only")
+    return dense
+
+
+def _known(column: Column, items: DenseIds) -> np.ndarray:
+    raw = column.integers(-MAX_ID, MAX_ID, "expected an item id")
+    dense = items.dense(raw)
+    column.first(dense <= 0, raw, "expected an item of item_feature.parquet")
+    return dense
+
+
+def read_ids(table: RawTable) -> np.ndarray:
+    """int64 (n,): the column `ID` of test, or 0..n-1 where there is none."""
+    if "ID" not in table.names:
+        return np.arange(len(table))
+    column = table.column("ID")
+    ids = column.integers(0, MAX_ID, "expected an ID of 0 or more")
+    first = np.full(len(ids), True)
+    first[np.unique(ids, return_index=True)[1]] = False
+    column.first(first, ids, "expected every ID once")
+    return ids

@@ -1,0 +1,94 @@
+"""Stage `evaluate`: what the predictions for valid are worth, and for which rows."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_curve
+
+from ctr.metrics import auc, calibration, calibration_error, gauc, logloss
+from pipeline import schema
+from pipeline.baselines import single_feature_aucs
+from pipeline.params import Evaluate, Params
+from pipeline.schema import InputError, Outputs, Split
+from pipeline.stage import run
+
+log = logging.getLogger(__name__)
+
+ROC_POINTS = 200
+"""Points kept of the ROC curve: enough for the eye, few enough for a browser."""
+
+
+def main(params: Params) -> None:
+    train, valid = Split.load("train"), Split.load("valid")
+    path = schema.predictions_path("valid")
+    probability = pd.read_parquet(path)["probability"].to_numpy()
+    if len(probability) != len(valid):
+        raise InputError(
+            f"{path}: has {len(probability)} rows, valid has {len(valid)}; run `dvc repro`"
+        )
+    metrics = {
+        **overall(valid, probability, params.evaluate),
+        **oracle_share(auc(valid.label, probability), schema.read_json(schema.STATS)),
+        **by_group(train, valid, probability, params.evaluate),
+        "single_feature_auc": single_feature_aucs(train, valid),
+    }
+    with Outputs() as outputs:
+        outputs.json(schema.metrics_path("evaluate"), metrics)
+        roc(valid.label, probability).to_csv(outputs.path(schema.ROC), index=False)
+        bins = calibration(valid.label, probability, params.evaluate.calibration_bins)
+        pd.DataFrame(bins).to_csv(outputs.path(schema.CALIBRATION), index=False)
+    log.info("valid AUC %s over %d rows", metrics["auc"], metrics["rows"])
+
+
+def overall(valid: Split, probability: np.ndarray, settings: Evaluate) -> dict[str, Any]:
+    label = valid.label
+    return {
+        "rows": len(valid),
+        "auc": auc(label, probability),
+        "gauc": gauc(label, probability, valid.user),
+        "logloss": logloss(label, probability),
+        "calibration_error": calibration_error(label, probability, settings.calibration_bins),
+    }
+
+
+def oracle_share(model_auc: float | None, stats: dict[str, Any]) -> dict[str, float]:
+    """Where the click probabilities are known: the best AUC there is, and the share reached of it."""
+    oracle_auc = stats.get("oracle_auc")
+    if oracle_auc is None or model_auc is None:
+        return {}
+    return {"oracle_auc": oracle_auc, "oracle_share": (model_auc - 0.5) / (oracle_auc - 0.5)}
+
+
+def by_group(
+    train: Split, valid: Split, probability: np.ndarray, settings: Evaluate
+) -> dict[str, dict[str, Any]]:
+    """AUC and rows for targets that train has and has not shown, and for short and long histories."""
+    warm = np.isin(valid.target, train.target)
+    short = (valid.history > 0).sum(axis=1) < settings.short_history
+    groups = {
+        "warm_items": warm,
+        "cold_items": ~warm,
+        "short_history": short,
+        "long_history": ~short,
+    }
+    return {
+        name: {"auc": auc(valid.label[rows], probability[rows]), "rows": int(rows.sum())}
+        for name, rows in groups.items()
+    }
+
+
+def roc(label: np.ndarray, probability: np.ndarray) -> pd.DataFrame:
+    false_positive_rate, true_positive_rate, _ = roc_curve(label, probability)
+    kept = np.unique(np.linspace(0, len(false_positive_rate) - 1, ROC_POINTS).astype(int))
+    return pd.DataFrame(
+        {
+            "false_positive_rate": false_positive_rate[kept],
+            "true_positive_rate": true_positive_rate[kept],
+        }
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,142 @@
+"""Stage `ingest`: the raw competition layout to arrays that the other stages map into memory."""
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.lib.format import open_memmap
+from tqdm import tqdm
+
+from pipeline import schema
+from pipeline.clicks import CLICKS, open_clicks, read_ids, read_rows
+from pipeline.covers import find_covers, has_cover, write_covers
+from pipeline.download import download
+from pipeline.ids import DenseIds
+from pipeline.items import Items, items_table, read_items
+from pipeline.params import Data, Params
+from pipeline.raw import RawTable
+from pipeline.schema import InputError, Outputs, Split
+from pipeline.stage import run
+from sample.world import WorldConfig, build
+from sample.write import write_raw
+
+log = logging.getLogger(__name__)
+
+MANIFEST = Path("microlens_1m/files.json")
+DOWNLOADS = Path("scratch/microlens_1m")
+
+
+def main(params: Params) -> None:
+    with raw_folder(params.data) as (folder, known), Outputs() as outputs:
+        stats = {"source": params.data.source, **ingest(folder, params.data, outputs), **known}
+        outputs.json(schema.STATS, stats)
+    for name, value in stats.items():
+        log.info("%s: %s", name, value)
+
+
+@contextmanager
+def raw_folder(data: Data) -> Iterator[tuple[Path, dict[str, float]]]:
+    """The folder in the raw layout that `data.source` stands for, and what only its maker knows."""
+    if data.source == "sample":
+        world = build(WorldConfig(), data.seed)
+        with tempfile.TemporaryDirectory() as folder:
+            write_raw(world, Path(folder))
+            yield Path(folder), {"oracle_auc": world.oracle_auc("valid")}
+    elif data.source == "microlens_1m":
+        download(MANIFEST, DOWNLOADS)
+        yield DOWNLOADS, {}
+    else:
+        folder = Path(data.source)
+        if not folder.is_dir():
+            raise InputError(
+                f"params.yaml: data.source: {data.source} is not a folder; "
+                "expected sample, microlens_1m, or a folder in the raw layout"
+            )
+        yield folder, {}
+
+
+def ingest(folder: Path, data: Data, outputs: Outputs) -> dict[str, Any]:
+    """Check and convert everything in `folder`; returns the statistics."""
+    tables = {split: open_clicks(folder, split) for split in schema.SPLITS}
+    items = read_items(folder, folder / CLICKS / "item_info.parquet", data.tags)
+    covers = find_covers(folder, items.ids)
+    clicks = write_clicks(tables, items.ids, data.history, outputs)
+    write_items(items, has_cover(covers, len(items.ids)), outputs)
+    write_covers(outputs.path(schema.COVERS), covers)
+    return {
+        "items": len(items.ids),
+        "tags": len(tag_ids(items)) + 1,
+        "titles_empty": items.titles[1:].count(""),
+        "covers_missing": len(items.ids) - len(covers),
+        **clicks,
+    }
+
+
+def write_items(items: Items, has_cover: np.ndarray, outputs: Outputs) -> None:
+    pq.write_table(items_table(items, has_cover), outputs.path(schema.ITEMS))
+    outputs.array(schema.TAGS, tag_ids(items).dense(items.tags))
+    outputs.array(schema.GIVEN_TEXT, items.given_text, encoder="txt_emb_BERT of the source")
+    outputs.array(schema.GIVEN_IMAGE, items.given_image, encoder="img_emb_CLIPRN50 of the source")
+    outputs.array(schema.GIVEN_ITEM, items.given_item, encoder="item_emb_d128 of the source")
+
+
+def tag_ids(items: Items) -> DenseIds:
+    """Tags numbered 1..; 0 is no tag."""
+    present = np.unique(items.tags)
+    return DenseIds.of(present[present > 0])
+
+
+def write_clicks(
+    tables: dict[str, RawTable], items: DenseIds, history: int, outputs: Outputs
+) -> dict[str, Any]:
+    """Write every split's matrix; users are numbered over all of them."""
+    arrays = {}
+    for split, table in tables.items():
+        shape = (len(table), history + len(Split.TAIL))
+        path = outputs.path(schema.split_path(split))
+        arrays[split] = open_memmap(path, mode="w+", dtype=np.int32, shape=shape)
+    users = {split: fill(arrays[split], tables[split], items, split) for split in tables}
+    for split in ("train", "valid"):
+        refuse_one_class(arrays[split], tables[split])
+    distinct = np.unique(np.concatenate(list(users.values())))
+    for split, rows in arrays.items():
+        Split(rows).user[:] = np.searchsorted(distinct, users[split]) + 1
+        rows.flush()
+        columns = [f"history x {history}", *Split.TAIL]
+        outputs.array_info(schema.split_path(split), rows, columns=columns)
+    outputs.array(schema.TEST_ID, read_ids(tables["test"]))
+    return {"users": len(distinct), "history": history} | {
+        f"rows_{split}": len(rows) for split, rows in arrays.items()
+    }
+
+
+def refuse_one_class(rows: np.ndarray, table: RawTable) -> None:
+    """Neither a loss nor an AUC can be had from labels that are all the same."""
+    label = Split(rows).label
+    if label.min() == label.max():
+        raise InputError(
+            f"{table.path}, column label: every label is {label[0]}; expected both 0 and 1"
+        )
+
+
+def fill(rows: np.ndarray, table: RawTable, items: DenseIds, split: str) -> np.ndarray:
+    """Read `table` into `rows` (n, L + 5); returns the raw user ids, int64 (n,)."""
+    history = rows.shape[1] - len(Split.TAIL)
+    users = np.empty(len(rows), np.int64)
+    start = 0
+    with tqdm(total=len(rows), desc=split, unit="row", unit_scale=True, disable=None) as bar:
+        for piece, piece_users in read_rows(table, items, history, labelled=split != "test"):
+            stop = start + len(piece)
+            rows[start:stop], users[start:stop] = piece, piece_users
+            bar.update(len(piece))
+            start = stop
+    return users
+
+
+if __name__ == "__main__":
+    run(main)

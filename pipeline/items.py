@@ -1,0 +1,153 @@
+"""The raw item tables as item-indexed arrays: row i is item i, row 0 padding."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.ids import UNKNOWN, DenseIds
+from pipeline.raw import Column, RawTable
+from pipeline.schema import LEVELS, InputError
+
+MAX_ID = 2**62
+
+
+@dataclass(frozen=True)
+class Items:
+    """The catalogue of N items."""
+
+    ids: DenseIds
+    titles: list[str]
+    """N + 1, '' where there is none."""
+    tags: np.ndarray
+    """int64 (N + 1, T): raw tag ids, padded on the left with 0."""
+    levels: dict[str, np.ndarray]
+    """`likes_level` and `views_level`, int32 (N + 1,)."""
+    given_text: np.ndarray
+    """float32 (N + 1, d): `txt_emb_BERT`, or no columns when the source has none."""
+    given_image: np.ndarray
+    """Likewise `img_emb_CLIPRN50`."""
+    given_item: np.ndarray
+    """Likewise `item_emb_d128` of item_info.parquet."""
+
+
+def read_items(folder: Path, info: Path, tags: int) -> Items:
+    """Read `item_feature.parquet` in `folder`, and the organisers' item table `info` if it exists.
+
+    Tags come from `info` where it exists (the competition's own choice of five), else from the
+    item features; of a list of more than `tags` the last ones are kept.
+    """
+    columns = ("item_id", "item_title", "item_tags", "likes_level", "views_level")
+    table = RawTable(folder / "item_feature.parquet", columns)
+    ids = _read_ids(table)
+    row = _rows_by_item(table, ids)
+    titles = table.column("item_title").strings()
+    info_table = RawTable(info, ("item_id", "item_tags")) if info.exists() else None
+    return Items(
+        ids=ids,
+        titles=["", *(titles[r] for r in row)],
+        tags=_read_tags(table if info_table is None else info_table, ids, tags),
+        levels={
+            name: np.append(0, read_levels(table.column(name))[row]).astype(np.int32)
+            for name in ("likes_level", "views_level")
+        },
+        given_text=_read_vectors(table, "txt_emb_BERT", ids),
+        given_image=_read_vectors(table, "img_emb_CLIPRN50", ids),
+        given_item=_read_vectors(info_table, "item_emb_d128", ids),
+    )
+
+
+def read_levels(column: Column) -> np.ndarray:
+    """int64 (n,), each 0..10."""
+    return column.integers(0, LEVELS - 1, f"expected a level from 0 to {LEVELS - 1}")
+
+
+def _read_ids(table: RawTable) -> DenseIds:
+    column = table.column("item_id")
+    raw = column.integers(1, MAX_ID, "expected a positive id (0 is padding)")
+    order = np.argsort(raw, kind="stable")
+    again = np.flatnonzero(np.diff(raw[order]) == 0)
+    if len(again):
+        second = int(order[again + 1].min())
+        first = int(np.flatnonzero(raw == raw[second])[0])
+        raise column.fault(second, f"item {raw[second]} again", f"it is in row {first} already")
+    return DenseIds.of(raw[order])
+
+
+def _rows_by_item(table: RawTable, ids: DenseIds) -> np.ndarray:
+    """int64 (N,): the row of `table` that describes item 1, 2, ..., N.
+
+    A row of item 0, padding, is passed over. Raises InputError for an item that is unknown, doubled or missing.
+    """
+    column = table.column("item_id")
+    raw = column.integers(0, MAX_ID, "expected an item id")
+    dense = ids.dense(raw)
+    column.first(dense == UNKNOWN, raw, "expected an item of item_feature.parquet")
+    count = np.bincount(dense, minlength=len(ids) + 1)
+    column.first((dense > 0) & (count[dense] > 1), raw, "expected every item once")
+    if not count[1:].all():
+        item = ids.raw[int(np.argmin(count[1:]))]
+        raise InputError(f"{table.path}: no row for item {item} of item_feature.parquet")
+    row = np.empty(len(ids) + 1, np.int64)
+    row[dense] = np.arange(len(dense))
+    return row[1:]
+
+
+def _read_tags(table: RawTable, ids: DenseIds, width: int) -> np.ndarray:
+    column = table.column("item_tags")
+    values, lengths = column.integer_lists()
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    for index in np.flatnonzero(values < 0)[:1]:
+        raise column.fault(int(row[index]), values[index], "expected tag ids of 0 (none) or more")
+    real = values != 0
+    padded = pad_left(
+        values[real].astype(np.int64), np.bincount(row[real], minlength=len(lengths)), width
+    )
+    return np.concatenate([np.zeros((1, width), np.int64), padded[_rows_by_item(table, ids)]])
+
+
+def pad_left(values: np.ndarray, lengths: np.ndarray, width: int) -> np.ndarray:
+    """(n, width): each row's last `width` values at the right, zeros at the left.
+
+    `values` holds the rows after one another, `lengths` (n,) how many each has.
+    """
+    from_end = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(values))  # 1 = a row's last
+    kept = from_end <= width
+    padded = np.zeros((len(lengths), width), values.dtype)
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    padded[row[kept], width - from_end[kept]] = values[kept]
+    return padded
+
+
+def _read_vectors(table: RawTable | None, name: str, ids: DenseIds) -> np.ndarray:
+    """float32 (N + 1, d), read a batch of rows at a time; d is 0 where there is no such column."""
+    if table is None or name not in table.names:
+        return np.zeros((len(ids) + 1, 0), np.float32)
+    item = np.zeros(len(table), np.int64)
+    item[_rows_by_item(table, ids)] = np.arange(1, len(ids) + 1)
+    vectors = np.zeros((len(ids) + 1, 0), np.float32)
+    for batch in table.batches(name):
+        column = batch[name]
+        if not vectors.shape[1]:
+            vectors = np.zeros((len(ids) + 1, int(column.lengths()[0])), np.float32)
+        piece = column.float_matrix(vectors.shape[1])
+        vectors[item[column.first_row : column.first_row + len(piece)]] = piece
+    vectors[0] = 0
+    return vectors
+
+
+def items_table(items: Items, has_cover: np.ndarray) -> pa.Table:
+    """`data/items.parquet`: what later stages know of each item; `has_cover` is (N + 1,) bool."""
+    width = items.tags.shape[1]
+    flat = pa.array(items.tags.reshape(-1), pa.int64())
+    offsets = np.arange(0, items.tags.size + 1, width, dtype=np.int32)
+    return pa.table(
+        {
+            "item_id": pa.array(np.append(0, items.ids.raw), pa.int64()),
+            "title": pa.array(items.titles, pa.string()),
+            "tags": pa.ListArray.from_arrays(offsets, flat),
+            **{name: pa.array(level, pa.int32()) for name, level in items.levels.items()},
+            "has_cover": pa.array(has_cover, pa.bool_()),
+        }
+    )

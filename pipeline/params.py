@@ -1,0 +1,250 @@
+"""The settings in `params.yaml`, checked before any work: one section a stage, every key required."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.schema import InputError
+
+PARAMS = Path("params.yaml")
+
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
+Precision = Literal["no", "bf16", "fp16"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Data(Section):
+    """`ingest`: which competition files, and their declared sizes."""
+
+    source: Annotated[str, Field(min_length=1)]
+    """`sample`, `microlens_1m` (downloaded once), or a folder in the raw layout."""
+    history: Annotated[int, Field(ge=1, le=10_000)]
+    """Item ids in every row's `item_seq`."""
+    tags: Annotated[int, Field(ge=1, le=1_000)]
+    """Tags kept an item; of a longer list the last ones."""
+    seed: Seed
+    """Of the sample's world; other sources have no use for it."""
+
+
+class Encoder(Section):
+    """`encoder`: a small open_clip model, trained on the source's own (title, cover) pairs."""
+
+    train: bool
+    """False writes an empty model: for runs whose encoders are all pretrained."""
+    embed_dim: Annotated[int, Field(ge=8, le=1024)]
+    image_size: Annotated[int, Field(ge=16, le=512)]
+    patch_size: Annotated[int, Field(ge=2, le=64)]
+    image_width: Annotated[int, Field(ge=32, le=2048, multiple_of=32)]
+    image_layers: Annotated[int, Field(ge=1, le=48)]
+    text_width: Annotated[int, Field(ge=32, le=2048, multiple_of=32)]
+    text_layers: Annotated[int, Field(ge=1, le=48)]
+    context_length: Annotated[int, Field(ge=4, le=512)]
+    """Tokens of a title that are read, start and end included."""
+    epochs: Count
+    batch_size: Annotated[int, Field(ge=2)]
+    learning_rate: Rate
+    weight_decay: Annotated[float, Field(ge=0, lt=1)]
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _patches_fit(self) -> Self:
+        if self.image_size % self.patch_size:
+            raise ValueError("encoder.image_size must be a multiple of encoder.patch_size")
+        return self
+
+
+class EmbedText(Section):
+    """`embed_text`: which model turns titles into vectors."""
+
+    library: Literal["open_clip", "transformers", "given"]
+    """`given`: the source's own `txt_emb_BERT`."""
+    model: Annotated[str, Field(min_length=1)]
+    """`trained` (the encoder stage's), an open_clip name, a hub id, or a local folder."""
+    pretrained: str
+    """open_clip's weights tag; empty where the model brings its own weights."""
+    revision: str
+    """transformers' weights revision; empty for the newest."""
+    pooling: Literal["mean", "cls"]
+    """Of a transformers encoder's last hidden states."""
+    max_tokens: Annotated[int, Field(ge=4, le=8192)]
+    """Longer titles are cut; transformers only, open_clip models have a context of their own."""
+    batch_size: Count
+    mixed_precision: Precision
+    """Takes effect on a GPU."""
+
+
+class EmbedImage(Section):
+    """`embed_image`: which model turns covers into vectors."""
+
+    library: Literal["open_clip", "given"]
+    """`given`: the source's own `img_emb_CLIPRN50`."""
+    model: Annotated[str, Field(min_length=1)]
+    """`trained` (the encoder stage's), an open_clip name, or `hf-hub:` / `local-dir:` and a place."""
+    pretrained: str
+    """open_clip's weights tag; empty where the model brings its own weights."""
+    batch_size: Count
+    workers: Annotated[int, Field(ge=0, le=256)]
+    """Processes that decode covers; 0 decodes in the main process."""
+    mixed_precision: Precision
+    """Takes effect on a GPU."""
+
+
+class Fuse(Section):
+    """`fuse`: text and image vectors to one vector an item."""
+
+    dim: Annotated[int, Field(ge=1, le=128)]
+    """Task 1's rule allows 128."""
+    pca: bool
+    """False concatenates only; the parts must then fit in `dim`."""
+    given: bool
+    """True takes the source's own `item_emb_d128` instead of the vectors made here."""
+
+
+class Neighbors(Section):
+    """`neighbors`: each item's nearest items by cosine."""
+
+    enabled: bool
+    k: Annotated[int, Field(ge=1, le=1024)]
+    exact_below: Annotated[int, Field(ge=0)]
+    """Catalogues of fewer items are searched exhaustively, larger ones by an inverted file."""
+    seed: Seed
+
+
+class Features(Section):
+    """What the model sees; switching one off replaces it by padding (for ablations)."""
+
+    id: bool
+    tags: bool
+    content: bool
+    levels: bool
+    history: bool
+    neighbors: bool
+
+
+class Train(Section):
+    """`train`: QIN and its training."""
+
+    features: Features
+    history: Annotated[int, Field(ge=1, le=10_000)]
+    """The last items of each history that are read."""
+    embedding_dim: Count
+    attention_dim: Count
+    layers: Annotated[int, Field(ge=1, le=64)]
+    rows: Annotated[int, Field(ge=1, le=64)]
+    """Khatri-Rao rows R of each QNN layer."""
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    embedding_regularizer: Annotated[float, Field(ge=0, lt=1)]
+    learning_rate: Rate
+    batch_size: Annotated[int, Field(ge=2)]
+    """Of all processes together."""
+    epochs: Count
+    patience: Count
+    """Epochs without a better valid AUC before training stops."""
+    max_grad_norm: Annotated[float, Field(gt=0)]
+    mixed_precision: Precision
+    launch: str
+    """Flags of `accelerate launch` for this stage; results depend on the number of processes."""
+    seed: Seed
+
+
+class Predict(Section):
+    """`predict`: scoring valid and test."""
+
+    batch_size: Count
+    mixed_precision: Precision
+
+
+class Evaluate(Section):
+    """`evaluate`: how the metrics are cut."""
+
+    calibration_bins: Annotated[int, Field(ge=2, le=1000)]
+    short_history: Annotated[int, Field(ge=1, le=10_000)]
+    """Histories of fewer items count as short."""
+
+
+class Submit(Section):
+    """`submit`: the leaderboard file."""
+
+    column: Literal["Task1", "Task2", "Task1&2"]
+
+
+class Params(Section):
+    """All of `params.yaml`."""
+
+    data: Data
+    encoder: Encoder
+    embed_text: EmbedText
+    embed_image: EmbedImage
+    fuse: Fuse
+    neighbors: Neighbors
+    train: Train
+    predict: Predict
+    evaluate: Evaluate
+    submit: Submit
+
+    @model_validator(mode="after")
+    def _encoder_is_trained_where_used(self) -> Self:
+        for name, section in (("embed_text", self.embed_text), ("embed_image", self.embed_image)):
+            uses_trained = section.library == "open_clip" and section.model == "trained"
+            if uses_trained and not self.encoder.train:
+                raise ValueError(f"{name}.model is 'trained', so encoder.train must be true")
+        return self
+
+    @model_validator(mode="after")
+    def _history_is_there(self) -> Self:
+        if self.train.history > self.data.history:
+            raise ValueError(
+                f"train.history is {self.train.history}, "
+                f"but the data holds data.history = {self.data.history} items a row"
+            )
+        return self
+
+
+def load_params(path: Path = PARAMS) -> Params:
+    """Read and check all settings; every fault is reported in one InputError, by key and value."""
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; run from the repository's root") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected sections {', '.join(Params.model_fields)}")
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        faults = "\n  ".join(_fault(dict(details)) for details in error.errors())
+        raise InputError(f"{path}:\n  {faults}") from None
+
+
+def _fault(details: dict[str, object]) -> str:
+    """One line for one of pydantic's findings: key, what is wrong, the value found."""
+    location = details["loc"]
+    assert isinstance(location, tuple)
+    key = ".".join(str(part) for part in location)
+    match details["type"]:
+        case "extra_forbidden":
+            return f"{key}: unknown key; known here: {', '.join(_known_keys(location[:-1]))}"
+        case "missing":
+            return f"{key}: missing"
+        case "value_error":
+            return str(details["msg"]).removeprefix("Value error, ")
+        case _:
+            return f"{key}: {details['msg']}, found {details['input']!r}"
+
+
+def _known_keys(location: tuple[object, ...]) -> list[str]:
+    section: type[BaseModel] = Params
+    for part in location:
+        annotation = section.model_fields[str(part)].annotation
+        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        section = annotation
+    return list(section.model_fields)

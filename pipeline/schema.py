@@ -1,0 +1,171 @@
+"""What flows between the stages: file names, dtypes, and how an output is written.
+
+Row i of every item-indexed array is item i; row 0 is padding. Every array has its shape, dtype and
+provenance in a JSON file beside it. Outputs appear whole or not at all: they are written under a
+temporary name and renamed.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+LEVELS = 11
+"""`likes_level` and `views_level` run from 0 to 10."""
+
+SPLITS = ("train", "valid", "test")
+
+# ingest
+ITEMS = Path("data/items.parquet")
+COVERS = Path("data/covers.parquet")
+TAGS = Path("data/tags.npy")
+GIVEN_TEXT = Path("data/given_text.npy")
+GIVEN_IMAGE = Path("data/given_image.npy")
+GIVEN_ITEM = Path("data/given_item.npy")
+TEST_ID = Path("data/test_id.npy")
+STATS = Path("data/stats.json")
+# embed
+ENCODER = Path("models/encoder")
+TEXT = Path("embeddings/text.npy")
+TEXT_PRESENT = Path("embeddings/text_present.npy")
+IMAGE = Path("embeddings/image.npy")
+IMAGE_PRESENT = Path("embeddings/image_present.npy")
+ITEM = Path("embeddings/item.npy")
+ITEM_INFO = Path("submissions/task1/item_info.parquet")
+NEIGHBORS = Path("embeddings/neighbors.npz")
+# ctr
+MODEL = Path("models/qin.safetensors")
+MODEL_CONFIG = Path("models/qin.json")
+TRAIN_CURVE = Path("plots/train.csv")
+# evaluate and submit
+ROC = Path("plots/roc.csv")
+CALIBRATION = Path("plots/calibration.csv")
+SUBMISSION = Path("submissions/task2/prediction.zip")
+
+
+def split_path(split: str) -> Path:
+    return Path(f"data/{split}.npy")
+
+
+def predictions_path(split: str) -> Path:
+    return Path(f"predictions/{split}.parquet")
+
+
+def metrics_path(stage: str) -> Path:
+    return Path(f"metrics/{stage}.json")
+
+
+class InputError(Exception):
+    """Something the user gave is wrong. The message says where, what was found, and what to do."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of the click log: an int32 matrix (n, L + 5), usually memory-mapped.
+
+    Item and user ids are dense (1..N, 0 is padding). `history` is padded on the left, the most
+    recent item last. `label` is 0 or 1, and -1 throughout a split without labels.
+    """
+
+    rows: np.ndarray
+
+    TAIL = ("target", "likes_level", "views_level", "label", "user")
+    """The columns after the history, in order."""
+
+    @staticmethod
+    def load(split: str) -> "Split":
+        return Split(read_array(split_path(split)))
+
+    @property
+    def history(self) -> np.ndarray:
+        return self.rows[:, : -len(self.TAIL)]
+
+    def column(self, name: str) -> np.ndarray:
+        return self.rows[:, self.TAIL.index(name) - len(self.TAIL)]
+
+    @property
+    def target(self) -> np.ndarray:
+        return self.column("target")
+
+    @property
+    def label(self) -> np.ndarray:
+        return self.column("label")
+
+    @property
+    def user(self) -> np.ndarray:
+        return self.column("user")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, moved over it when the block ends well and removed when not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+class Outputs(ExitStack):
+    """Outputs that appear together when the `with` block ends well, or not at all."""
+
+    def path(self, path: Path) -> Path:
+        """A temporary name to write to now, which becomes `path` at the end."""
+        return self.enter_context(replacing(path))
+
+    def json(self, path: Path, content: Mapping[str, Any]) -> None:
+        """`content` with sorted keys; NaN and infinity are refused, since JSON has neither."""
+        text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+        self.path(path).write_text(text + "\n", encoding="utf-8")
+
+    def array(self, path: Path, array: np.ndarray, **provenance: Any) -> None:
+        """`array` as .npy, and its shape, dtype and `provenance` as JSON beside it."""
+        with self.path(path).open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+        self.array_info(path, array, **provenance)
+
+    def array_info(self, path: Path, array: np.ndarray, **provenance: Any) -> None:
+        content = {"shape": array.shape, "dtype": str(array.dtype), **provenance}
+        self.json(array_info(path), content)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    with Outputs() as outputs:
+        outputs.json(path, content)
+
+
+def write_array(path: Path, array: np.ndarray, **provenance: Any) -> None:
+    with Outputs() as outputs:
+        outputs.array(path, array, **provenance)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def array_info(path: Path) -> Path:
+    """The JSON file that describes the array at `path`."""
+    return path.with_name(path.name + ".json")
+
+
+def read_array(path: Path) -> np.ndarray:
+    """The array at `path`, memory-mapped and read-only."""
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Installed versions of `packages`, for an array's provenance."""
+    return {package: version(package) for package in packages}

@@ -1,0 +1,158 @@
+"""The catalogue: what each item is, and what its title, cover, tags and levels show of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.schema import LEVELS
+from sample.config import WorldConfig
+from sample.covers import Facets
+from sample.titles import compose
+from sample.vocabulary import GRADES
+
+
+@dataclass(frozen=True)
+class Items:
+    """Row i of every field is item i; row 0 is padding. N items, T topics."""
+
+    latent: np.ndarray
+    """(T, topic_dim) float64: unit vectors of the topics."""
+    topic: np.ndarray
+    """(N+1,) int64 in 0..T-1."""
+    grade: np.ndarray
+    """(N+1,) int64 in 0..4: the quality that title and cover show."""
+    appeal: np.ndarray
+    """(N+1,) float64, standard normal: the quality that no content shows."""
+    weight: np.ndarray
+    """(N+1,) float64: how often an item is drawn, relative to the others; 0 for padding."""
+    popularity: np.ndarray
+    """(N+1,) float64: log of `weight`, standardised over the items."""
+    cold: np.ndarray
+    """(N+1,) bool: appears from valid on only."""
+    likes_level: np.ndarray
+    views_level: np.ndarray
+    """(N+1,) int64 in 0..10: noisy views of appeal and popularity, and of popularity."""
+    tags: list[list[int]]
+    """1 to `most_tags` different tags each, from 1 on; none for padding."""
+    title: list[str]
+    """Empty where it is missing."""
+    cover: list[Facets | None]
+    """None where it is missing."""
+
+    def __len__(self) -> int:
+        return len(self.topic) - 1
+
+    @property
+    def affinity(self) -> np.ndarray:
+        """(T, T) float64 in 0..1: ReLU of the cosine of two topics."""
+        return np.asarray(np.clip(self.latent @ self.latent.T, 0.0, 1.0))
+
+
+def make_items(config: WorldConfig, rng: np.random.Generator) -> Items:
+    facts, shown, titles, covers = rng.spawn(4)
+    topic, cold = _topics(config, facts)
+    grade = _padded(facts.integers(0, len(GRADES), config.items))
+    appeal = _padded(facts.normal(size=config.items))
+    weight = _padded(facts.permutation(np.arange(1, config.items + 1) ** -config.zipf))
+    popularity = _padded(_standardised(np.log(weight[1:])))
+    return Items(
+        latent=_latents(config, facts),
+        topic=topic,
+        grade=grade,
+        appeal=appeal,
+        weight=weight,
+        popularity=popularity,
+        cold=cold,
+        likes_level=_levels(appeal + 0.5 * popularity, config.level_noise, shown),
+        views_level=_levels(popularity, config.level_noise, shown),
+        tags=_tags(config, topic, shown),
+        title=_titles(config, topic, grade, titles),
+        cover=_covers(config, topic, grade, covers),
+    )
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """`vectors` (..., d) at length 1."""
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
+
+
+def _padded(values: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.zeros(1, values.dtype), values])
+
+
+def _standardised(values: np.ndarray) -> np.ndarray:
+    return np.asarray((values - values.mean()) / (values.std() or 1.0))
+
+
+def _latents(config: WorldConfig, rng: np.random.Generator) -> np.ndarray:
+    """(T, topic_dim): a part shared by the group and a part of the topic's own."""
+    group = unit(rng.normal(size=(config.groups, config.topic_dim)))
+    own = unit(rng.normal(size=(config.topics, config.topic_dim)))
+    return unit(group[np.arange(config.topics) // 4] + config.topic_spread * own)
+
+
+def _topics(config: WorldConfig, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Topics of equal size, and cold items spread evenly over them: (N+1,) int64, (N+1,) bool."""
+    order = 1 + rng.permutation(config.items)
+    topic = np.zeros(config.items + 1, np.int64)
+    topic[order] = np.arange(config.items) % config.topics
+    cold = np.zeros(config.items + 1, bool)
+    cold[order[-config.cold_count :]] = True
+    return topic, cold
+
+
+def _levels(signal: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
+    """(N+1,) int64 in 0..10, centred on 5."""
+    blurred = _standardised(signal[1:] + noise * rng.normal(size=len(signal) - 1))
+    return _padded(np.clip(np.rint(5 + 2 * blurred), 0, LEVELS - 1).astype(np.int64))
+
+
+def _tags(config: WorldConfig, topic: np.ndarray, rng: np.random.Generator) -> list[list[int]]:
+    """Tags without repeats (Gumbel top-k); tag j belongs to group j mod groups."""
+    tag = np.arange(1, config.tags + 1)
+    own = tag % config.groups == (topic // 4)[:, None]
+    ranked = 1 + np.argsort(-(config.tag_strength * own + rng.gumbel(size=own.shape)), axis=1)
+    count = _padded(rng.integers(1, config.most_tags, len(topic) - 1, endpoint=True))
+    return [row[:n].tolist() for row, n in zip(ranked, count, strict=True)]
+
+
+def _titles(
+    config: WorldConfig, topic: np.ndarray, grade: np.ndarray, rng: np.random.Generator
+) -> list[str]:
+    truth = np.stack([topic, grade], axis=1)
+    told = _with_false_facets(truth, (config.topics, len(GRADES)), config.misleading, rng)
+    present = _present(len(topic), config.missing_titles, rng)
+    return [
+        compose(told_topic, told_grade, rng) if there else ""
+        for (told_topic, told_grade), there in zip(told.tolist(), present, strict=True)
+    ]
+
+
+def _covers(
+    config: WorldConfig, topic: np.ndarray, grade: np.ndarray, rng: np.random.Generator
+) -> list[Facets | None]:
+    truth = np.stack([topic, topic, topic, grade], axis=1)
+    ranges = (*[config.topics] * 3, len(GRADES))
+    told = _with_false_facets(truth, ranges, config.misleading, rng)
+    present = _present(len(topic), config.missing_covers, rng)
+    return [
+        Facets(*facets) if there else None
+        for facets, there in zip(told.tolist(), present, strict=True)
+    ]
+
+
+def _with_false_facets(
+    truth: np.ndarray, ranges: tuple[int, ...], rate: float, rng: np.random.Generator
+) -> np.ndarray:
+    """`truth` (N+1, F) with one facet redrawn from 0..range-1 in a share `rate` of the rows."""
+    false = (rng.random(len(truth)) < rate)[:, None] & (
+        np.arange(len(ranges)) == rng.integers(0, len(ranges), len(truth))[:, None]
+    )
+    return np.where(false, rng.integers(0, ranges, truth.shape), truth)
+
+
+def _present(rows: int, missing: float, rng: np.random.Generator) -> np.ndarray:
+    """(N+1,) bool: False for padding and for a share `missing` of the items."""
+    present = rng.random(rows) >= missing
+    present[0] = False
+    return present

@@ -1,0 +1,192 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ctr.qin import QIN, ASTA, Clicks, ItemTable, QINConfig, QuadraticLayer
+from tests.reference_qin import reference_qin
+
+ITEMS, TAGS, LEVELS, CONTENT = 30, 9, 11, 6
+
+
+def small_config(neighbors: bool = False, layers: int = 3, rows: int = 4) -> QINConfig:
+    return QINConfig(
+        items=ITEMS,
+        tags=TAGS,
+        levels=LEVELS,
+        content_dim=CONTENT,
+        embedding_dim=5,
+        attention_dim=7,
+        layers=layers,
+        rows=rows,
+        dropout=0.0,
+        neighbors=neighbors,
+    )
+
+
+def small_items() -> ItemTable:
+    """Random features; item 3 has no tags, item 4 no content, item 5 no neighbours."""
+    tags = torch.randint(0, TAGS, (ITEMS + 1, 4))
+    content = torch.randn(ITEMS + 1, CONTENT, dtype=torch.float64)
+    neighbors = torch.stack([torch.randperm(ITEMS)[:6] + 1 for _ in range(ITEMS + 1)])
+    cosine = torch.rand(ITEMS + 1, 6, dtype=torch.float64)
+    tags[[0, 3]], content[[0, 4]] = 0, 0
+    neighbors[[0, 5]], cosine[[0, 5]] = 0, 0
+    return ItemTable(torch.arange(ITEMS + 1), tags, content, neighbors, cosine)
+
+
+def small_clicks(batch: int = 12, history: int = 8) -> Clicks:
+    """Histories of every length, the first of padding alone, some items twice."""
+    ids = torch.randint(1, ITEMS + 1, (batch, history))
+    padding = torch.arange(history) < history - torch.arange(batch).unsqueeze(1) % (history + 1)
+    return Clicks(
+        ids.masked_fill(padding, 0),
+        torch.randint(1, ITEMS + 1, (batch,)),
+        torch.randint(0, LEVELS, (batch,)),
+        torch.randint(0, LEVELS, (batch,)),
+    )
+
+
+def spread_weights(model: QIN) -> QIN:
+    """Weights of order one everywhere, so that no term is too small to show a fault."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.3)
+        model.item.id.weight[0], model.item.tag.weight[0] = 0, 0
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm1d):
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.5, 2)
+    return model.double()
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(7)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("neighbors", [True, False])
+def test_outputs_and_gradients_agree_with_the_formulas(training: bool, neighbors: bool) -> None:
+    config = small_config(neighbors)
+    model = spread_weights(QIN(config)).train(training)
+    items, clicks = small_items(), small_clicks()
+    weights = {
+        name: value.detach().clone().requires_grad_(value.is_floating_point())
+        for name, value in model.state_dict().items()
+    }
+    expected = reference_qin(weights, clicks, items, config.layers, config.rows, training)
+    found = model(clicks, items)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+    direction = torch.randn(len(found), dtype=torch.float64)
+    (found * direction).sum().backward()
+    (expected * direction).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        reference = weights[name].grad
+        assert reference is not None, name
+        if name in ("item.id.weight", "item.tag.weight"):
+            reference[0] = 0  # the padding row does not learn
+        torch.testing.assert_close(parameter.grad, reference, rtol=1e-10, atol=1e-10, msg=name)
+
+
+def test_unique_items_and_the_whole_table_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = spread_weights(QIN(small_config(neighbors=True))).eval()
+    items = small_items()
+    clicks = small_clicks(batch=3, history=4)  # 15 places < 31 items: unique ids
+    assert clicks.history.numel() + clicks.target.numel() < len(items.id)
+    many = Clicks(*(column.repeat(4, *[1] * (column.dim() - 1)) for column in clicks))
+    torch.testing.assert_close(model(clicks, items), model(many, items)[:3], rtol=1e-12, atol=1e-12)
+
+
+def test_published_size() -> None:
+    with torch.device("meta"):
+        model = QIN(QINConfig(items=91_717, tags=11_740))
+    assert sum(parameter.numel() for parameter in model.parameters()) == 31_244_293
+
+
+def test_a_history_of_padding_alone_gives_back_the_target() -> None:
+    asta = ASTA(dim=6, attention_dim=4).double()
+    target = torch.randn(2, 6, dtype=torch.float64)
+    history = torch.randn(2, 5, 6, dtype=torch.float64)
+    out = asta(target, history, torch.zeros(2, 5, dtype=torch.bool))
+    assert torch.equal(out, target)
+
+
+def test_padding_alone_everywhere_is_finite() -> None:
+    model = QIN(small_config()).train()
+    items = ItemTable(*(c.float() if c.is_floating_point() else c for c in small_items()))
+    clicks = small_clicks()._replace(history=torch.zeros(12, 8, dtype=torch.long))
+    logits = model(clicks, items)
+    logits.sum().backward()
+    assert logits.isfinite().all()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_a_history_is_a_set() -> None:
+    model = spread_weights(QIN(small_config(neighbors=True))).eval()
+    items, clicks = small_items(), small_clicks()
+    turned = clicks._replace(history=clicks.history.flip(1))
+    torch.testing.assert_close(model(turned, items), model(clicks, items), rtol=1e-12, atol=1e-12)
+
+
+def test_initialisation() -> None:
+    model = QIN(QINConfig(items=2000, tags=50, content_dim=32, embedding_dim=64))
+    assert model.item.id.weight[1:].std().item() == pytest.approx(1e-4, rel=0.02)
+    assert model.likes_level.weight.std().item() == pytest.approx(1e-4, rel=0.1)
+    assert not model.item.id.weight[0].any()
+    assert not model.item.tag.weight[0].any()
+    layer = model.qnn.layers[0]
+    assert isinstance(layer, QuadraticLayer)
+    fan_out, fan_in = layer.linear.weight.shape
+    xavier = (2 / (fan_in + fan_out)) ** 0.5
+    assert layer.linear.weight.std().item() == pytest.approx(xavier, rel=0.02)
+    assert not layer.linear.bias.any()
+    assert layer.activation.weight.numel() == 1
+
+
+def test_the_penalty_covers_every_table_and_the_content_map_alone() -> None:
+    model = QIN(small_config())
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    assert sorted(names[id(parameter)] for parameter in model.regularised()) == [
+        "item.content.weight",
+        "item.id.weight",
+        "item.tag.weight",
+        "likes_level.weight",
+        "views_level.weight",
+    ]
+
+
+def test_hidden_ids_make_items_with_equal_content_equal() -> None:
+    model = spread_weights(QIN(small_config())).eval()
+    items = small_items()
+    twin = ItemTable(*(torch.cat([c[:1], c[1:2].expand_as(c[1:])]) for c in items))
+    hidden = twin._replace(id=torch.zeros_like(items.id))
+    clicks = small_clicks()
+    levels = torch.zeros_like(clicks.target)
+    clicks = Clicks(torch.zeros_like(clicks.history), clicks.target, levels, levels)
+    logits = model(clicks, hidden)
+    torch.testing.assert_close(logits, logits[:1].expand_as(logits))
+
+
+def test_dropout_draws_a_mask_of_its_own_for_every_row() -> None:
+    layer = QuadraticLayer(dim=400, rows=2, dropout=0.5)
+    with torch.no_grad():
+        layer.linear.weight.zero_()
+        layer.linear.bias.fill_(1.0)
+    seen: list[Tensor] = []
+    layer.norm.register_forward_pre_hook(_record(seen))
+    layer(torch.ones(2, 400))
+    values, counts = seen[0].unique(return_counts=True)
+    assert values.tolist() == [0.0, 2.0, 4.0]  # no row kept, one of two, both (each scaled by 2)
+    assert counts[1] > counts[0]
+    assert counts[1] > counts[2]
+
+
+def _record(seen: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen.append(inputs[0].detach())
+
+    return hook

@@ -1,0 +1,84 @@
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+from safetensors.numpy import load_file
+
+from embed import encoder
+from embed.encoder import HELD_OUT, split
+from pipeline.params import Params
+from pipeline.schema import COVERS, ENCODER, InputError, metrics_path, read_json
+from tests.embed.conftest import Catalogue, write_catalogue
+
+
+def test_open_clip_loads_what_was_written(trained: Catalogue, params: Params) -> None:
+    assert trained.titles[1].startswith("lime")
+    model, _, preprocess = open_clip.create_model_and_transforms(
+        f"local-dir:{ENCODER}", require_pretrained=True
+    )
+    written = load_file(ENCODER / "open_clip_model.safetensors")
+    assert model.state_dict().keys() == written.keys()
+    assert model.visual.image_size == (32, 32)
+    assert model.context_length == params.encoder.context_length
+    np.testing.assert_array_equal(model.state_dict()["text_projection"], written["text_projection"])
+
+
+def test_metrics(trained: Catalogue) -> None:
+    metrics = read_json(metrics_path("encoder"))
+    pairs = [i for i in trained.embeddable if i not in trained.untitled]
+    held_out = metrics["held_out_pairs"]
+    assert metrics["pairs"] == len(pairs)
+    assert metrics["pairs_trained"] == len(pairs) - held_out
+    assert held_out >= round(HELD_OUT * (len(pairs) - 1))
+    assert metrics["chance_1"] == pytest.approx(1 / round(HELD_OUT * (len(pairs) - 1)))
+    assert 0 <= metrics["recall_1"] <= metrics["recall_10"] == metrics["chance_10"] == 1
+    assert 0 < metrics["loss"] < 2 * np.log(16)
+
+
+def test_same_seed_gives_the_same_bytes(
+    catalogue: Catalogue, params: Params, trained_files: dict[str, bytes]
+) -> None:
+    assert catalogue.covers
+    encoder.main(params)
+    assert {name: Path(name).read_bytes() for name in trained_files} == trained_files
+
+
+def test_other_seed_gives_other_weights(
+    catalogue: Catalogue, params: Params, trained_files: dict[str, bytes]
+) -> None:
+    assert catalogue.covers
+    section = params.encoder.model_copy(update={"seed": 1})
+    encoder.main(params.model_copy(update={"encoder": section}))
+    weights = ENCODER / "open_clip_model.safetensors"
+    assert weights.read_bytes() != trained_files[str(weights)]
+
+
+def test_training_can_be_switched_off(catalogue: Catalogue, params: Params) -> None:
+    assert catalogue.covers
+    section = params.encoder.model_copy(update={"train": False})
+    encoder.main(params.model_copy(update={"encoder": section}))
+    assert read_json(ENCODER / "open_clip_config.json") == {}
+    assert load_file(ENCODER / "open_clip_model.safetensors") == {}
+    assert read_json(metrics_path("encoder")) == {"trained": False}
+
+
+def test_too_few_pairs_say_what_to_set(catalogue: Catalogue, params: Params) -> None:
+    for item in catalogue.embeddable[19:]:
+        del catalogue.covers[item]
+    write_catalogue(catalogue)
+    with pytest.raises(InputError, match=rf"{COVERS}: 17 items.*set encoder\.train to false"):
+        encoder.main(params)
+    assert [path.name for path in ENCODER.iterdir()] == []
+
+
+def test_split_shares_no_title() -> None:
+    titles = ["", *(f"title {i % 30}" for i in range(1, 100))]
+    items = np.arange(1, 100)
+    fitted, held_out = split(items, titles, seed=4)
+    assert sorted([*fitted, *held_out]) == items.tolist()
+    assert not {titles[i] for i in fitted} & {titles[i] for i in held_out}
+    assert len({titles[i] for i in held_out}) == 3
+    again = split(items, titles, seed=4)
+    np.testing.assert_array_equal(again[1], held_out)
+    assert split(items, titles, seed=5)[1].tolist() != held_out.tolist()

@@ -1,0 +1,103 @@
+import logging
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from torch import nn
+
+from embed.covers import decode
+from embed.encoders import (
+    ResizeToPixels,
+    autocast,
+    check_finite,
+    load_open_clip,
+    normalize,
+    weights_sha256,
+)
+from pipeline.schema import ENCODER, InputError
+from tests.embed.conftest import Catalogue
+
+
+def test_preprocessing_in_two_steps_is_open_clips_own(trained: Catalogue) -> None:
+    clip = load_open_clip("embed_image", "trained", "")
+    _, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{ENCODER}")
+    image = decode(trained.covers[1])
+    pixels = torch.from_numpy(ResizeToPixels(clip.preprocess)(image))
+    ours = normalize(pixels[None], clip.preprocess)[0]
+    torch.testing.assert_close(ours, preprocess(image), rtol=0, atol=1e-6)
+
+
+def test_vectors_are_the_models_own(trained: Catalogue) -> None:
+    clip = load_open_clip("embed_text", "trained", "")
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{ENCODER}")
+    tokenize = open_clip.get_tokenizer(f"local-dir:{ENCODER}")
+    model.eval()
+    title, image = trained.titles[1], decode(trained.covers[1])
+    with torch.no_grad():
+        text = model.encode_text(tokenize([title])).numpy()
+        visual = model.encode_image(preprocess(image)[None]).numpy()
+    np.testing.assert_allclose(clip.encode_text([title], "bf16"), text, atol=1e-6)
+    pixels = ResizeToPixels(clip.preprocess)(image)[None]
+    np.testing.assert_allclose(clip.encode_image(pixels, "bf16"), visual, atol=1e-5)
+
+
+def test_autocast_is_off_on_a_cpu() -> None:
+    with autocast(torch.device("cpu"), "bf16"):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
+def test_loading_leaves_logging_on(trained: Catalogue, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    load_open_clip("embed_text", "trained", "")
+    assert not caplog.records
+    logging.getLogger("embed").info("titles of %d items", len(trained.titles))
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "pretrained", "message"),
+    [
+        ("ViT-B-32", "", r"embed_text\.pretrained is empty.*laion2b_s34b_b79k"),
+        ("ViT-B-32", "no_such_tag", r"'no_such_tag'.*open_clip cannot load it"),
+        ("NoSuchModel", "openai", r"'NoSuchModel'.*open_clip cannot load it"),
+        ("NoSuchModel", "", r"embed_text\.pretrained is empty.*none for this name"),
+        ("local-dir:nowhere", "", r"'local-dir:nowhere'.*open_clip cannot load it"),
+        ("trained", "", r"'trained'.*open_clip cannot load it"),
+    ],
+)
+@pytest.mark.usefixtures("catalogue")
+def test_unusable_model_is_reported(model: str, pretrained: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_open_clip("embed_text", model, pretrained)
+
+
+@pytest.mark.usefixtures("trained")
+def test_model_folder_without_weights_is_refused() -> None:
+    (ENCODER / "open_clip_model.safetensors").unlink()
+    with pytest.raises(InputError, match="could not be loaded"):
+        load_open_clip("embed_text", "trained", "")
+
+
+def test_digest_sees_values_names_and_types() -> None:
+    def linear() -> nn.Linear:
+        layer = nn.Linear(3, 2)
+        nn.init.ones_(layer.weight)
+        nn.init.zeros_(layer.bias)
+        return layer
+
+    same, other = weights_sha256(linear()), linear()
+    assert weights_sha256(other) == same
+    other.weight.data[1, 2] += 1e-6
+    digests = {same, weights_sha256(other), weights_sha256(linear().bfloat16())}
+    digests.add(weights_sha256(nn.Sequential(linear())))
+    assert len(digests) == 4
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_vectors_that_are_not_finite_name_the_model(bad: float) -> None:
+    vectors = np.ones((4, 3), np.float32)
+    check_finite(vectors, "embed_text", "ViT")
+    vectors[2, 1] = bad
+    with pytest.raises(InputError, match=r"embed_text\.model 'ViT' .* 1 of a batch of 4"):
+        check_finite(vectors, "embed_text", "ViT")

@@ -1,0 +1,192 @@
+"""Every fault of the raw files ends in one InputError that names file, place, value and remedy."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from pipeline.ingest import ingest, raw_folder
+from pipeline.schema import InputError, Outputs
+from tests.pipeline.conftest import RawFolder
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN, VALID, TEST = (f"MicroLens_1M_x1/{split}" for split in ("train", "valid", "test"))
+INT, FLOAT, TEXT = pa.int64(), pa.float64(), pa.string()
+INTS, FLOATS = pa.list_(pa.int64()), pa.list_(pa.float32())
+
+
+def run(raw: RawFolder) -> None:
+    with Outputs() as outputs:
+        ingest(raw.path, raw.data, outputs)
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize(
+    ("table", "column", "values", "kind", "message"),
+    [
+        (TRAIN, "label", [0, 1, 2, 0], INT, "row 2, column label: found 2; expected 0 or 1"),
+        (TRAIN, "label", [0, 1, None, 0], INT, r"row 2, column label: found no value \(null\)"),
+        (TRAIN, "label", [0.0, 1, 1, 0], FLOAT, "column label: found type double; .* integers"),
+        (TRAIN, "label", [1, 1, 1, 1], INT, "every label is 1; .* both"),
+        (VALID, "label", [0, 0], INT, "every label is 0; .* both"),
+        (TRAIN, "item_id", ["2", "3", "5", "8"], TEXT, "column item_id: found type string"),
+        (TRAIN, "item_id", [2, 3, 4, 8], INT, "row 2, column item_id: found 4; .*item_feature"),
+        (TRAIN, "item_id", [2, 3, 0, 8], INT, "row 2, column item_id: found 0"),
+        (TRAIN, "item_id", [2, 3, -1, 8], INT, "row 2, column item_id: found -1"),
+        (TRAIN, "item_id", [2, 3, 2**40, 8], INT, f"row 2, column item_id: found {2**40}"),
+        (TRAIN, "user_id", ["a", "b", "c", "d"], TEXT, "column user_id: found type string"),
+        (TRAIN, "likes_level", [0, 11, 0, 0], INT, "row 1, column likes_level: found 11"),
+        (VALID, "views_level", [0, -1], INT, "row 1, column views_level: found -1"),
+        (VALID, "item_seq", [[0, 0, 0, 2], [0, 0, 2]], INTS, "row 1, .*3 items; expected 4"),
+        (VALID, "item_seq", [[0, 0, 0, 2], [0] * 5], INTS, "row 1, .*5 items; expected 4 .*data.h"),
+        (VALID, "item_seq", [[0, 0, 0, 2], None], INTS, "row 1, column item_seq: found no value"),
+        (VALID, "item_seq", [[0] * 4, [0, 2, None, 3]], INTS, "row 1, .*an empty place"),
+        (VALID, "item_seq", [[0] * 4, [0, 0, 2, 7]], INTS, "row 1, column item_seq: found 7"),
+        (VALID, "item_seq", [[0] * 4, [0, 2, 0, 3]], INTS, "row 1, .*on the left only"),
+        (VALID, "item_seq", ["0,0", "0,2"], TEXT, "column item_seq: found type string"),
+        (TEST, "item_seq", [[0.5] * 4, [1.0] * 4], FLOATS, "column item_seq: .*list<"),
+        (TEST, "ID", [3, 3], INT, "row 1, column ID: found 3; expected every ID once"),
+        ("item_feature", "item_id", [5, 2, 8, 2], INT, "row 3, .*item 2 again; it is in row 1"),
+        ("item_feature", "item_id", [5, 2, 0, 3], INT, "row 2, column item_id: found 0"),
+        ("item_feature", "item_title", [1, 2, 3, 4], INT, "column item_title: .*expected text"),
+        ("item_feature", "item_tags", [[1], [-2], [], []], INTS, "row 1, column item_tags: .*-2"),
+        (
+            "item_feature",
+            "img_emb_CLIPRN50",
+            [[1.0], [2.0], [float("nan")], [1.0]],
+            FLOATS,
+            "row 2, column img_emb_CLIPRN50: found nan; expected a finite number",
+        ),
+        (
+            "item_feature",
+            "txt_emb_BERT",
+            [[1.0], [float("-inf")], [1.0], [1.0]],
+            FLOATS,
+            "row 1, column txt_emb_BERT: found -inf",
+        ),
+        (
+            "item_feature",
+            "txt_emb_BERT",
+            [[1.0, 2.0], [1.0], [1.0, 2.0], [1.0, 2.0]],
+            FLOATS,
+            "row 1, column txt_emb_BERT: found 1 items; expected 2",
+        ),
+    ],
+)
+def test_a_wrong_value(
+    raw: RawFolder, table: str, column: str, values: list[object], kind: pa.DataType, message: str
+) -> None:
+    raw.replace(table, column, values, kind)
+    with pytest.raises(InputError, match=rf"{table}\.parquet.*{message}"):
+        run(raw.write())
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("table", ["item_feature", TRAIN, VALID, TEST])
+def test_a_missing_file(raw: RawFolder, table: str) -> None:
+    raw.write().file(table).unlink()
+    with pytest.raises(InputError, match=rf"{table}\.parquet: not found"):
+        run(raw)
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize(
+    ("table", "column"), [(TRAIN, "label"), (TEST, "item_seq"), ("item_feature", "item_title")]
+)
+def test_a_missing_column(raw: RawFolder, table: str, column: str) -> None:
+    del raw.tables[table][column]
+    with pytest.raises(InputError, match=rf"{table}\.parquet: no column {column}; it has "):
+        run(raw.write())
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("table", ["item_feature", TRAIN, VALID, TEST])
+def test_a_table_without_rows(raw: RawFolder, table: str) -> None:
+    columns = raw.tables[table]
+    raw.tables[table] = {name: values.slice(0, 0) for name, values in columns.items()}
+    with pytest.raises(InputError, match=rf"{table}\.parquet: has no rows"):
+        run(raw.write())
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("kept", [0, 4, 50, -20])
+def test_a_truncated_parquet(raw: RawFolder, kept: int) -> None:
+    file = raw.write().file(TRAIN)
+    file.write_bytes(file.read_bytes()[:kept])
+    with pytest.raises(InputError, match=r"train\.parquet: not a readable parquet file"):
+        run(raw)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_damaged_page(raw: RawFolder) -> None:
+    file = raw.write().file(TRAIN)
+    content = bytearray(file.read_bytes())
+    content[4:60] = b"\xff" * 56
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=r"train\.parquet"):
+        run(raw)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_no_covers_at_all(raw: RawFolder) -> None:
+    images = raw.write().path / "item_images"
+    for image in images.iterdir():
+        image.unlink()
+    images.rmdir()
+    with pytest.raises(InputError, match=r"item_images: not found.*empty folder"):
+        run(raw)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_an_item_table_that_lacks_an_item(raw: RawFolder) -> None:
+    raw.tables["MicroLens_1M_x1/item_info"] = {
+        "item_id": pa.array([0, 2, 3, 8], INT),
+        "item_tags": pa.array([[0]] * 4, INTS),
+    }
+    with pytest.raises(InputError, match=r"item_info\.parquet: no row for item 5"):
+        run(raw.write())
+
+
+def test_a_source_that_is_no_folder(raw: RawFolder) -> None:
+    with (
+        pytest.raises(
+            InputError, match=r"data\.source: .*nowhere is not a folder; expected sample"
+        ),
+        raw_folder(raw.data.model_copy(update={"source": "nowhere"})),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_the_command_ends_with_one_message(
+    raw: RawFolder, workspace: Path, snapshot: Callable[[], dict[str, bytes]], debug: bool
+) -> None:
+    def stage(*flags: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "pipeline.ingest", *flags]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        return subprocess.run(
+            command, cwd=workspace, env=environment, capture_output=True, text=True, check=False
+        )
+
+    settings = (ROOT / "params.yaml").read_text()
+    settings = settings.replace("source: sample", f"source: {raw.path}")
+    settings = settings.replace("history: 100", "history: 4").replace("history: 64", "history: 4")
+    (workspace / "params.yaml").write_text(settings)
+    raw.write()
+    first = stage()
+    assert first.returncode == 0, first.stderr
+    before = snapshot()
+    raw.replace(TRAIN, "label", [0, 1, 7, 0], INT)
+    raw.write()
+    result = stage(*(["--debug"] if debug else []))
+    assert result.returncode == 1
+    assert "row 2, column label: found 7; expected 0 or 1" in result.stderr
+    assert ("Traceback" in result.stderr) == debug
+    if not debug:
+        assert result.stderr.startswith("error: ")
+        assert len(result.stderr.splitlines()) == 1
+    assert snapshot() == before

@@ -1,0 +1,97 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline import schema
+from pipeline.evaluate import by_group, main, oracle_share, roc
+from pipeline.params import Evaluate, load_params
+from pipeline.schema import InputError, Split
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = Evaluate(calibration_bins=2, short_history=2)
+
+# history x 2, target, likes, views, label, user
+TRAIN = np.array([[0, 0, 1, 0, 0, 1, 1], [0, 1, 2, 0, 0, 0, 1]], np.int32)
+VALID = np.array(
+    [
+        [1, 2, 1, 0, 0, 1, 1],
+        [0, 2, 2, 0, 0, 0, 1],
+        [0, 1, 3, 0, 0, 1, 2],
+        [2, 1, 3, 0, 0, 0, 2],
+    ],
+    np.int32,
+)
+PROBABILITY = np.array([0.9, 0.2, 0.3, 0.6])
+
+
+def test_groups_by_hand() -> None:
+    groups = by_group(Split(TRAIN), Split(VALID), PROBABILITY, SETTINGS)
+    assert groups == {
+        "warm_items": {"auc": 1.0, "rows": 2},
+        "cold_items": {"auc": 0.0, "rows": 2},
+        "short_history": {"auc": 1.0, "rows": 2},
+        "long_history": {"auc": 1.0, "rows": 2},
+    }
+
+
+def test_a_group_of_one_class_has_no_auc() -> None:
+    groups = by_group(Split(TRAIN), Split(VALID[:1]), PROBABILITY[:1], SETTINGS)
+    assert groups["warm_items"] == {"auc": None, "rows": 1}
+    assert groups["cold_items"] == {"auc": None, "rows": 0}
+
+
+def test_share_of_the_oracle() -> None:
+    assert oracle_share(0.7, {"oracle_auc": 0.75}) == {
+        "oracle_auc": 0.75,
+        "oracle_share": pytest.approx(0.8),
+    }
+    assert oracle_share(0.7, {}) == {}
+
+
+def test_roc_runs_from_corner_to_corner() -> None:
+    label = np.random.default_rng(1).integers(0, 2, 5_000)
+    curve = roc(label, np.random.default_rng(2).random(5_000))
+    assert len(curve) <= 200
+    assert curve.iloc[0].tolist() == [0, 0]
+    assert curve.iloc[-1].tolist() == [1, 1]
+    assert np.trapezoid(curve["true_positive_rate"], curve["false_positive_rate"]) == pytest.approx(
+        0.5, abs=0.03
+    )
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    schema.write_array(schema.split_path("train"), TRAIN)
+    schema.write_array(schema.split_path("valid"), VALID)
+    schema.write_json(schema.STATS, {"oracle_auc": 0.9})
+    path = schema.predictions_path("valid")
+    path.parent.mkdir()
+    pd.DataFrame({"ID": range(4), "probability": PROBABILITY}).to_parquet(path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("workspace")
+def test_files() -> None:
+    params = load_params(ROOT / "params.yaml")
+    main(params)
+    metrics = schema.read_json(schema.metrics_path("evaluate"))
+    assert metrics["auc"] == 0.75
+    assert metrics["gauc"] == 0.5
+    assert metrics["rows"] == 4
+    assert metrics["oracle_share"] == pytest.approx(0.625)
+    assert metrics["logloss"] == pytest.approx(-np.log([0.9, 0.8, 0.3, 0.4]).mean())
+    assert pd.read_csv(schema.CALIBRATION)["rows"].sum() == 4
+    assert pd.read_csv(schema.ROC).columns.tolist() == [
+        "false_positive_rate",
+        "true_positive_rate",
+    ]
+
+
+@pytest.mark.usefixtures("workspace")
+def test_predictions_of_another_split_are_refused() -> None:
+    schema.write_array(schema.split_path("valid"), VALID[:3])
+    with pytest.raises(InputError, match=r"valid\.parquet: has 4 rows, valid has 3"):
+        main(load_params(ROOT / "params.yaml"))

@@ -1,0 +1,154 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import schema
+from pipeline.ingest import ingest
+from pipeline.schema import InputError, Outputs, Split
+from tests.pipeline.conftest import RawFolder
+
+
+def run(raw: RawFolder) -> dict[str, object]:
+    with Outputs() as outputs:
+        return ingest(raw.path, raw.data, outputs)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_clicks_become_dense_ids_in_their_columns(raw: RawFolder) -> None:
+    stats = run(raw.write())
+    train = Split.load("train")
+    assert train.rows.dtype == np.int32
+    assert train.history.tolist() == [[0, 0, 0, 0], [0, 0, 0, 1], [1, 2, 3, 4], [0, 4, 4, 1]]
+    assert train.target.tolist() == [1, 2, 3, 4]
+    assert train.column("likes_level").tolist() == [0, 1, 2, 3]
+    assert train.column("views_level").tolist() == [10, 9, 8, 7]
+    assert train.label.tolist() == [0, 1, 0, 1]
+    assert train.user.tolist() == [1, 1, 2, 2]
+    assert Split.load("valid").user.tolist() == [1, 1]
+    assert Split.load("test").label.tolist() == [-1, -1]
+    assert schema.read_array(schema.TEST_ID).tolist() == [0, 1]
+    assert stats == {
+        "items": 4,
+        "tags": 6,
+        "titles_empty": 2,
+        "covers_missing": 2,
+        "users": 2,
+        "history": 4,
+        "rows_train": 4,
+        "rows_valid": 2,
+        "rows_test": 2,
+    }
+    info = schema.read_json(schema.array_info(schema.split_path("train")))
+    assert info["shape"] == [4, 9]
+    assert info["dtype"] == "int32"
+
+
+@pytest.mark.usefixtures("workspace")
+def test_items_stand_in_the_order_of_their_ids(raw: RawFolder) -> None:
+    run(raw.write())
+    table = pq.read_table(schema.ITEMS).to_pydict()
+    assert table == {
+        "item_id": [0, 2, 3, 5, 8],
+        "title": ["", "two", "", "five", ""],
+        "tags": [[0] * 5, [2, 3, 9, 4, 7], [0, 0, 0, 0, 9], [0, 0, 0, 7, 9], [0] * 5],
+        "likes_level": [0, 2, 3, 5, 8],
+        "views_level": [0, 10, 9, 0, 1],
+        "has_cover": [False, False, True, True, False],
+    }
+    # Distinct tags 2, 3, 4, 7, 9 are numbered from 1.
+    assert schema.read_array(schema.TAGS).tolist() == [
+        [0] * 5,
+        [1, 2, 5, 3, 4],
+        [0, 0, 0, 0, 5],
+        [0, 0, 0, 4, 5],
+        [0] * 5,
+    ]
+    assert schema.read_array(schema.GIVEN_TEXT).shape == (5, 0)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_covers_are_packed_as_they_are(raw: RawFolder) -> None:
+    run(raw.write())
+    covers = pq.read_table(schema.COVERS).to_pydict()
+    assert covers["item"] == [2, 3]
+    assert covers["image"] == [
+        b"not a picture",
+        (raw.path / "item_images/5.jpg").read_bytes(),
+    ]
+
+
+@pytest.mark.usefixtures("workspace")
+def test_given_embeddings_and_the_organisers_item_table(raw: RawFolder) -> None:
+    vectors = pa.list_(pa.float32())
+    raw.replace("item_feature", "txt_emb_BERT", [[5.0, 1], [2, 1], [8, 1], [3, 1]], vectors)
+    raw.tables["MicroLens_1M_x1/item_info"] = {
+        "item_id": pa.array([0, 2, 3, 5, 8], pa.int64()),
+        "item_tags": pa.array([[0, 0], [0, 6], [1, 6], [0, 1], [0, 0]], pa.list_(pa.int64())),
+        "item_emb_d128": pa.array([[i / 2] for i in range(5)], pa.list_(pa.float64())),
+    }
+    run(raw.write())
+    assert schema.read_array(schema.GIVEN_TEXT).tolist() == [[0, 0], [2, 1], [3, 1], [5, 1], [8, 1]]
+    assert schema.read_array(schema.GIVEN_ITEM).tolist() == [[0], [0.5], [1], [1.5], [2]]
+    assert schema.read_array(schema.TAGS)[:, -2:].tolist() == [
+        [0, 0],
+        [0, 2],
+        [1, 2],
+        [0, 1],
+        [0, 0],
+    ]
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.list_(pa.int32()),
+        pa.large_list(pa.int64()),
+        pa.list_(pa.uint16()),
+        pa.list_(pa.int64(), 4),
+    ],
+    ids=str,
+)
+def test_unusual_types_mean_the_same(raw: RawFolder, kind: pa.DataType) -> None:
+    train = raw.tables["MicroLens_1M_x1/train"]
+    train["item_seq"] = train["item_seq"].cast(kind)
+    train["label"] = train["label"].cast(pa.int8()).dictionary_encode()
+    titles = raw.tables["item_feature"]["item_title"]
+    raw.tables["item_feature"]["item_title"] = titles.cast(pa.large_string()).dictionary_encode()
+    run(raw.write())
+    assert Split.load("train").history[2:].tolist() == [[1, 2, 3, 4], [0, 4, 4, 1]]
+    assert Split.load("train").label.tolist() == [0, 1, 0, 1]
+    assert pq.read_table(schema.ITEMS)["title"].to_pylist() == ["", "two", "", "five", ""]
+
+
+@pytest.mark.usefixtures("workspace")
+def test_tests_own_ids_are_kept(raw: RawFolder) -> None:
+    raw.replace("MicroLens_1M_x1/test", "ID", [40, 7], pa.int64())
+    run(raw.write())
+    assert schema.read_array(schema.TEST_ID).tolist() == [40, 7]
+
+
+def test_rows_beyond_one_batch_stay_in_order(
+    raw: RawFolder, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.raw.BATCH_ROWS", 3)
+    assert workspace.exists()
+    run(raw.write())
+    assert Split.load("train").target.tolist() == [1, 2, 3, 4]
+    assert Split.load("train").user.tolist() == [1, 1, 2, 2]
+
+
+def test_a_failure_leaves_the_earlier_outputs(
+    raw: RawFolder, snapshot: Callable[[], dict[str, bytes]]
+) -> None:
+    run(raw.write())
+    before = snapshot()
+    raw.replace("MicroLens_1M_x1/test", "item_id", [5, 99], pa.int64())
+    raw.write()
+    with pytest.raises(InputError, match="item 99|found 99"):
+        run(raw)
+    assert snapshot() == before

@@ -1,0 +1,97 @@
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.params import Params, load_params
+from pipeline.schema import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = (ROOT / "params.yaml").read_text()
+
+
+def load(tmp_path: Path, text: str) -> Params:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    return load_params(path)
+
+
+def changed(section: str, key: str, value: str) -> str:
+    """The settings with one line of one section replaced; None of the others is touched."""
+    head, found, tail = SETTINGS.partition(f"\n{section}:\n" if section != "data" else "data:\n")
+    assert found
+    lines = tail.split("\n")
+    place = next(i for i, line in enumerate(lines) if line.startswith(f"  {key}:"))
+    lines[place] = f"  {key}: {value}"
+    return head + found + "\n".join(lines)
+
+
+def test_the_files_in_the_repository_are_valid() -> None:
+    assert load_params(ROOT / "params.yaml").data.source == "sample"
+    for recipe in (ROOT / "recipes").glob("*.yaml"):
+        load_params(recipe)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "message"),
+    [
+        ("train", "learning_rate", "-1", "train.learning_rate: .*greater than 0, found -1"),
+        ("train", "learning_rate", "fast", "train.learning_rate: .*number, found 'fast'"),
+        ("train", "dropout", "1.0", "train.dropout: .*less than 1, found 1.0"),
+        ("train", "batch_size", "1", "train.batch_size: .*greater than or equal to 2, found 1"),
+        ("train", "epochs", "3.5", "train.epochs: .*integer, found 3.5"),
+        ("train", "mixed_precision", "fp8", "train.mixed_precision: .*'no', 'bf16' or 'fp16'"),
+        ("train", "history", "101", "train.history is 101, .* data.history = 100"),
+        ("fuse", "dim", "129", "fuse.dim: .*less than or equal to 128, found 129"),
+        ("fuse", "pca", "maybe", "fuse.pca: .*boolean, found 'maybe'"),
+        ("submit", "column", "Task3", "submit.column: .*'Task1', 'Task2' or 'Task1&2'"),
+        ("data", "source", '""', "data.source: .*at least 1 character"),
+        ("encoder", "train", "false", "embed_text.model is 'trained', so encoder.train"),
+        ("encoder", "patch_size", "15", "encoder.image_size must be a multiple"),
+    ],
+)
+def test_out_of_range(tmp_path: Path, section: str, key: str, value: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load(tmp_path, changed(section, key, value))
+
+
+def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
+    text = changed("train", "learning_rate", "0").replace("  patience: 8\n", "  patiense: 8\n")
+    with pytest.raises(InputError) as error:
+        load(tmp_path, text + "\ntrane: {}\n")
+    message = str(error.value)
+    assert "train.learning_rate" in message
+    assert "train.patience: missing" in message
+    assert "train.patiense: unknown key; known here: features, history" in message
+    assert "trane: unknown key; known here: data, encoder" in message
+
+
+def test_unknown_key_of_a_nested_section(tmp_path: Path) -> None:
+    text = SETTINGS.replace("    levels: true\n", "    levels: true\n    price: true\n")
+    with pytest.raises(InputError, match=r"train\.features\.price: unknown key; known here: id, t"):
+        load(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("", "expected sections data"), ("- 1", "expected sections"), ("a: [", "not valid YAML")],
+)
+def test_not_settings_at_all(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load(tmp_path, text)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not found; run from the repository's root"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_yaml_reads_exponents_as_dvc_does(tmp_path: Path) -> None:
+    params = load(tmp_path, changed("train", "learning_rate", "2e-3"))
+    assert params.train.learning_rate == 0.002
+
+
+def test_every_section_is_a_stage() -> None:
+    stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    sections = set(Params.model_fields) - {"data"} | {"ingest"}
+    assert sections == set(stages)

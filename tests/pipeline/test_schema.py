@@ -1,0 +1,50 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.schema import Outputs, Split, read_array, read_json, replacing, write_array
+
+
+def test_replacing_leaves_the_old_file_when_the_block_fails(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "file"
+    with replacing(path) as partial:
+        partial.write_text("old")
+    with pytest.raises(ZeroDivisionError), replacing(path) as partial:
+        partial.write_text("new")
+        assert path.read_text() == "old"
+        raise ZeroDivisionError
+    assert path.read_text() == "old"
+    assert [file.name for file in path.parent.iterdir()] == ["file"]
+
+
+def test_outputs_appear_together_or_not_at_all(tmp_path: Path) -> None:
+    array, info = tmp_path / "a.npy", tmp_path / "a.npy.json"
+    with pytest.raises(ValueError, match="not JSON compliant"), Outputs() as outputs:
+        outputs.array(array, np.zeros(2), seed=1)
+        assert not array.exists()
+        outputs.json(tmp_path / "b.json", {"x": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+    with Outputs() as outputs:
+        outputs.array(array, np.zeros(2), seed=1)
+    assert read_array(array).tolist() == [0, 0]
+    assert read_json(info) == {"shape": [2], "dtype": "float64", "seed": 1}
+
+
+def test_arrays_are_mapped_and_never_unpickled(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    write_array(path, np.arange(3))
+    assert isinstance(read_array(path), np.memmap)
+    np.save(path, np.array([{}], object), allow_pickle=True)
+    with pytest.raises(ValueError, match="Python objects"):
+        read_array(path)
+
+
+def test_split_names_its_columns() -> None:
+    split = Split(np.array([[1, 2, 3, 4, 5, 6, 7]]))
+    assert split.history.tolist() == [[1, 2]]
+    assert split.target.tolist() == [3]
+    assert split.column("likes_level").tolist() == [4]
+    assert split.column("views_level").tolist() == [5]
+    assert split.label.tolist() == [6]
+    assert split.user.tolist() == [7]

@@ -1,0 +1,97 @@
+from pathlib import Path
+
+import pytest
+
+from pipeline import stage
+from pipeline.params import Params
+from pipeline.schema import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCK = """
+schema: '2.0'
+stages:
+  fuse:
+    outs:
+    - path: embeddings/item.npy
+      hash: md5
+      md5: 0123456789abcdef0123456789abcdef
+      size: 3
+  other:
+    outs:
+    - path: other.npy
+      hash: md5
+      md5: 0123456789abcdef0123456789abcdef
+      size: 3
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["stage"])
+    monkeypatch.delenv("MMCTR_DEBUG", raising=False)
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    cached = tmp_path / ".dvc/cache/files/md5/01/23456789abcdef0123456789abcdef"
+    cached.parent.mkdir(parents=True)
+    cached.write_text("old")
+    (tmp_path / "dvc.lock").write_text(LOCK)
+    return tmp_path
+
+
+def fail(_params: Params) -> None:
+    raise InputError("file, row 3: wrong")
+
+
+@pytest.mark.usefixtures("workspace")
+def test_bad_input_ends_with_its_message_alone() -> None:
+    with pytest.raises(SystemExit) as exit:
+        stage.run(fail)
+    assert exit.value.code == "error: file, row 3: wrong"
+
+
+@pytest.mark.usefixtures("workspace")
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMCTR_DEBUG", "1")
+    with pytest.raises(InputError):
+        stage.run(fail)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_fault_of_our_own_keeps_its_traceback() -> None:
+    def bug(_params: Params) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        stage.run(bug)
+
+
+def test_a_failing_stage_gets_its_outputs_back(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_STAGE", "fuse")
+    with pytest.raises(SystemExit):
+        stage.run(fail)
+    assert (workspace / "embeddings/item.npy").read_text() == "old"
+    assert not (workspace / "other.npy").exists()
+
+
+def test_what_is_there_is_not_overwritten(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_STAGE", "fuse")
+    (workspace / "embeddings").mkdir()
+    (workspace / "embeddings/item.npy").write_text("newer")
+    with pytest.raises(SystemExit):
+        stage.run(fail)
+    assert (workspace / "embeddings/item.npy").read_text() == "newer"
+
+
+def test_outside_dvc_nothing_is_brought_back(workspace: Path) -> None:
+    with pytest.raises(SystemExit):
+        stage.run(fail)
+    assert not (workspace / "embeddings").exists()
+
+
+def test_a_good_run_gets_the_settings(workspace: Path) -> None:
+    seen: list[Params] = []
+    stage.run(seen.append)
+    assert seen[0].data.source == "sample"
+    assert workspace.exists()

@@ -1,0 +1,82 @@
+"""`dvc.yaml` against the code: what a stage imports, it depends on."""
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("ctr", "embed", "pipeline", "sample")
+STAGES: dict[str, dict[str, Any]] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+
+
+def module_file(name: str) -> Path | None:
+    """The file of a project module, None for a package or for somebody else's module."""
+    path = ROOT / (name.replace(".", "/") + ".py")
+    return path if name.split(".")[0] in PACKAGES and path.is_file() else None
+
+
+def imported(file: Path) -> set[Path]:
+    """Project modules that `file` imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            names |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return {path for path in map(module_file, names) if path}
+
+
+def imported_with_theirs(file: Path) -> set[Path]:
+    found, todo = set(), {file}
+    while todo:
+        current = todo.pop()
+        found.add(current)
+        todo |= imported(current) - found
+    return found
+
+
+def entry(stage: str) -> Path:
+    """The file that a stage's command runs."""
+    command = STAGES[stage]["cmd"]
+    if match := re.search(r"-m ([\w.]+)", command):
+        path = module_file(match[1])
+        assert path, command
+        return path
+    return ROOT / command.split()[-1]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_what_it_imports(stage: str) -> None:
+    declared = {dep for dep in STAGES[stage]["deps"] if dep.endswith(".py")}
+    real = {str(path.relative_to(ROOT)) for path in imported_with_theirs(entry(stage))}
+    assert declared == real
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_file_and_section_share_a_name(stage: str) -> None:
+    words = stage.split("_")
+    assert entry(stage).stem == words[-1]
+    assert STAGES[stage]["params"] == ["data" if stage == "ingest" else stage]
+
+
+def test_packages_import_no_further_than_the_design_allows() -> None:
+    shared = {ROOT / f"pipeline/{name}.py" for name in ("params", "schema", "stage")}
+    for package, foreign in (("embed", {"ctr", "sample"}), ("ctr", {"embed", "sample"})):
+        for file in (ROOT / package).glob("*.py"):
+            for path in imported(file):
+                assert path.parent.name not in foreign, f"{file} imports {path}"
+                assert path.parent.name != "pipeline" or path in shared, f"{file} imports {path}"
+    stages = {entry(stage) for stage in STAGES}
+    for stage in stages:
+        assert imported(stage).isdisjoint(stages), f"{stage} imports a stage"
+
+
+def test_package_files_hold_no_code_to_depend_on() -> None:
+    for package in PACKAGES:
+        body = ast.parse((ROOT / package / "__init__.py").read_text()).body
+        assert all(isinstance(node, ast.Expr) for node in body)
