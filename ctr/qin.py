@@ -191,8 +191,8 @@ class QIN(nn.Module):
 
     def regularised(self) -> list[nn.Parameter]:
         """What the L2 penalty covers: every embedding table and the multimodal linear map."""
-        tables = [module.weight for module in self.modules() if isinstance(module, nn.Embedding)]
-        return [*tables, self.item.content.weight]
+        tables = [module for module in self.modules() if isinstance(module, nn.Embedding)]
+        return [module.get_parameter("weight") for module in (*tables, self.item.content)]
 
 
 def neighbors_in_history(history: Tensor, target: Tensor, items: ItemTable) -> Tensor:

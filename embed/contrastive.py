@@ -38,7 +38,7 @@ class Pairs:
 def train(model: CLIP, pairs: Pairs, items: np.ndarray, section: Encoder) -> float:
     """Train `model` in place on the pairs of `items`; the mean loss of the last epoch.
 
-    The same seed and number of threads give the same weights on a CPU.
+    The same seed and number of threads give the same weights on a CPU; a GPU rounds as it likes.
     """
     device = best_device()
     model.to(device).train()

@@ -56,13 +56,26 @@ def _train_and_write(section: Encoder) -> None:
     config = open_clip_config(section)
     torch.manual_seed(section.seed)
     model = CLIP(**config["model_cfg"])
-    with _pairs(titles, section, PreprocessCfg(**config["preprocess_cfg"])) as (pairs, items):
+    preprocess = PreprocessCfg(**config["preprocess_cfg"])
+    with _one_thread(), _pairs(titles, section, preprocess) as (pairs, items):
         fitted, held_out = split(items, titles, section.seed)
         loss = train(model, pairs, fitted, section)
         retrieval = held_out_recall(model, pairs, held_out, titles, section.batch_size)
     metrics = {"trained": True, "pairs": len(items), "pairs_trained": len(fitted), "loss": loss}
     _write(config, model.state_dict(), metrics | retrieval)
     log.info("held-out recall@10 %(recall_10).3f, by chance %(chance_10).3f", retrieval)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The model is too small to gain from more, suffers where processes compete for cores, and
+    rounding then does not depend on how many cores there are."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def open_clip_config(section: Encoder) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Titles to vectors, with open_clip or transformers."""
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 from transformers import AutoModel, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 from embed.encoders import (
     autocast,
@@ -21,6 +23,9 @@ from embed.encoders import (
 )
 from pipeline.params import EmbedText
 from pipeline.schema import InputError, versions
+
+hide_progress: Callable[[], None] = disable_progress_bar
+"""transformers' own function, which comes without types."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +46,8 @@ def _open_clip(section: EmbedText) -> TextEncoder:
     clip = load_open_clip("embed_text", section.model, section.pretrained)
 
     def encode(titles: list[str]) -> np.ndarray:
-        order = np.arange(len(titles))
         return _in_batches(
-            order,
+            np.arange(len(titles)),
             section,
             lambda rows: clip.encode_text([titles[row] for row in rows], section.mixed_precision),
         )
@@ -60,26 +64,17 @@ def _open_clip(section: EmbedText) -> TextEncoder:
 
 def _transformers(section: EmbedText) -> TextEncoder:
     tokenizer, model = _load_transformers(section)
-    device = best_device()
-    model.to(device).eval()
     limit = _token_limit(section.max_tokens, tokenizer, model)
-    pad = tokenizer.pad_token_id or 0
-
-    @torch.inference_mode()
-    def encode_batch(token_ids: list[list[int]]) -> np.ndarray:
-        ids = [torch.tensor(row) for row in token_ids]
-        mask = pad_sequence([torch.ones_like(row) for row in ids], batch_first=True).to(device)
-        padded = pad_sequence(ids, batch_first=True, padding_value=pad).to(device)
-        with autocast(device, section.mixed_precision):
-            hidden = model(input_ids=padded, attention_mask=mask).last_hidden_state
-        return to_numpy(pool(hidden.float(), mask, section.pooling))
 
     def encode(titles: list[str]) -> np.ndarray:
         token_ids = tokenizer(titles, truncation=True, max_length=limit)["input_ids"]
         # Like lengths together save padding; the longest first, so that memory runs out at once.
-        order = np.argsort([-len(row) for row in token_ids], kind="stable")
+        order = np.argsort([-len(ids) for ids in token_ids], kind="stable")
+        padding = tokenizer.pad_token_id or 0
         return _in_batches(
-            order, section, lambda rows: encode_batch([token_ids[row] for row in rows])
+            order,
+            section,
+            lambda rows: _encode_tokens(model, [token_ids[row] for row in rows], padding, section),
         )
 
     provenance = {
@@ -88,14 +83,29 @@ def _transformers(section: EmbedText) -> TextEncoder:
         "weights_sha256": weights_sha256(model),
         "pooling": section.pooling,
         "max_tokens": limit,
-        "mixed_precision": section.mixed_precision if device.type == "cuda" else "no",
+        "mixed_precision": section.mixed_precision if model.device.type == "cuda" else "no",
         "versions": versions("transformers", "tokenizers", "torch"),
     }
     return TextEncoder(encode, provenance)
 
 
+@torch.inference_mode()
+def _encode_tokens(
+    model: Any, token_ids: list[list[int]], padding: int, section: EmbedText
+) -> np.ndarray:
+    """Titles of different lengths, padded on the right with a masked token, to float32 (B, d)."""
+    ids = [torch.tensor(row) for row in token_ids]
+    mask = pad_sequence([torch.ones_like(row) for row in ids], batch_first=True).to(model.device)
+    padded = pad_sequence(ids, batch_first=True, padding_value=padding).to(model.device)
+    with autocast(model.device, section.mixed_precision):
+        hidden = model(input_ids=padded, attention_mask=mask).last_hidden_state  # (B, T, d)
+    return to_numpy(pool(hidden.float(), mask, section.pooling))
+
+
 def _load_transformers(section: EmbedText) -> tuple[Any, Any]:
-    """Tokenizer and float32 model, from the hub, its cache or a folder; safetensors only."""
+    """Tokenizer and float32 model, from the hub, its cache or a folder; ready on its device."""
+    if not sys.stderr.isatty():
+        hide_progress()
     source = {"revision": section.revision or "main", "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(section.model, **source)
@@ -113,7 +123,7 @@ def _load_transformers(section: EmbedText) -> tuple[Any, Any]:
             f"params.yaml: embed_text.model is {section.model!r}, an encoder-decoder; "
             "name an encoder or a decoder-only model"
         )
-    return tokenizer, model
+    return tokenizer, model.to(best_device()).eval()
 
 
 def _token_limit(max_tokens: int, tokenizer: Any, model: Any) -> int:

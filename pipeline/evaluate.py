@@ -54,7 +54,7 @@ def overall(valid: Split, probability: np.ndarray, settings: Evaluate) -> dict[s
 
 
 def oracle_share(model_auc: float | None, stats: dict[str, Any]) -> dict[str, float]:
-    """Where the click probabilities are known: the best AUC there is, and the share reached of it."""
+    """Where the click probabilities are known: the best possible AUC, and the share reached."""
     oracle_auc = stats.get("oracle_auc")
     if oracle_auc is None or model_auc is None:
         return {}
@@ -64,7 +64,7 @@ def oracle_share(model_auc: float | None, stats: dict[str, Any]) -> dict[str, fl
 def by_group(
     train: Split, valid: Split, probability: np.ndarray, settings: Evaluate
 ) -> dict[str, dict[str, Any]]:
-    """AUC and rows for targets that train has and has not shown, and for short and long histories."""
+    """AUC and rows by whether train has shown the target, and by length of history."""
     warm = np.isin(valid.target, train.target)
     short = (valid.history > 0).sum(axis=1) < settings.short_history
     groups = {

@@ -44,9 +44,9 @@ def raw_folder(data: Data) -> Iterator[tuple[Path, dict[str, float]]]:
     """The folder in the raw layout that `data.source` stands for, and what only its maker knows."""
     if data.source == "sample":
         world = build(WorldConfig(), data.seed)
-        with tempfile.TemporaryDirectory() as folder:
-            write_raw(world, Path(folder))
-            yield Path(folder), {"oracle_auc": world.oracle_auc("valid")}
+        with tempfile.TemporaryDirectory() as temporary:
+            write_raw(world, Path(temporary))
+            yield Path(temporary), {"oracle_auc": world.oracle_auc("valid")}
     elif data.source == "microlens_1m":
         download(MANIFEST, DOWNLOADS)
         yield DOWNLOADS, {}

@@ -78,7 +78,8 @@ def _read_ids(table: RawTable) -> DenseIds:
 def _rows_by_item(table: RawTable, ids: DenseIds) -> np.ndarray:
     """int64 (N,): the row of `table` that describes item 1, 2, ..., N.
 
-    A row of item 0, padding, is passed over. Raises InputError for an item that is unknown, doubled or missing.
+    A row of item 0, padding, is passed over. Raises InputError for an item that is unknown,
+    doubled or missing.
     """
     column = table.column("item_id")
     raw = column.integers(0, MAX_ID, "expected an item id")

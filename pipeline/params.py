@@ -1,4 +1,4 @@
-"""The settings in `params.yaml`, checked before any work: one section a stage, every key required."""
+"""The settings in `params.yaml`, checked before any work: a section a stage, every key required."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -87,7 +87,7 @@ class EmbedImage(Section):
     library: Literal["open_clip", "given"]
     """`given`: the source's own `img_emb_CLIPRN50`."""
     model: Annotated[str, Field(min_length=1)]
-    """`trained` (the encoder stage's), an open_clip name, or `hf-hub:` / `local-dir:` and a place."""
+    """`trained` (the encoder stage's), or an open_clip name, `hf-hub:...` or `local-dir:...`."""
     pretrained: str
     """open_clip's weights tag; empty where the model brings its own weights."""
     batch_size: Count
@@ -245,6 +245,7 @@ def _known_keys(location: tuple[object, ...]) -> list[str]:
     section: type[BaseModel] = Params
     for part in location:
         annotation = section.model_fields[str(part)].annotation
-        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        assert isinstance(annotation, type)
+        assert issubclass(annotation, BaseModel)
         section = annotation
     return list(section.model_fields)

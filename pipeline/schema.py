@@ -107,7 +107,7 @@ class Split:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, moved over it when the block ends well and removed when not."""
+    """A temporary path beside `path`, moved over it when the block ends well, else removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:

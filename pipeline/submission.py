@@ -33,7 +33,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
         with settings(arguments.source, arguments.params):
-            status = subprocess.run(["dvc", "repro"], check=False).returncode
+            status = dvc("repro")
             if status == 0:
                 report()
     except InputError as error:
@@ -78,9 +78,14 @@ def other_settings(params: Path, source: str) -> bytes:
     return text.getvalue()
 
 
+def dvc(*arguments: str) -> int:
+    """Run DVC in this environment; its exit code."""
+    return subprocess.run([sys.executable, "-m", "dvc", *arguments], check=False).returncode
+
+
 def report() -> None:
     """The metrics table, and where the submissions lie."""
-    subprocess.run(["dvc", "metrics", "show", "metrics/evaluate.json"], check=True)
+    dvc("metrics", "show")
     log.info("Task 1: %s", schema.ITEM_INFO)
     log.info("Task 2: %s", schema.SUBMISSION)
 

@@ -29,7 +29,7 @@ def main(params: Params) -> None:
 
 
 def write_submission(archive: Path, predictions: pd.DataFrame, column: str) -> None:
-    """A zip with one `prediction.csv`, `ID,<column>` and a row each; the same rows, the same bytes."""
+    """A zip with one `prediction.csv`: `ID,<column>`, then a row each. Equal rows, equal bytes."""
     table = predictions[["ID", "probability"]].rename(columns={"probability": column})
     content = table.to_csv(index=False, float_format="%.9g", lineterminator="\n")
     # ZipFile would stamp the time of day and the platform.
@@ -42,7 +42,7 @@ def write_submission(archive: Path, predictions: pd.DataFrame, column: str) -> N
 
 
 def check_submission(archive: Path, ids: np.ndarray, column: str) -> None:
-    """Read the zip as the leaderboard would; raises InputError for anything that it would refuse."""
+    """Read the zip as the leaderboard would; InputError for anything that it would refuse."""
     with ZipFile(archive) as file:
         if file.namelist() != [MEMBER]:
             raise InputError(f"{archive}: holds {file.namelist()}; expected {MEMBER} alone")

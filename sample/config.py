@@ -21,7 +21,7 @@ class WorldConfig:
     topic_spread: float = 0.8
     """Length of a topic's own part; its group's part has length 1."""
 
-    train_slates: int = 8
+    train_slates: int = 20
     valid_slates: int = 1
     test_slates: int = 1
     slate: int = 2
@@ -56,12 +56,12 @@ class WorldConfig:
     match_smoothing: float = 4.0
     """Neutral items added to each history, so that a short one counts for little."""
 
-    bias: float = -2.7
-    match_weight: float = 6.5
+    bias: float = -3.6
+    match_weight: float = 9.0
     """Of the match of target and history, 0..1."""
-    grade_weight: float = 1.0
+    grade_weight: float = 1.4
     """Of the quality that title and cover show, standardised."""
-    appeal_weight: float = 1.1
+    appeal_weight: float = 1.5
     """Of the quality that no content shows."""
     popularity_weight: float = 0.3
     """Of the standardised log popularity."""

@@ -59,7 +59,7 @@ class Facets:
 
 def render(facets: Facets, rng: np.random.Generator) -> bytes:
     """A SIDE x SIDE RGB JPEG; `rng` varies colour, place, size and turn, and adds noise."""
-    image = Image.new("RGB", (SIDE, SIDE), _background(facets.colour_topic, rng))
+    image = Image.new("RGB", (SIDE, SIDE), _background(facets.colour_topic, facets.grade, rng))
     draw = ImageDraw.Draw(image)
     _draw_distractors(draw, rng)
     _draw_shape(draw, facets.shape_topic, rng)
@@ -68,9 +68,9 @@ def render(facets: Facets, rng: np.random.Generator) -> bytes:
     return _encode(_noisy(image, rng))
 
 
-def _background(topic: int, rng: np.random.Generator) -> tuple[int, int, int]:
+def _background(topic: int, grade: int, rng: np.random.Generator) -> tuple[int, int, int]:
     hue = (topic % COLOURS + rng.normal(0, 0.12)) / COLOURS % 1.0
-    saturation, value = rng.uniform(0.55, 0.85), rng.uniform(0.45, 0.8)
+    saturation, value = rng.uniform(0.6, 0.85), 0.42 + 0.09 * grade + rng.uniform(-0.12, 0.12)
     red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
     return int(red * 255), int(green * 255), int(blue * 255)
 

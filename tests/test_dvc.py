@@ -44,7 +44,7 @@ def entry(stage: str) -> Path:
     """The file that a stage's command runs."""
     command = STAGES[stage]["cmd"]
     if match := re.search(r"-m ([\w.]+)", command):
-        path = module_file(match[1])
+        path = module_file(str(match[1]))
         assert path, command
         return path
     return ROOT / command.split()[-1]

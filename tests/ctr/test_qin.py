@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ctr.qin import QIN, ASTA, Clicks, ItemTable, QINConfig, QuadraticLayer
+from ctr.qin import ASTA, QIN, Clicks, ItemTable, QINConfig, QuadraticLayer
 from tests.reference_qin import reference_qin
 
 ITEMS, TAGS, LEVELS, CONTENT = 30, 9, 11, 6
@@ -56,8 +56,8 @@ def spread_weights(model: QIN) -> QIN:
         model.item.id.weight[0], model.item.tag.weight[0] = 0, 0
         for module in model.modules():
             if isinstance(module, nn.BatchNorm1d):
-                module.running_mean.normal_()
-                module.running_var.uniform_(0.5, 2)
+                module.get_buffer("running_mean").normal_()
+                module.get_buffer("running_var").uniform_(0.5, 2)
     return model.double()
 
 
@@ -92,7 +92,7 @@ def test_outputs_and_gradients_agree_with_the_formulas(training: bool, neighbors
         torch.testing.assert_close(parameter.grad, reference, rtol=1e-10, atol=1e-10, msg=name)
 
 
-def test_unique_items_and_the_whole_table_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unique_items_and_the_whole_table_give_the_same() -> None:
     model = spread_weights(QIN(small_config(neighbors=True))).eval()
     items = small_items()
     clicks = small_clicks(batch=3, history=4)  # 15 places < 31 items: unique ids

@@ -1,6 +1,7 @@
 import struct
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from io import BytesIO
 
 import numpy as np
@@ -74,6 +75,7 @@ DAMAGED = {
     "TIFF header alone": TIFF[:8],
     "TIFF without its last bytes": saved(gradient(), "TIFF")[:200],
     "BMP cut in half": BMP[: len(BMP) // 2],
+    "sound picture in a format that covers do not have": saved(gradient(), "PPM"),
     "bomb of 10 gigapixels": png_of(100_000, 100_000, b""),
     "bomb below Pillow's own limit": png_of(7_000, 7_000, b""),
     "ribbon": saved(Image.new("RGB", (MAX_ASPECT + 1, 1)), "PNG"),
@@ -91,6 +93,12 @@ def test_refusal_names_size_and_limit() -> None:
         decode(DAMAGED["bomb below Pillow's own limit"])
 
 
+def test_pillows_own_warning_of_a_bomb_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 24 * 16 - 1)
+    with pytest.raises(CoverError, match="DecompressionBombWarning"):
+        decode(PNG)
+
+
 def rotated_by_exif() -> bytes:
     turned = gradient().transpose(Image.Transpose.ROTATE_90)
     exif = Image.Exif()
@@ -99,7 +107,7 @@ def rotated_by_exif() -> bytes:
 
 
 def with_damaged_exif() -> bytes:
-    return saved(gradient(), "PNG", exif=b"Exif\x00\x00MM\x00\x2a\xff\xff\xff\xff\x00\x09")
+    return saved(gradient(), "PNG", exif=b"Exif\x00\x00garbage!")
 
 
 def animated() -> bytes:
@@ -189,16 +197,12 @@ def test_transparency_shows_white() -> None:
 
 
 @given(data=st.binary(max_size=300), prefix=st.sampled_from([b"", JPEG, PNG, WEBP, GIF, TIFF, BMP]))
-def test_any_bytes_give_a_picture_or_a_reason(data: bytes, prefix: bytes) -> None:
-    try:
+def test_any_bytes_give_a_picture_or_are_refused(data: bytes, prefix: bytes) -> None:
+    with suppress(CoverError):
         assert decode(prefix[: len(prefix) // 2] + data).mode == "RGB"
-    except CoverError as error:
-        assert str(error)
 
 
 @given(whole=st.sampled_from([JPEG, PNG, WEBP, GIF, TIFF, BMP]), where=st.integers(0, 10_000))
-def test_any_flipped_byte_gives_a_picture_or_a_reason(whole: bytes, where: int) -> None:
-    try:
+def test_any_flipped_byte_gives_a_picture_or_is_refused(whole: bytes, where: int) -> None:
+    with suppress(CoverError):
         assert decode(flipped(whole, where % len(whole))).mode == "RGB"
-    except CoverError as error:
-        assert str(error)

@@ -14,7 +14,7 @@ from tests.embed.conftest import Catalogue, write_catalogue
 
 def test_open_clip_loads_what_was_written(trained: Catalogue, params: Params) -> None:
     assert trained.titles[1].startswith("lime")
-    model, _, preprocess = open_clip.create_model_and_transforms(
+    model, _, _ = open_clip.create_model_and_transforms(
         f"local-dir:{ENCODER}", require_pretrained=True
     )
     written = load_file(ENCODER / "open_clip_model.safetensors")

@@ -30,6 +30,7 @@ def test_preprocessing_in_two_steps_is_open_clips_own(trained: Catalogue) -> Non
 
 def test_vectors_are_the_models_own(trained: Catalogue) -> None:
     clip = load_open_clip("embed_text", "trained", "")
+    assert not clip.model.training
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{ENCODER}")
     tokenize = open_clip.get_tokenizer(f"local-dir:{ENCODER}")
     model.eval()

@@ -1,0 +1,121 @@
+import logging
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+
+from embed import image
+from embed.cover_batches import CoverBatch
+from embed.covers import decode
+from embed.image import collect
+from pipeline.params import Params
+from pipeline.schema import (
+    ENCODER,
+    GIVEN_IMAGE,
+    IMAGE,
+    IMAGE_PRESENT,
+    InputError,
+    array_info,
+    metrics_path,
+    read_array,
+    read_json,
+    write_array,
+)
+from tests.embed.conftest import Catalogue, N, write_catalogue
+
+
+def with_image(params: Params, **changes: object) -> Params:
+    return params.model_copy(update={"embed_image": params.embed_image.model_copy(update=changes)})
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_rows_are_the_items_covers(trained: Catalogue, params: Params, workers: int) -> None:
+    """Against open_clip's own model and preprocessing, one cover at a time."""
+    image.main(with_image(params, workers=workers))
+    vectors, present = read_array(IMAGE), read_array(IMAGE_PRESENT)
+    assert np.flatnonzero(present).tolist() == trained.embeddable
+    assert not vectors[~present].any()
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{ENCODER}")
+    model.eval()
+    for item in trained.embeddable:
+        with torch.no_grad():
+            expected = model.encode_image(preprocess(decode(trained.covers[item]))[None])[0]
+        np.testing.assert_allclose(vectors[item], expected.numpy(), atol=1e-5)
+
+
+def test_workers_do_not_change_a_bit(trained: Catalogue, params: Params) -> None:
+    assert trained.covers
+    image.main(with_image(params, workers=0))
+    alone = IMAGE.read_bytes()
+    image.main(with_image(params, workers=2))
+    assert IMAGE.read_bytes() == alone
+
+
+def test_unreadable_covers_are_counted_and_named_once(
+    trained: Catalogue, params: Params, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    image.main(params)
+    raw_ids = [trained.item_ids[item] for item in trained.unreadable]
+    assert read_json(metrics_path("embed_image")) == {
+        "items": N,
+        "covers": N - len(trained.uncovered),
+        "missing": len(trained.uncovered),
+        "unreadable": 2,
+        "unreadable_items": raw_ids,
+        "dim": params.encoder.embed_dim,
+    }
+    (record,) = [record for record in caplog.records if record.name == "embed.image"]
+    assert record.getMessage().startswith("2 covers are unreadable")
+    assert all(f"item {raw_id}:" in record.getMessage() for raw_id in raw_ids)
+
+
+def test_only_the_first_unreadable_items_are_named(trained: Catalogue, params: Params) -> None:
+    for item in range(13, N + 1):
+        trained.covers[item] = b"not a picture"
+    write_catalogue(trained)
+    image.main(params)
+    metrics = read_json(metrics_path("embed_image"))
+    assert metrics["unreadable"] == N - 10
+    assert metrics["unreadable_items"] == trained.item_ids[11:31]
+
+
+def test_no_readable_cover_at_all(trained: Catalogue, params: Params) -> None:
+    for item in trained.covers:
+        trained.covers[item] = b""
+    write_catalogue(trained)
+    image.main(params)
+    assert read_array(IMAGE).shape == (N + 1, 0)
+    assert not read_array(IMAGE_PRESENT).any()
+    assert read_json(metrics_path("embed_image"))["unreadable"] == len(trained.covers)
+
+
+def test_given_vectors_pass_through(catalogue: Catalogue, params: Params) -> None:
+    given = np.random.default_rng(0).normal(size=(len(catalogue.titles), 3)).astype(np.float32)
+    given[[0, 4]] = 0
+    write_array(GIVEN_IMAGE, given)
+    image.main(with_image(params, library="given"))
+    np.testing.assert_array_equal(read_array(IMAGE), given)
+    assert read_json(metrics_path("embed_image"))["missing"] == 1
+    assert read_json(array_info(IMAGE_PRESENT))["encoder"] == "given"
+
+
+def test_given_vectors_that_are_not_there(catalogue: Catalogue, params: Params) -> None:
+    write_array(GIVEN_IMAGE, np.zeros((len(catalogue.titles), 0), np.float32))
+    with pytest.raises(InputError, match=r"embed_image\.library .* the source has none"):
+        image.main(with_image(params, library="given"))
+
+
+def test_collect_puts_batches_in_item_order() -> None:
+    pixels = np.zeros((2, 3, 1, 1), np.uint8)
+    last = CoverBatch(np.array([5, 3]), pixels, [(4, "torn")])
+    first = CoverBatch(np.array([1, 2]), pixels, [])
+    none = CoverBatch(np.array([], np.int32), pixels[:0], [(6, "torn")])
+    empty = np.empty((0, 0), np.float32)
+    found = collect(
+        [(none, empty), (last, np.array([[5.0], [3]])), (first, np.array([[1.0], [2]]))], 8
+    )
+    assert found.vectors.tolist() == [[0], [1], [2], [3], [0], [5], [0], [0]]
+    assert np.flatnonzero(found.present).tolist() == [1, 2, 3, 5]
+    assert found.unreadable == [(4, "torn"), (6, "torn")]
