@@ -26,6 +26,8 @@ def gauc(label: np.ndarray, score: np.ndarray, user: np.ndarray) -> float | None
 
     As in the papers on user-grouped AUC (Zhu et al. 2017). None where no user has both.
     """
+    if not len(label):
+        return None
     group = np.unique(user, return_inverse=True)[1]
     rank = _average_rank(group, score)
     rows = np.bincount(group)
@@ -55,8 +57,13 @@ def _average_rank(group: np.ndarray, score: np.ndarray) -> np.ndarray:
     return rank
 
 
-def calibration_error(label: np.ndarray, probability: np.ndarray, bins: int) -> float:
-    """Expected calibration error: mean |observed - predicted| rate over bins of equal width."""
+def calibration_error(label: np.ndarray, probability: np.ndarray, bins: int) -> float | None:
+    """Expected calibration error: mean |observed - predicted| rate over bins of equal width.
+
+    None for no rows.
+    """
+    if not len(label):
+        return None
     table = calibration(label, probability, bins)
     gap = np.abs(table["observed"] - table["predicted"])
     return float(np.average(gap, weights=table["rows"]))

@@ -210,7 +210,7 @@ def write(trained: Trained, config: QINConfig, settings: Train) -> None:
         "epochs": len(trained.curve),
         "best_epoch": trained.best_epoch,
         "parameters": trained.parameters,
-        **{f"valid_{name}": best[name] for name in ("auc", "gauc", "logloss")},
+        **{name: best[name] for name in ("auc", "gauc", "logloss")},
     }
     with Outputs() as outputs:
         save_file(trained.weights, outputs.path(schema.MODEL))

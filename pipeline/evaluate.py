@@ -28,32 +28,36 @@ def main(params: Params) -> None:
         raise InputError(
             f"{path}: has {len(probability)} rows, valid has {len(valid)}; run `dvc repro`"
         )
+    settings = params.evaluate
     metrics = {
-        **overall(valid, probability, params.evaluate),
-        **oracle_share(auc(valid.label, probability), schema.read_json(schema.STATS)),
-        **by_group(train, valid, probability, params.evaluate),
-        "single_feature_auc": single_feature_aucs(train, valid),
+        "all": rated(valid, probability, settings.calibration_bins)
+        | oracle(auc(valid.label, probability), schema.read_json(schema.STATS)),
+        **by_group(train, valid, probability, settings),
     }
     with Outputs() as outputs:
-        outputs.json(schema.metrics_path("evaluate"), metrics)
+        for group, values in metrics.items():
+            outputs.json(schema.valid_metrics_path(group), values)
+        for feature, feature_auc in single_feature_aucs(train, valid).items():
+            values = {"auc": feature_auc, "rows": len(valid)}
+            outputs.json(schema.baseline_metrics_path(feature), values)
         roc(valid.label, probability).to_csv(outputs.path(schema.ROC), index=False)
-        bins = calibration(valid.label, probability, params.evaluate.calibration_bins)
+        bins = calibration(valid.label, probability, settings.calibration_bins)
         pd.DataFrame(bins).to_csv(outputs.path(schema.CALIBRATION), index=False)
-    log.info("valid AUC %s over %d rows", metrics["auc"], metrics["rows"])
+    log.info("valid AUC %s over %d rows", metrics["all"]["auc"], len(valid))
 
 
-def overall(valid: Split, probability: np.ndarray, settings: Evaluate) -> dict[str, Any]:
-    label = valid.label
+def rated(valid: Split, probability: np.ndarray, bins: int) -> dict[str, Any]:
+    """The metrics of some rows; None where they have but one class, or no user has both."""
     return {
         "rows": len(valid),
-        "auc": auc(label, probability),
-        "gauc": gauc(label, probability, valid.user),
-        "logloss": logloss(label, probability),
-        "calibration_error": calibration_error(label, probability, settings.calibration_bins),
+        "auc": auc(valid.label, probability),
+        "gauc": gauc(valid.label, probability, valid.user),
+        "logloss": logloss(valid.label, probability),
+        "calibration_error": calibration_error(valid.label, probability, bins),
     }
 
 
-def oracle_share(model_auc: float | None, stats: dict[str, Any]) -> dict[str, float]:
+def oracle(model_auc: float | None, stats: dict[str, Any]) -> dict[str, float]:
     """Where the click probabilities are known: the best possible AUC, and the share reached."""
     oracle_auc = stats.get("oracle_auc")
     if oracle_auc is None or model_auc is None:
@@ -64,7 +68,7 @@ def oracle_share(model_auc: float | None, stats: dict[str, Any]) -> dict[str, fl
 def by_group(
     train: Split, valid: Split, probability: np.ndarray, settings: Evaluate
 ) -> dict[str, dict[str, Any]]:
-    """AUC and rows by whether train has shown the target, and by length of history."""
+    """The metrics by whether train has shown the target, and by length of history."""
     warm = np.isin(valid.target, train.target)
     short = (valid.history > 0).sum(axis=1) < settings.short_history
     groups = {
@@ -74,7 +78,7 @@ def by_group(
         "long_history": ~short,
     }
     return {
-        name: {"auc": auc(valid.label[rows], probability[rows]), "rows": int(rows.sum())}
+        name: rated(Split(valid.rows[rows]), probability[rows], settings.calibration_bins)
         for name, rows in groups.items()
     }
 

@@ -57,6 +57,16 @@ def predictions_path(split: str) -> Path:
     return Path(f"predictions/{split}.parquet")
 
 
+def valid_metrics_path(group: str) -> Path:
+    """The metrics of one group of valid's rows: `all`, `cold_items`, ..."""
+    return Path(f"metrics/valid/{group}.json")
+
+
+def baseline_metrics_path(feature: str) -> Path:
+    """The metrics of ranking valid by one feature: `item_mean`, `user_mean`, ..."""
+    return Path(f"metrics/single_feature/{feature}.json")
+
+
 def metrics_path(stage: str) -> Path:
     return Path(f"metrics/{stage}.json")
 

@@ -68,3 +68,4 @@ def test_calibration_by_hand() -> None:
     assert bins["observed"] == pytest.approx([0.5, 2 / 3])
     expected = (2 * 0.35 + 3 * (0.9 - 2 / 3)) / 5
     assert calibration_error(label, probability, bins=2) == pytest.approx(expected)
+    assert calibration_error(np.empty(0, int), np.empty(0), bins=2) is None

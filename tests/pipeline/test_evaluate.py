@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from pipeline import schema
-from pipeline.evaluate import by_group, main, oracle_share, roc
+from pipeline.evaluate import by_group, main, oracle, roc
 from pipeline.params import Evaluate, load_params
 from pipeline.schema import InputError, Split
 
@@ -28,26 +28,35 @@ PROBABILITY = np.array([0.9, 0.2, 0.3, 0.6])
 
 def test_groups_by_hand() -> None:
     groups = by_group(Split(TRAIN), Split(VALID), PROBABILITY, SETTINGS)
-    assert groups == {
-        "warm_items": {"auc": 1.0, "rows": 2},
-        "cold_items": {"auc": 0.0, "rows": 2},
-        "short_history": {"auc": 1.0, "rows": 2},
-        "long_history": {"auc": 1.0, "rows": 2},
+    assert {name: (group["auc"], group["rows"]) for name, group in groups.items()} == {
+        "warm_items": (1.0, 2),
+        "cold_items": (0.0, 2),
+        "short_history": (1.0, 2),
+        "long_history": (1.0, 2),
     }
+    assert groups["warm_items"]["logloss"] == pytest.approx(-np.log([0.9, 0.8]).mean())
+    assert groups["warm_items"]["gauc"] == 1.0
 
 
 def test_a_group_of_one_class_has_no_auc() -> None:
     groups = by_group(Split(TRAIN), Split(VALID[:1]), PROBABILITY[:1], SETTINGS)
-    assert groups["warm_items"] == {"auc": None, "rows": 1}
-    assert groups["cold_items"] == {"auc": None, "rows": 0}
+    assert groups["warm_items"]["auc"] is None
+    assert groups["warm_items"]["rows"] == 1
+    assert groups["cold_items"] == {
+        "rows": 0,
+        "auc": None,
+        "gauc": None,
+        "logloss": None,
+        "calibration_error": None,
+    }
 
 
 def test_share_of_the_oracle() -> None:
-    assert oracle_share(0.7, {"oracle_auc": 0.75}) == {
+    assert oracle(0.7, {"oracle_auc": 0.75}) == {
         "oracle_auc": 0.75,
         "oracle_share": pytest.approx(0.8),
     }
-    assert oracle_share(0.7, {}) == {}
+    assert oracle(0.7, {}) == {}
 
 
 def test_roc_runs_from_corner_to_corner() -> None:
@@ -77,12 +86,15 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_files() -> None:
     params = load_params(ROOT / "params.yaml")
     main(params)
-    metrics = schema.read_json(schema.metrics_path("evaluate"))
+    metrics = schema.read_json(schema.valid_metrics_path("all"))
     assert metrics["auc"] == 0.75
     assert metrics["gauc"] == 0.5
     assert metrics["rows"] == 4
     assert metrics["oracle_share"] == pytest.approx(0.625)
     assert metrics["logloss"] == pytest.approx(-np.log([0.9, 0.8, 0.3, 0.4]).mean())
+    assert schema.read_json(schema.valid_metrics_path("cold_items"))["auc"] == 0.0
+    user_mean = schema.read_json(schema.baseline_metrics_path("user_mean"))
+    assert user_mean == {"auc": 0.5, "rows": 4}
     assert pd.read_csv(schema.CALIBRATION)["rows"].sum() == 4
     assert pd.read_csv(schema.ROC).columns.tolist() == [
         "false_positive_rate",
