@@ -48,6 +48,7 @@ def settings(source: str, params: str) -> Iterator[None]:
         log.info("putting %s back after an interrupted run", PARAMS)
         ORIGINAL.replace(PARAMS)
     if not source and not params:
+        load_params()
         yield
         return
     changed = other_settings(Path(params or PARAMS), source)

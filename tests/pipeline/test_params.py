@@ -56,7 +56,7 @@ def test_out_of_range(tmp_path: Path, section: str, key: str, value: str, messag
 
 
 def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
-    text = changed("train", "learning_rate", "0").replace("  patience: 8\n", "  patiense: 8\n")
+    text = changed("train", "learning_rate", "0").replace("  patience:", "  patiense:")
     with pytest.raises(InputError) as error:
         load(tmp_path, text + "\ntrane: {}\n")
     message = str(error.value)

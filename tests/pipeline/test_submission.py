@@ -1,0 +1,103 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline import submission
+from pipeline.params import load_params
+from pipeline.schema import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "raw").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_another_source_stands_in_params_for_a_while(workspace: Path) -> None:
+    before = (workspace / "params.yaml").read_bytes()
+    with submission.settings(source="raw", params=""):
+        expected = load_params(ROOT / "params.yaml").model_dump()
+        expected["data"]["source"] = "raw"
+        assert load_params().model_dump() == expected
+    assert (workspace / "params.yaml").read_bytes() == before
+    assert sorted(path.name for path in workspace.iterdir()) == ["params.yaml", "raw"]
+
+
+def test_params_come_back_when_the_run_fails(workspace: Path) -> None:
+    before = (workspace / "params.yaml").read_bytes()
+    with pytest.raises(ZeroDivisionError), submission.settings(source="raw", params=""):
+        raise ZeroDivisionError
+    assert (workspace / "params.yaml").read_bytes() == before
+
+
+def test_params_come_back_at_the_call_after_a_kill(workspace: Path) -> None:
+    before = (workspace / "params.yaml").read_bytes()
+    killed = submission.settings(source="raw", params="")
+    killed.__enter__()  # and no exit
+    assert (workspace / "params.yaml").read_bytes() != before
+    with submission.settings(source="", params=""):
+        assert (workspace / "params.yaml").read_bytes() == before
+    assert (workspace / "params.yaml").read_bytes() == before
+
+
+def test_another_file_of_settings(workspace: Path) -> None:
+    other = (workspace / "params.yaml").read_text().replace("epochs: 24", "epochs: 2")
+    (workspace / "other.yaml").write_text(other)
+    with submission.settings(source="raw", params="other.yaml"):
+        assert load_params().train.epochs == 2
+        assert load_params().data.source == "raw"
+    assert load_params().train.epochs == 24
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize(
+    ("source", "params", "message"),
+    [
+        ("nowhere", "", "SOURCE=nowhere is not a folder"),
+        ("", "nowhere.yaml", r"nowhere\.yaml: not found"),
+        ("params.yaml", "", r"SOURCE=params\.yaml is not a folder"),
+    ],
+)
+def test_what_is_not_there(source: str, params: str, message: str) -> None:
+    before = Path("params.yaml").read_bytes()
+    with pytest.raises(InputError, match=message), submission.settings(source, params):
+        pass
+    assert Path("params.yaml").read_bytes() == before
+    assert not submission.ORIGINAL.exists()
+
+
+def test_a_fault_in_params_is_told_before_dvc_starts(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(submission, "dvc", started.append)
+    monkeypatch.setattr("sys.argv", ["submission"])
+    params = workspace / "params.yaml"
+    params.write_text(params.read_text().replace("learning_rate: 0.002", "learning_rate: -1"))
+    with pytest.raises(SystemExit) as exit:
+        submission.main()
+    assert "train.learning_rate" in str(exit.value.code)
+    assert started == []
+    capsys.readouterr()
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("status", [0, 3])
+def test_exit_code_and_report(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, ...]] = []
+
+    def dvc(*arguments: str) -> int:
+        calls.append(arguments)
+        return status
+
+    monkeypatch.setattr(submission, "dvc", dvc)
+    monkeypatch.setattr("sys.argv", ["submission"])
+    with pytest.raises(SystemExit) as exit:
+        submission.main()
+    assert exit.value.code == (1 if status else 0)
+    assert calls == [("repro",)] + ([] if status else [("metrics", "show")])
