@@ -1,5 +1,6 @@
 """Logits for all rows of a split, over however many processes there are."""
 
+import math
 import os
 
 import torch
@@ -16,15 +17,19 @@ def score(
 ) -> Tensor:
     """Logits, float32 (n,) on the host, in row order and the same in every process.
 
-    Each process scores one consecutive share; no row is scored twice or lost.
+    Each process scores one consecutive share; no row is scored twice or lost. Leaves `model` in
+    evaluation mode.
     """
     model.eval()
     shares = torch.arange(len(clicks)).tensor_split(accelerator.num_processes)
+    longest = len(shares[0])
+    # DDP synchronises batch norm's buffers at every forward pass, so that processes with different
+    # numbers of batches would wait for each other for ever.
+    batches = max(1, math.ceil(longest / batch_size))
     logits = [
         model(clicks.batch(rows, accelerator.device)[0], items).float()
-        for rows in shares[accelerator.process_index].split(batch_size)
+        for rows in shares[accelerator.process_index].tensor_split(batches)
     ]
-    longest = len(shares[0])
     share = torch.zeros(longest, device=accelerator.device)
     mine = torch.cat(logits)
     share[: len(mine)] = mine
@@ -34,7 +39,14 @@ def score(
 
 def use_all_cores() -> None:
     """Undo the launcher's limit of one thread a process on a CPU, unless the user set another."""
-    if int(os.environ.get("OMP_NUM_THREADS", "1")) > 1:
+    if os.environ.get("OMP_NUM_THREADS", "1") not in ("", "1"):
         return
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes))
+    torch.set_num_threads(max(1, available_cores() // processes))
+
+
+def available_cores() -> int:
+    """Cores this process may run on; on a system that does not tell (macOS), all there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import re
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -63,10 +64,15 @@ def main(params: Params) -> None:
 
 def refuse_lost_processes(accelerator: Accelerator, launch: str) -> None:
     """Inside `dvc repro`, refuse a launch of fewer processes: accelerate drops them silently."""
-    words = launch.replace("=", " ").split()
-    if "DVC_STAGE" not in os.environ or "--num_processes" not in words[:-1]:
+    asked = re.findall(r"--num[_-]processes[= ]+(\S+)", launch)
+    if "DVC_STAGE" not in os.environ or not asked:
         return
-    wanted = int(words[words.index("--num_processes") + 1])
+    if not asked[-1].isdecimal():
+        raise InputError(
+            "params.yaml: train.launch: --num_processes expects a whole number, "
+            f"found {asked[-1]!r}"
+        )
+    wanted = int(asked[-1])
     if accelerator.num_processes != wanted:
         raise InputError(
             f"params.yaml: train.launch asks for {wanted} processes, "
@@ -210,13 +216,18 @@ def write(trained: Trained, config: QINConfig, settings: Train) -> None:
         "epochs": len(trained.curve),
         "best_epoch": trained.best_epoch,
         "parameters": trained.parameters,
-        **{name: best[name] for name in ("auc", "gauc", "logloss")},
+        **{name: none_for_nan(best[name]) for name in ("auc", "gauc", "logloss")},
     }
     with Outputs() as outputs:
         save_file(trained.weights, outputs.path(schema.MODEL))
         outputs.json(schema.MODEL_CONFIG, {"qin": asdict(config), "train": settings.model_dump()})
         outputs.json(schema.metrics_path("train"), metrics)
         pd.DataFrame(trained.curve).to_csv(outputs.path(schema.TRAIN_CURVE), index=False)
+
+
+def none_for_nan(value: float) -> float | None:
+    """JSON has no NaN; gAUC is NaN where no user of valid has both labels."""
+    return None if math.isnan(value) else value
 
 
 if __name__ == "__main__":

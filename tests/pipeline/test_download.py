@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import download as module
-from pipeline.download import download
+from pipeline import fetch
+from pipeline.download import Manifest, download
 from pipeline.schema import InputError
 
 CONTENT = Random(7).randbytes(3 * 2**20)
@@ -117,7 +117,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(module, "BACKOFF", 0.0)
+    monkeypatch.setattr(fetch, "BACKOFF", 0.0)
     site = Site({"big.parquet": CONTENT})
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("SiteHandler", (Handler,), {"site": site}))
     site.url = f"http://127.0.0.1:{server.server_port}/"
@@ -343,7 +343,7 @@ def test_server_that_does_not_recover(site: Site, tmp_path: Path) -> None:
     site.statuses = [503] * 20
     with pytest.raises(InputError, match="HTTP status 503"):
         download(manifest(site, tmp_path), tmp_path / "raw")
-    assert len(site.requests) == module.ATTEMPTS
+    assert len(site.requests) == fetch.ATTEMPTS
 
 
 @pytest.mark.parametrize("extra", [{"Content-Type": "text/html"}, {"Content-Encoding": "gzip"}])
@@ -443,7 +443,7 @@ def test_folder_unpacked_by_hand_is_kept(site: Site, tmp_path: Path) -> None:
 
 def test_the_competition_manifest() -> None:
     listing = Path(__file__).parents[2] / "microlens_1m" / "files.json"
-    loaded = module.Manifest.model_validate_json(listing.read_bytes())
+    loaded = Manifest.model_validate_json(listing.read_bytes())
     assert loaded.root == "https://recsys.westlake.edu.cn/MicroLens_1M_MMCTR/"
     assert {file.path: file.unpack for file in loaded.files} == {
         "item_feature.parquet": None,
