@@ -5,7 +5,7 @@
 #   make submission PARAMS=<file>      with the settings of another file than params.yaml
 #   make ... FAISS=gpu                 faiss-gpu in place of faiss-cpu
 
-PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3))
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name) 2>/dev/null)))
 VENV ?= .venv
 FAISS ?= cpu
 SOURCE ?=
@@ -38,8 +38,11 @@ end-to-end: $(VENV)/.installed-dev
 	$(ACTIVE) pytest -m slow
 
 $(VENV)/.installed-cpu $(VENV)/.installed-gpu: $(VENV)/.installed-%: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -n "$(PYTHON)" || { echo "error: no python3.11 or python3.12 found; set PYTHON" >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	@echo "installing into $(VENV) (some minutes the first time)"
+	@rm -f $(VENV)/.installed-*
+	@$(BIN)/python -m pip uninstall --quiet --yes faiss-cpu faiss-gpu 2>/dev/null
 	$(INSTALL) -e ".[$*]"
 	@touch $@
 

@@ -1,8 +1,8 @@
 """Stage `ingest` at the competition's size, beside plain pandas on the same click logs.
 
-Rows are made up in the raw layout: ids of Zipf popularity, histories of mixed length, padded on the
-left. Each reader runs in a process of its own, the files still in the page cache. `ingest` checks
-every value and also converts the item tables; plain pandas does neither. Linux only (/proc).
+The rows are made up (`raw_layout`). Each reader runs in a process of its own, the files still in
+the page cache. `ingest` checks every value and also converts the item tables; plain pandas does
+neither. Linux only (/proc).
 
     python -m benchmarks.bench_ingest --rows 3600000 --alternative-rows 3600000
 """
@@ -11,7 +11,7 @@ import argparse
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import chdir
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -19,25 +19,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from benchmarks.raw_layout import HISTORY, ITEMS, ROWS, TAGS, write_raw
 from pipeline.clicks import CLICKS
 from pipeline.ingest import ingest
 from pipeline.params import Data
-from pipeline.schema import LEVELS, SPLITS, Outputs
-
-HISTORY = 100
-ROWS = {"train": 3_600_000, "valid": 10_000, "test": 379_142}
-ITEMS = 91_717
-USERS = 1_000_000
-TAGS = 5
-TAG_VOCABULARY = 11_740
-
-CHUNK_ROWS = 50_000
-"""Clicks made at a time: 40 MB of histories."""
-CHUNK_ITEMS = 5_000
-"""Items made at a time: 38 MB of embeddings."""
+from pipeline.schema import SPLITS, Outputs
 
 
 @dataclass(frozen=True)
@@ -47,7 +34,7 @@ class Measurement:
     seconds: float
     """Without the interpreter's start and the imports."""
     peak: int
-    """Bytes resident at most, the memory-mapped pages of the output included."""
+    """Bytes resident at most, pages of mapped files included."""
     anonymous: int
     """Likewise without mapped files, sampled every 20 ms."""
 
@@ -128,96 +115,6 @@ def run_pandas(folder: Path) -> None:
         tail = [clicks["item_id"].map(dense), clicks["likes_level"], clicks["views_level"], label]
         rows = np.column_stack([history, *tail, clicks["user_id"]]).astype(np.int32)
         np.save(f"{split}.npy", rows)
-
-
-def write_raw(folder: Path, train_rows: int, items: int) -> int:
-    """Write the raw layout without covers, valid and test in proportion; returns all their rows."""
-    rng = np.random.default_rng(0)
-    (folder / "item_images").mkdir()
-    (folder / CLICKS).mkdir()
-    write_parquet(folder / "item_feature.parquet", item_feature(rng, items), items)
-    write_parquet(folder / CLICKS / "item_info.parquet", item_info(rng, items + 1), items + 1)
-    by_popularity = 1 + rng.permutation(items)
-    written = 0
-    for split in SPLITS:
-        rows = -(-ROWS[split] * train_rows // ROWS["train"])
-        chunks = clicks(rng, by_popularity, rows, labelled=split != "test")
-        write_parquet(folder / CLICKS / f"{split}.parquet", chunks, rows)
-        written += rows
-    return written
-
-
-def write_parquet(path: Path, chunks: Iterator[dict[str, pa.Array]], rows: int) -> None:
-    """Columns as pandas would write them: snappy, row groups of up to 1 Mi rows."""
-    first = pa.RecordBatch.from_pydict(next(chunks))
-    with pq.ParquetWriter(path, first.schema, compression="snappy") as writer:
-        writer.write_batch(first, min(rows, 1 << 20))
-        for chunk in chunks:
-            writer.write_batch(pa.RecordBatch.from_pydict(chunk), min(rows, 1 << 20))
-
-
-def spans(rows: int, size: int) -> Iterator[tuple[int, int]]:
-    """(start, length) of consecutive chunks."""
-    for start in range(0, rows, size):
-        yield start, min(size, rows - start)
-
-
-def clicks(
-    rng: np.random.Generator, by_popularity: np.ndarray, rows: int, labelled: bool
-) -> Iterator[dict[str, pa.Array]]:
-    """The columns of a split; `by_popularity` holds the item ids, the most popular first."""
-    for start, n in spans(rows, CHUNK_ROWS):
-        length = np.exp(rng.normal(np.log(30), 1, n)).clip(0, HISTORY).astype(int)
-        history = zipf(rng, by_popularity, (n, HISTORY))
-        history[np.arange(HISTORY) < HISTORY - length[:, None]] = 0
-        columns = {
-            "user_id": rng.integers(1, USERS + 1, n),
-            "item_seq": lists(history),
-            "item_id": zipf(rng, by_popularity, (n,)),
-            "likes_level": rng.integers(0, LEVELS, n),
-            "views_level": rng.integers(0, LEVELS, n),
-        }
-        last = {"label": rng.integers(0, 2, n)} if labelled else {"ID": np.arange(start, start + n)}
-        yield {name: pa.array(values) for name, values in (columns | last).items()}
-
-
-def zipf(
-    rng: np.random.Generator, by_popularity: np.ndarray, shape: tuple[int, ...]
-) -> np.ndarray:
-    """Item ids, that of rank k drawn in proportion to log(1 + 1 / k), which is nearly 1 / k."""
-    ranks = np.exp(np.log(len(by_popularity) + 1) * rng.random(shape, np.float32)).astype(np.int64)
-    return by_popularity[np.minimum(ranks, len(by_popularity)) - 1]
-
-
-def lists(matrix: np.ndarray) -> pa.Array:
-    """The rows of `matrix` as list values."""
-    rows, width = matrix.shape
-    offsets = np.arange(0, rows * width + 1, width, dtype=np.int32)
-    return pa.ListArray.from_arrays(offsets, pa.array(matrix.ravel()))
-
-
-def item_feature(rng: np.random.Generator, items: int) -> Iterator[dict[str, pa.Array]]:
-    for start, n in spans(items, CHUNK_ITEMS):
-        ids = np.arange(start + 1, start + n + 1)
-        yield {
-            "item_id": pa.array(ids),
-            "item_title": pa.array([f"A short video about things, part {item}" for item in ids]),
-            "item_tags": lists(rng.integers(1, TAG_VOCABULARY, (n, TAGS))),
-            "likes_level": pa.array(rng.integers(0, LEVELS, n)),
-            "views_level": pa.array(rng.integers(0, LEVELS, n)),
-            "txt_emb_BERT": lists(rng.standard_normal((n, 768), np.float32)),
-            "img_emb_CLIPRN50": lists(rng.standard_normal((n, 1024), np.float32)),
-        }
-
-
-def item_info(rng: np.random.Generator, rows: int) -> Iterator[dict[str, pa.Array]]:
-    """Row i is item i, row 0 padding."""
-    for start, n in spans(rows, CHUNK_ITEMS):
-        yield {
-            "item_id": pa.array(np.arange(start, start + n)),
-            "item_tags": lists(rng.integers(1, TAG_VOCABULARY, (n, TAGS))),
-            "item_emb_d128": lists(rng.standard_normal((n, 128), np.float32)),
-        }
 
 
 if __name__ == "__main__":

@@ -54,12 +54,13 @@ def load_items(features: Features, device: torch.device) -> ItemTable:
         neighbors, cosine = torch.from_numpy(file["ids"]), torch.from_numpy(file["cosine"])
     _refuse_other_lengths({schema.ITEM: content, schema.TAGS: tags, schema.NEIGHBORS: neighbors})
     id = torch.arange(len(content), dtype=torch.int32)
+    near = features.neighbors and features.content  # neighbours are near by content
     table = ItemTable(
         id=id if features.id else torch.zeros_like(id),
         tags=tags if features.tags else torch.zeros_like(tags),
         content=content if features.content else torch.zeros_like(content),
-        neighbors=neighbors,
-        cosine=cosine,
+        neighbors=neighbors if near else neighbors[:, :0],
+        cosine=cosine if near else cosine[:, :0],
     )
     return ItemTable(*(column.to(device) for column in table))
 

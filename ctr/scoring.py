@@ -1,6 +1,5 @@
 """Logits for all rows of a split, over however many processes there are."""
 
-import math
 import os
 
 import torch
@@ -22,14 +21,11 @@ def score(
     """
     model.eval()
     shares = torch.arange(len(clicks)).tensor_split(accelerator.num_processes)
-    longest = len(shares[0])
-    # DDP synchronises batch norm's buffers at every forward pass, so that processes with different
-    # numbers of batches would wait for each other for ever.
-    batches = max(1, math.ceil(longest / batch_size))
     logits = [
         model(clicks.batch(rows, accelerator.device)[0], items).float()
-        for rows in shares[accelerator.process_index].tensor_split(batches)
+        for rows in shares[accelerator.process_index].split(batch_size)
     ]
+    longest = len(shares[0])
     share = torch.zeros(longest, device=accelerator.device)
     mine = torch.cat(logits)
     share[: len(mine)] = mine

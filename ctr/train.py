@@ -56,7 +56,10 @@ def main(params: Params) -> None:
     set_seed(settings.seed)
     data = load_data(settings, accelerator)
     config = model_config(settings, data.items)
-    trained = fit(QIN(config), data, settings, accelerator)
+    model = QIN(config)
+    if accelerator.process_index:
+        torch.manual_seed(settings.seed + accelerator.process_index)  # a dropout of its own
+    trained = fit(model, data, settings, accelerator)
     if accelerator.is_main_process:
         write(trained, config, settings)
     accelerator.end_training()
@@ -100,7 +103,7 @@ def model_config(settings: Train, items: ItemTable) -> QINConfig:
         layers=settings.layers,
         rows=settings.rows,
         dropout=settings.dropout,
-        neighbors=settings.features.neighbors and items.neighbors.shape[1] > 0,
+        neighbors=items.neighbors.shape[1] > 0,
     )
 
 

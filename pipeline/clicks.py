@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.ids import UNKNOWN, DenseIds
-from pipeline.items import MAX_ID, read_levels
+from pipeline.items import MAX_ID
 from pipeline.raw import Column, RawTable
-from pipeline.schema import Split
+from pipeline.schema import LEVELS, InputError, Split
 
 CLICKS = "MicroLens_1M_x1"
 """The raw layout's folder of splits."""
@@ -20,25 +20,40 @@ def open_clicks(folder: Path, split: str) -> RawTable:
     return RawTable(folder / CLICKS / f"{split}.parquet", columns + labels)
 
 
-def read_rows(
-    table: RawTable, items: DenseIds, history: int, labelled: bool
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Consecutive rows (n, history + 5) int32 as in `schema.Split`, and raw user ids (n,) int64.
+def read_users(table: RawTable) -> np.ndarray:
+    """int64 (n,): raw user ids."""
+    return table.column("user_id").integers(-MAX_ID, MAX_ID, "expected an integer id")
 
-    The user column is left 0, since users are numbered over all splits. A label that is not to be
-    seen (`labelled` false) is -1.
+
+def refuse_one_class(table: RawTable) -> None:
+    """Neither a loss nor an AUC can be had from labels that are all the same."""
+    label = _labels(table.column("label"))
+    if label.min() == label.max():
+        raise InputError(
+            f"{table.path}, column label: every label is {label[0]}; expected both 0 and 1"
+        )
+
+
+def read_rows(
+    table: RawTable, items: DenseIds, users: np.ndarray, history: int, labelled: bool
+) -> Iterator[np.ndarray]:
+    """Consecutive rows (n, history + 5) int32 as in `schema.Split`.
+
+    `users` (len(table),) holds the dense ids of the rows' users. A label that is not to be seen
+    (`labelled` false) is -1.
     """
-    names = ("item_seq", "item_id", "likes_level", "views_level", "user_id")
+    names = ("item_seq", "item_id", "likes_level", "views_level")
     for batch in table.batches(*names, *(("label",) if labelled else ())):
         sequence = read_history(batch["item_seq"], items, history)
-        split = Split(np.zeros((len(sequence), history + len(Split.TAIL)), np.int32))
+        split = Split(np.empty((len(sequence), history + len(Split.TAIL)), np.int32))
         split.history[:] = sequence
         split.target[:] = _known(batch["item_id"], items)
         for level in ("likes_level", "views_level"):
             split.column(level)[:] = read_levels(batch[level])
-        split.label[:] = batch["label"].integers(0, 1, "expected 0 or 1") if labelled else -1
-        users = batch["user_id"].integers(-MAX_ID, MAX_ID, "expected an integer id")
-        yield split.rows, users
+        split.label[:] = _labels(batch["label"]) if labelled else -1
+        first = batch["item_seq"].first_row
+        split.user[:] = users[first : first + len(split)]
+        yield split.rows
 
 
 def read_history(column: Column, items: DenseIds, history: int) -> np.ndarray:
@@ -46,9 +61,19 @@ def read_history(column: Column, items: DenseIds, history: int) -> np.ndarray:
     raw = column.integer_matrix(history, "pad on the left with 0, or set data.history")
     dense = items.dense(raw)
     column.first(dense == UNKNOWN, raw, "expected 0 (padding) or an item of item_feature.parquet")
-    late = (dense[:, 1:] == 0) & (dense[:, :-1] != 0)
-    column.first(late.any(axis=1), dense[:, -1], "expected padding (0) on the left only")
+    late = np.zeros(dense.shape, bool)
+    np.logical_and(dense[:, 1:] == 0, dense[:, :-1] != 0, out=late[:, 1:])
+    column.first(late, raw, "after an item; expected padding (0) on the left only")
     return dense
+
+
+def _labels(column: Column) -> np.ndarray:
+    return column.integers(0, 1, "expected 0 or 1")
+
+
+def read_levels(column: Column) -> np.ndarray:
+    """int64 (n,), each 0..10."""
+    return column.integers(0, LEVELS - 1, f"expected a level from 0 to {LEVELS - 1}")
 
 
 def _known(column: Column, items: DenseIds) -> np.ndarray:

@@ -3,7 +3,6 @@
 from hashlib import sha256
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
@@ -50,10 +49,3 @@ def write_covers(path: Path, covers: dict[int, Path]) -> None:
             group = items[start : start + GROUP_ROWS]
             images = [covers[item].read_bytes() for item in group]
             writer.write_table(pa.table([pa.array(group, pa.int32()), images], schema=table))
-
-
-def has_cover(covers: dict[int, Path], items: int) -> np.ndarray:
-    """bool (N + 1,)."""
-    flags = np.zeros(items + 1, bool)
-    flags[list(covers)] = True
-    return flags

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.ids import UNKNOWN, DenseIds
-from pipeline.raw import Column, RawTable
-from pipeline.schema import LEVELS, InputError
+from pipeline.raw import RawTable
+from pipeline.schema import InputError
 
 MAX_ID = 2**62
 
@@ -22,8 +22,6 @@ class Items:
     """N + 1, '' where there is none."""
     tags: np.ndarray
     """int64 (N + 1, T): raw tag ids, padded on the left with 0."""
-    levels: dict[str, np.ndarray]
-    """`likes_level` and `views_level`, int32 (N + 1,)."""
     given_text: np.ndarray
     """float32 (N + 1, d): `txt_emb_BERT`, or no columns when the source has none."""
     given_image: np.ndarray
@@ -38,8 +36,7 @@ def read_items(folder: Path, info: Path, tags: int) -> Items:
     Tags come from `info` where it exists (the competition's own choice of five), else from the
     item features; of a list of more than `tags` the last ones are kept.
     """
-    columns = ("item_id", "item_title", "item_tags", "likes_level", "views_level")
-    table = RawTable(folder / "item_feature.parquet", columns)
+    table = RawTable(folder / "item_feature.parquet", ("item_id", "item_title", "item_tags"))
     ids = _read_ids(table)
     row = _rows_by_item(table, ids)
     titles = table.column("item_title").strings()
@@ -48,19 +45,10 @@ def read_items(folder: Path, info: Path, tags: int) -> Items:
         ids=ids,
         titles=["", *(titles[r] for r in row)],
         tags=_read_tags(table if info_table is None else info_table, ids, tags),
-        levels={
-            name: np.append(0, read_levels(table.column(name))[row]).astype(np.int32)
-            for name in ("likes_level", "views_level")
-        },
         given_text=_read_vectors(table, "txt_emb_BERT", ids),
         given_image=_read_vectors(table, "img_emb_CLIPRN50", ids),
         given_item=_read_vectors(info_table, "item_emb_d128", ids),
     )
-
-
-def read_levels(column: Column) -> np.ndarray:
-    """int64 (n,), each 0..10."""
-    return column.integers(0, LEVELS - 1, f"expected a level from 0 to {LEVELS - 1}")
 
 
 def _read_ids(table: RawTable) -> DenseIds:
@@ -99,7 +87,7 @@ def _read_tags(table: RawTable, ids: DenseIds, width: int) -> np.ndarray:
     column = table.column("item_tags")
     values, lengths = column.integer_lists()
     row = np.repeat(np.arange(len(lengths)), lengths)
-    for index in np.flatnonzero(values < 0)[:1]:
+    for index in np.flatnonzero((values < 0) | (values > MAX_ID))[:1]:
         raise column.fault(int(row[index]), values[index], "expected tag ids of 0 (none) or more")
     real = values != 0
     padded = pad_left(
@@ -138,8 +126,8 @@ def _read_vectors(table: RawTable | None, name: str, ids: DenseIds) -> np.ndarra
     return vectors
 
 
-def items_table(items: Items, has_cover: np.ndarray) -> pa.Table:
-    """`data/items.parquet`: what later stages know of each item; `has_cover` is (N + 1,) bool."""
+def items_table(items: Items) -> pa.Table:
+    """`data/items.parquet`: what later stages read of each item."""
     width = items.tags.shape[1]
     flat = pa.array(items.tags.reshape(-1), pa.int64())
     offsets = np.arange(0, items.tags.size + 1, width, dtype=np.int32)
@@ -148,7 +136,5 @@ def items_table(items: Items, has_cover: np.ndarray) -> pa.Table:
             "item_id": pa.array(np.append(0, items.ids.raw), pa.int64()),
             "title": pa.array(items.titles, pa.string()),
             "tags": pa.ListArray.from_arrays(offsets, flat),
-            **{name: pa.array(level, pa.int32()) for name, level in items.levels.items()},
-            "has_cover": pa.array(has_cover, pa.bool_()),
         }
     )

@@ -17,8 +17,16 @@ Rate = Annotated[float, Field(gt=0, lt=1)]
 Precision = Literal["no", "bf16", "fp16"]
 
 
+LAUNCH = (
+    r"^--num_processes [1-9]\d*"
+    r"( --(multi_gpu|num_machines [1-9]\d*|machine_rank \d+|main_process_ip [\w.:-]+"
+    r"|main_process_port \d+|gpu_ids [\d,]+|rdzv_backend \w+|same_network))*$"
+)
+"""A flag that accelerate refuses would end the stage before it can say what is wrong."""
+
+
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Data(Section):
@@ -150,7 +158,7 @@ class Train(Section):
     """Epochs without a better valid AUC before training stops."""
     max_grad_norm: Annotated[float, Field(gt=0)]
     mixed_precision: Precision
-    launch: str
+    launch: Annotated[str, Field(pattern=LAUNCH)]
     """Flags of `accelerate launch` for this stage; results depend on the number of processes."""
     seed: Seed
 
@@ -237,6 +245,13 @@ def _fault(details: dict[str, object]) -> str:
             return f"{key}: missing"
         case "value_error":
             return str(details["msg"]).removeprefix("Value error, ")
+        case "string_pattern_mismatch" if key == "train.launch":
+            return (
+                f"{key}: expected '--num_processes N' first, then any of --multi_gpu, "
+                "--num_machines N, --machine_rank N, --main_process_ip HOST, "
+                "--main_process_port N, --gpu_ids N,N, --rdzv_backend NAME, --same_network, "
+                f"found {details['input']!r}"
+            )
         case _:
             return f"{key}: {details['msg']}, found {details['input']!r}"
 

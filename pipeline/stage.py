@@ -5,14 +5,13 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
 from pipeline.params import Params, load_params
 from pipeline.schema import InputError, replacing
-
-CACHE = Path(".dvc/cache/files/md5")
 
 
 def run(main: Callable[[Params], None]) -> None:
@@ -25,8 +24,9 @@ def run(main: Callable[[Params], None]) -> None:
     try:
         main(load_params())
     except BaseException as error:
-        if os.environ.get("RANK", "0") == "0":
-            bring_back_outputs(os.environ.get("DVC_STAGE", ""))
+        if os.environ.get("RANK", "0") == "0" and "DVC_STAGE" in os.environ:
+            with suppress(Exception):  # or it would hide what went wrong
+                bring_back_outputs(os.environ["DVC_STAGE"])
         if isinstance(error, InputError | OSError) and not debug:
             sys.exit(f"error: {error}")
         raise
@@ -36,14 +36,14 @@ def bring_back_outputs(stage: str) -> None:
     """Put the outputs of the last good run back from DVC's cache.
 
     DVC deletes a stage's outputs before it starts the stage, so a failing stage would cost the user
-    the earlier result. Does nothing outside `dvc repro`.
+    the earlier result.
     """
-    lock = Path("dvc.lock")
-    if not stage or not lock.exists():
-        return
-    stages = YAML(typ="safe").load(lock)["stages"]
-    for out in stages.get(stage, {}).get("outs", []):
-        path, cached = Path(out["path"]), CACHE / out["md5"][:2] / out["md5"][2:]
+    from dvc.repo import Repo  # takes a second to import, which only a failing stage pays
+
+    cache = Path(Repo().cache.local.path)
+    recorded = YAML(typ="safe").load(Path("dvc.lock"))["stages"].get(stage, {})
+    for out in recorded.get("outs", []):
+        path, cached = Path(out["path"]), cache / out["md5"][:2] / out["md5"][2:]
         if cached.is_file() and not path.exists():
             with replacing(path) as partial:
                 shutil.copyfile(cached, partial)

@@ -5,6 +5,7 @@ file is put back byte for byte afterwards, and after a kill at the next call.
 """
 
 import argparse
+import fcntl
 import io
 import logging
 import subprocess
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 SOURCES = "sample, microlens_1m, or a folder in the raw layout"
 ORIGINAL = Path(".params.yaml.orig")
+ORIGINAL_KEPT = Path("params.yaml.orig")
+LOCK = Path(".params.yaml.lock")
 
 
 def main() -> None:
@@ -36,30 +39,58 @@ def main() -> None:
             status = dvc("repro")
             if status == 0:
                 report()
-    except InputError as error:
+    except (InputError, OSError) as error:
         sys.exit(f"error: {error}")
     sys.exit(1 if status else 0)
 
 
 @contextmanager
 def settings(source: str, params: str) -> Iterator[None]:
-    """`params.yaml` with the content of `params` and `source` as its data.source, for a while."""
-    if ORIGINAL.exists():
-        log.info("putting %s back after an interrupted run", PARAMS)
-        ORIGINAL.replace(PARAMS)
-    if not source and not params:
-        load_params()
+    """`params.yaml` with the content of `params` and `source` as its data.source, for a while.
+
+    Raises InputError while another such run is under way.
+    """
+    with alone():
+        if ORIGINAL.exists():
+            log.info("putting %s back as it was before a run that was killed", PARAMS)
+            ORIGINAL.replace(PARAMS)
+        if not source and not params:
+            load_params()
+            yield
+            return
+        changed = other_settings(Path(params or PARAMS), source)
+        with replacing(ORIGINAL) as partial:
+            partial.write_bytes(PARAMS.read_bytes())
+        try:
+            with replacing(PARAMS) as partial:
+                partial.write_bytes(changed)
+            yield
+        finally:
+            put_back(changed)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Refuse a second run beside this one: it would change the settings under it."""
+    with LOCK.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"another `make submission` is running here ({LOCK}); wait for it"
+            ) from None
         yield
-        return
-    changed = other_settings(Path(params or PARAMS), source)
-    with replacing(ORIGINAL) as partial:
-        partial.write_bytes(PARAMS.read_bytes())
-    try:
-        with replacing(PARAMS) as partial:
-            partial.write_bytes(changed)
-        yield
-    finally:
+
+
+def put_back(changed: bytes) -> None:
+    """Restore `params.yaml`, unless the user has edited it meanwhile."""
+    if PARAMS.read_bytes() == changed:
         ORIGINAL.replace(PARAMS)
+    else:
+        log.warning(
+            "%s was edited during the run and is kept; as it was: %s", PARAMS, ORIGINAL_KEPT
+        )
+        ORIGINAL.replace(ORIGINAL_KEPT)
 
 
 def other_settings(params: Path, source: str) -> bytes:

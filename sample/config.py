@@ -21,7 +21,7 @@ class WorldConfig:
     topic_spread: float = 0.8
     """Length of a topic's own part; its group's part has length 1."""
 
-    train_slates: int = 20
+    train_slates: int = 24
     valid_slates: int = 1
     test_slates: int = 1
     slate: int = 2
@@ -66,7 +66,7 @@ class WorldConfig:
     popularity_weight: float = 0.3
     """Of the standardised log popularity."""
 
-    misleading: float = 0.1
+    misleading: float = 0.06
     """Share of the items with one false facet in the title, and as many in the cover."""
     missing_titles: float = 0.02
     missing_covers: float = 0.05

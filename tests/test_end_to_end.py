@@ -121,11 +121,12 @@ def test_make_submission_gives_a_checked_submission(clone: Clone, report: str) -
 def test_the_sample_is_learned(clone: Clone, report: str) -> None:
     assert report
     metrics = clone.metrics("valid/all")
-    assert metrics["oracle_share"] > 0.87
+    # 0.9076 where it was tuned; rounding on another processor moves it by some thousandths.
+    assert metrics["oracle_share"] > 0.89
     assert metrics["auc"] > clone.metrics("single_feature/item_mean")["auc"] + 0.03
-    assert clone.metrics("train")["auc"] == metrics["auc"]
+    assert clone.metrics("train")["auc"] == pytest.approx(metrics["auc"], abs=1e-6)
     curve = pd.read_csv(clone.folder / "plots/train.csv")
-    assert curve["auc"].max() == pytest.approx(metrics["auc"], abs=1e-12)
+    assert curve["auc"].max() == pytest.approx(metrics["auc"], abs=1e-6)
 
 
 def test_task_1_has_the_organisers_schema(clone: Clone, report: str) -> None:

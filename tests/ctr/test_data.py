@@ -106,7 +106,16 @@ def test_what_is_switched_off_is_padding() -> None:
     assert not items.id.any()
     assert not items.tags.any()
     assert not items.content.any()
+    assert items.neighbors.shape == items.cosine.shape == (5, 0)
     assert load_items(EVERYTHING, CPU).id.tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.usefixtures("folder")
+def test_without_content_nothing_made_of_it_is_left() -> None:
+    items = load_items(EVERYTHING.model_copy(update={"content": False}), CPU)
+    assert not items.content.any()
+    assert items.neighbors.shape == items.cosine.shape == (5, 0)
+    assert load_items(EVERYTHING, CPU).neighbors.shape == (5, 3)
 
 
 @pytest.mark.usefixtures("folder")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.ingest import ingest, raw_folder
@@ -46,7 +47,7 @@ def run(raw: RawFolder) -> None:
         (VALID, "item_seq", [[0, 0, 0, 2], None], INTS, "row 1, column item_seq: found no value"),
         (VALID, "item_seq", [[0] * 4, [0, 2, None, 3]], INTS, "row 1, .*an empty place"),
         (VALID, "item_seq", [[0] * 4, [0, 0, 2, 7]], INTS, "row 1, column item_seq: found 7"),
-        (VALID, "item_seq", [[0] * 4, [0, 2, 0, 3]], INTS, "row 1, .*on the left only"),
+        (VALID, "item_seq", [[0] * 4, [0, 5, 0, 3]], INTS, "row 1, .*found 0; after an item"),
         (VALID, "item_seq", ["0,0", "0,2"], TEXT, "column item_seq: found type string"),
         (TEST, "item_seq", [[0.5] * 4, [1.0] * 4], FLOATS, "column item_seq: .*list<"),
         (TEST, "ID", [3, 3], INT, "row 1, column ID: found 3; expected every ID once"),
@@ -61,6 +62,8 @@ def run(raw: RawFolder) -> None:
             FLOATS,
             "row 2, column img_emb_CLIPRN50: found nan; expected a finite number",
         ),
+        ("item_feature", "item_tags", [[1], [2**63], [], []], pa.list_(pa.uint64()), f"{2**63}"),
+        ("item_feature", "txt_emb_BERT", [[]] * 4, FLOATS, "row 0, .*found an empty vector"),
         (
             "item_feature",
             "txt_emb_BERT",
@@ -101,6 +104,26 @@ def test_a_missing_column(raw: RawFolder, table: str, column: str) -> None:
     del raw.tables[table][column]
     with pytest.raises(InputError, match=rf"{table}\.parquet: no column {column}; it has "):
         run(raw.write())
+
+
+@pytest.mark.usefixtures("workspace")
+def test_titles_that_are_not_utf8(raw: RawFolder) -> None:
+    titles = pa.array([b"five", b"tw\xff", b"eight", b"three"], pa.binary())
+    raw.tables["item_feature"]["item_title"] = titles.view(pa.string())
+    with pytest.raises(
+        InputError, match=r"item_feature\.parquet, column item_title: not valid UTF"
+    ):
+        run(raw.write())
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_column_that_is_there_twice(raw: RawFolder) -> None:
+    raw.write()
+    names, columns = zip(*raw.tables[TRAIN].items(), strict=True)
+    table = pa.table([*columns, columns[0]], names=[*names, "user_id"])
+    pq.write_table(table, raw.file(TRAIN))
+    with pytest.raises(InputError, match=r"train\.parquet: column user_id is there twice"):
+        run(raw)
 
 
 @pytest.mark.usefixtures("workspace")

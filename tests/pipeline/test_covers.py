@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.covers import find_covers, has_cover, write_covers
+from pipeline.covers import find_covers, write_covers
 from pipeline.ids import DenseIds
 from pipeline.schema import InputError
 from tests.pipeline.test_archive import rar_of
@@ -20,7 +20,6 @@ def test_covers_of_known_items_by_dense_id(tmp_path: Path) -> None:
     covers = find_covers(tmp_path, IDS)
     assert covers == {1: images / "2.jpg", 3: images / "11.jpg"}
     assert list(covers) == [1, 3]
-    assert has_cover(covers, len(IDS)).tolist() == [False, True, False, True]
 
 
 @pytest.mark.usefixtures("workspace")

@@ -55,9 +55,6 @@ def test_items_stand_in_the_order_of_their_ids(raw: RawFolder) -> None:
         "item_id": [0, 2, 3, 5, 8],
         "title": ["", "two", "", "five", ""],
         "tags": [[0] * 5, [2, 3, 9, 4, 7], [0, 0, 0, 0, 9], [0, 0, 0, 7, 9], [0] * 5],
-        "likes_level": [0, 2, 3, 5, 8],
-        "views_level": [0, 10, 9, 0, 1],
-        "has_cover": [False, False, True, True, False],
     }
     # Distinct tags 2, 3, 4, 7, 9 are numbered from 1.
     assert schema.read_array(schema.TAGS).tolist() == [

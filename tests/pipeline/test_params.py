@@ -42,6 +42,9 @@ def test_the_files_in_the_repository_are_valid() -> None:
         ("train", "epochs", "3.5", "train.epochs: .*integer, found 3.5"),
         ("train", "mixed_precision", "fp8", "train.mixed_precision: .*'no', 'bf16' or 'fp16'"),
         ("train", "history", "101", "train.history is 101, .* data.history = 100"),
+        ("train", "max_grad_norm", ".inf", "train.max_grad_norm: .*finite number, found inf"),
+        ("train", "launch", "--num_processes two", "train.launch: .*'--num_processes two'"),
+        ("train", "launch", "--num_procesess 2", "train.launch: expected '--num_processes N'"),
         ("fuse", "dim", "129", "fuse.dim: .*less than or equal to 128, found 129"),
         ("fuse", "pca", "maybe", "fuse.pca: .*boolean, found 'maybe'"),
         ("submit", "column", "Task3", "submit.column: .*'Task1', 'Task2' or 'Task1&2'"),
@@ -84,6 +87,11 @@ def test_not_settings_at_all(tmp_path: Path, text: str, message: str) -> None:
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not found; run from the repository's root"):
         load_params(tmp_path / "params.yaml")
+
+
+def test_launch_flags_for_several_machines(tmp_path: Path) -> None:
+    flags = "--num_processes 16 --multi_gpu --num_machines 2 --machine_rank 1 --main_process_ip a.b"
+    assert load(tmp_path, changed("train", "launch", flags)).train.launch == flags
 
 
 def test_yaml_reads_exponents_as_dvc_does(tmp_path: Path) -> None:

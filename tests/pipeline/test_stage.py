@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo
 
 from pipeline import stage
 from pipeline.params import Params
@@ -31,6 +32,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("sys.argv", ["stage"])
     monkeypatch.delenv("MMCTR_DEBUG", raising=False)
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    Repo.init(no_scm=True).close()
     cached = tmp_path / ".dvc/cache/files/md5/01/23456789abcdef0123456789abcdef"
     cached.parent.mkdir(parents=True)
     cached.write_text("old")
@@ -82,6 +84,28 @@ def test_what_is_there_is_not_overwritten(workspace: Path, monkeypatch: pytest.M
     with pytest.raises(SystemExit):
         stage.run(fail)
     assert (workspace / "embeddings/item.npy").read_text() == "newer"
+
+
+def test_a_cache_elsewhere_is_found(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (workspace / ".dvc/cache").rename(workspace / "big_disk")
+    (workspace / ".dvc/config").write_text(
+        "[core]\n    no_scm = True\n[cache]\n    dir = ../big_disk\n"
+    )
+    monkeypatch.setenv("DVC_STAGE", "fuse")
+    with pytest.raises(SystemExit):
+        stage.run(fail)
+    assert (workspace / "embeddings/item.npy").read_text() == "old"
+
+
+@pytest.mark.parametrize("lock", ["<<<<<<< HEAD", "stages: {fuse: {outs: [{path: x}]}}"])
+def test_a_broken_lock_does_not_hide_the_message(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, lock: str
+) -> None:
+    (workspace / "dvc.lock").write_text(lock)
+    monkeypatch.setenv("DVC_STAGE", "fuse")
+    with pytest.raises(SystemExit) as exit:
+        stage.run(fail)
+    assert exit.value.code == "error: file, row 3: wrong"
 
 
 def test_outside_dvc_nothing_is_brought_back(workspace: Path) -> None:

@@ -1,4 +1,7 @@
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,7 +28,7 @@ def test_another_source_stands_in_params_for_a_while(workspace: Path) -> None:
         expected["data"]["source"] = "raw"
         assert load_params().model_dump() == expected
     assert (workspace / "params.yaml").read_bytes() == before
-    assert sorted(path.name for path in workspace.iterdir()) == ["params.yaml", "raw"]
+    assert not submission.ORIGINAL.exists()
 
 
 def test_params_come_back_when_the_run_fails(workspace: Path) -> None:
@@ -37,12 +40,32 @@ def test_params_come_back_when_the_run_fails(workspace: Path) -> None:
 
 def test_params_come_back_at_the_call_after_a_kill(workspace: Path) -> None:
     before = (workspace / "params.yaml").read_bytes()
-    killed = submission.settings(source="raw", params="")
-    killed.__enter__()  # and no exit
+    killed = (
+        "import os; from pipeline.submission import settings\n"
+        "with settings('raw', ''): os.kill(os.getpid(), 9)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", killed], env=environment, check=False)
     assert (workspace / "params.yaml").read_bytes() != before
     with submission.settings(source="", params=""):
         assert (workspace / "params.yaml").read_bytes() == before
     assert (workspace / "params.yaml").read_bytes() == before
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_second_run_beside_the_first_is_refused() -> None:
+    with submission.settings(source="raw", params=""):
+        with pytest.raises(InputError, match="another"), submission.settings("", ""):
+            pass
+        assert load_params().data.source == "raw"
+
+
+def test_what_the_user_edits_meanwhile_is_kept(workspace: Path) -> None:
+    before = (workspace / "params.yaml").read_bytes()
+    with submission.settings(source="raw", params=""):
+        (workspace / "params.yaml").write_bytes(before + b"# a note\n")
+    assert (workspace / "params.yaml").read_bytes() == before + b"# a note\n"
+    assert (workspace / "params.yaml.orig").read_bytes() == before
 
 
 def test_another_file_of_settings(workspace: Path) -> None:

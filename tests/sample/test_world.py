@@ -92,7 +92,7 @@ def test_labels_all_alike_have_no_auc() -> None:
 def test_history_content_and_id_each_carry_signal(seed: int) -> None:
     world = build(WorldConfig(), seed)
     oracle = world.oracle_auc("valid")
-    assert 0.83 < oracle < 0.88
+    assert 0.88 < oracle < 0.93
     rows = world.splits["valid"]
     ablated = (
         replace(world.config, match_weight=0),

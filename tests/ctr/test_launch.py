@@ -1,0 +1,86 @@
+"""The commands that start training, in processes of their own."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from accelerate import Accelerator
+
+from ctr import predict, train
+from ctr.metrics import auc
+from ctr.train import refuse_lost_processes
+from pipeline import schema
+from pipeline.schema import InputError
+from tests.ctr.tiny_world import (
+    BIN,
+    read_curve,
+    rescored,
+    run_command,
+    tiny_params,
+    write_params,
+    write_world,
+)
+
+pytestmark = pytest.mark.usefixtures("cpu", "world")
+
+
+@pytest.mark.parametrize(
+    "launch",
+    ["--multi_gpu --num_processes 2", "--num_processes=2", "--num-processes 2 --gpu_ids 0,1"],
+)
+def test_lost_processes_are_refused_within_dvc(
+    launch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accelerator = Accelerator()
+    refuse_lost_processes(accelerator, launch)  # by hand, anyone may start what they like
+    monkeypatch.setenv("DVC_STAGE", "train")
+    with pytest.raises(InputError, match="asks for 2 processes, accelerate started 1"):
+        refuse_lost_processes(accelerator, launch)
+
+
+@pytest.mark.parametrize("launch", ["", "--num_processes 1", "--num_processes=1 --gpu_ids 0"])
+def test_a_launch_that_got_what_it_asked_for(launch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_STAGE", "train")
+    refuse_lost_processes(Accelerator(), launch)
+
+
+@pytest.mark.parametrize("count", ["two", "1.5", "-1"])
+def test_a_malformed_number_of_processes(count: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_STAGE", "train")
+    with pytest.raises(InputError, match=rf"train\.launch.*whole number, found '{count}'"):
+        refuse_lost_processes(Accelerator(), f"--num_processes {count}")
+
+
+def test_two_processes_score_every_row_once() -> None:
+    """151 rows divide by neither: the processes score 76 and 75, in batches of 25."""
+    write_world(valid_rows=151)
+    params = tiny_params(epochs=2, batch_size=25)
+    write_params(params)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    output = run_command([str(BIN / "python"), *launcher, "-m", "ctr.train"])
+    assert len(epoch_lines(output)) == 2, output  # of the main process alone
+    metrics, found = schema.read_json(schema.metrics_path("train")), rescored(batch_size=151)
+    assert found["auc"] == metrics["auc"]
+    assert found["logloss"] == pytest.approx(metrics["logloss"], rel=1e-5)
+    assert read_curve()["train_loss"].between(0.1, 1.0).all()
+    predict.main(params)
+    predictions = pd.read_parquet(schema.predictions_path("valid"))
+    label = schema.Split.load("valid").label
+    assert auc(label, predictions["probability"].to_numpy()) == metrics["auc"]
+
+
+def epoch_lines(output: str) -> list[str]:
+    return [line for line in output.splitlines() if line.startswith("epoch ")]
+
+
+def test_the_launch_command_prints_a_line_an_epoch() -> None:
+    write_params(tiny_params(epochs=3))
+    flags = "--num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no"
+    script = Path(train.__file__)
+    output = run_command([str(BIN / "accelerate"), "launch", *flags.split(), str(script)])
+    lines = epoch_lines(output)
+    assert [line.split()[1] for line in lines] == ["1", "2", "3"]
+    best = schema.read_json(schema.metrics_path("train"))
+    assert f"valid AUC {best['auc']:.4f}" in lines[best["best_epoch"] - 1]
+    assert lines[best["best_epoch"] - 1].endswith("*")
+    assert "were not passed" not in output  # the launcher warns of every flag it has to guess

@@ -1,0 +1,95 @@
+"""Predictions of a model that was trained for one epoch on the tiny world."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ctr import predict, train
+from ctr.data import ClickLog, load_items
+from ctr.qin import QIN, QINConfig
+from pipeline import schema
+from pipeline.schema import InputError
+from tests.ctr.tiny_world import ITEMS, TEST_ROWS, VALID_ROWS, contents, tiny_params
+
+pytestmark = pytest.mark.usefixtures("cpu", "world", "trained")
+
+PARAMS = tiny_params(epochs=1, predict={"batch_size": 40})
+PREDICTIONS = [schema.predictions_path(split) for split in ("valid", "test")]
+
+
+@pytest.fixture
+def trained() -> None:
+    train.main(PARAMS)
+
+
+def reference_probability(split: str, cpu: torch.device) -> np.ndarray:
+    """float64 (n,): the saved model, one row at a time."""
+    model = QIN(QINConfig(**schema.read_json(schema.MODEL_CONFIG)["qin"]))
+    model.load_state_dict(load_file(schema.MODEL))
+    model.eval()
+    items = load_items(PARAMS.train.features, cpu)
+    log = ClickLog.load(split, PARAMS.train.history, PARAMS.train.features)
+    with torch.no_grad():
+        logits = [
+            float(model(log.batch(torch.tensor([row]), cpu)[0], items)) for row in range(len(log))
+        ]
+    return 1 / (1 + np.exp(-np.array(logits)))
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_probabilities_are_the_saved_models(split: str, cpu: torch.device) -> None:
+    predict.main(PARAMS)
+    table = pd.read_parquet(schema.predictions_path(split))
+    assert table.columns.tolist() == ["ID", "probability"]
+    expected = reference_probability(split, cpu)
+    assert expected.std() > 1e-3
+    np.testing.assert_allclose(table["probability"], expected, rtol=1e-5)
+
+
+def test_ids_are_tests_own_and_valids_row_numbers() -> None:
+    predict.main(PARAMS)
+    valid, test = (pd.read_parquet(path) for path in PREDICTIONS)
+    assert valid["ID"].tolist() == list(range(VALID_ROWS))
+    assert test["ID"].tolist() == np.load(schema.TEST_ID).tolist()
+    assert len(set(test["ID"])) == TEST_ROWS
+
+
+def test_the_models_own_settings_count_and_not_those_of_today(cpu: torch.device) -> None:
+    other = tiny_params(history=2, embedding_dim=6, layers=1)
+    predict.main(other)
+    table = pd.read_parquet(schema.predictions_path("test"))
+    np.testing.assert_allclose(table["probability"], reference_probability("test", cpu), rtol=1e-5)
+
+
+def hide_item_from_valid(item: int) -> None:
+    """Put the item after it in its place, in every history and as a target."""
+    rows = schema.Split.load("valid").rows.copy()
+    items = rows[:, : 1 - len(schema.Split.TAIL)]  # a view: the history and the target
+    items[items == item] = item + 1
+    schema.write_array(schema.split_path("valid"), rows)
+
+
+def first_test_row_with(item: int) -> int:
+    """The first row of test whose target, or the part of the history that is read, holds it."""
+    read = ClickLog.load("test", PARAMS.train.history, PARAMS.train.features).rows
+    items = read[:, : 1 - len(schema.Split.TAIL)]
+    return int((items == item).any(1).nonzero()[0])
+
+
+def test_a_score_that_is_not_finite_is_refused_and_nothing_is_written(world: Path) -> None:
+    predict.main(PARAMS)
+    before = contents(PREDICTIONS)
+    item = next(item for item in range(1, ITEMS) if first_test_row_with(item) > 0)
+    hide_item_from_valid(item)
+    weights = load_file(schema.MODEL)
+    weights["item.id.weight"][item] = torch.nan
+    save_file(weights, schema.MODEL)
+    row = first_test_row_with(item)
+    with pytest.raises(InputError, match=rf"qin\.safetensors: the score of test row {row} is not"):
+        predict.main(PARAMS)
+    assert contents(PREDICTIONS) == before
+    assert {path.name for path in (world / "predictions").iterdir()} == {p.name for p in before}

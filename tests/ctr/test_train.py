@@ -1,0 +1,158 @@
+import math
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+
+from ctr import train
+from ctr.qin import QIN
+from ctr.train import Trained
+from pipeline import schema
+from pipeline.params import Train
+from pipeline.schema import InputError
+from tests.ctr.tiny_world import (
+    contents,
+    forget_accelerator,
+    read_curve,
+    rescored,
+    tiny_params,
+)
+
+pytestmark = pytest.mark.usefixtures("cpu", "world")
+
+METRICS = schema.metrics_path("train")
+OUTPUTS = [schema.MODEL, schema.MODEL_CONFIG, schema.TRAIN_CURVE, METRICS]
+
+
+def test_training_learns_and_keeps_the_best_epoch() -> None:
+    params = tiny_params(epochs=40, patience=2)
+    train.main(params)
+    curve, metrics = read_curve(), schema.read_json(METRICS)
+    assert curve.columns.tolist() == [
+        "epoch", "learning_rate", "train_loss", "auc", "gauc", "logloss",
+    ]  # fmt: skip
+    assert curve["epoch"].tolist() == list(range(1, len(curve) + 1))
+    best = curve.iloc[int(curve["auc"].argmax())]
+    assert best["auc"] > 0.8
+    assert best["auc"] > curve["auc"][0] + 0.05
+    assert curve["train_loss"].iloc[-1] < 0.9 * curve["train_loss"][0]
+    assert metrics["best_epoch"] == best["epoch"] == len(curve) - 2  # patience, then the end
+    assert metrics["epochs"] == len(curve) < 40
+    for name in ("auc", "gauc", "logloss"):
+        assert metrics[name] == best[name]
+    found = rescored(params.train.batch_size)
+    assert found["auc"] == metrics["auc"]
+    assert found["logloss"] == pytest.approx(metrics["logloss"], rel=1e-12)
+
+
+def test_the_model_is_saved_with_what_it_takes_to_use_it() -> None:
+    params = tiny_params(epochs=1)
+    train.main(params)
+    content = schema.read_json(schema.MODEL_CONFIG)
+    assert Train.model_validate(content["train"]) == params.train
+    assert content["qin"]["items"] == 40
+    assert content["qin"]["neighbors"] is True
+    weights = load_file(schema.MODEL)
+    learned = [
+        value.numel()
+        for name, value in weights.items()
+        if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+    ]
+    assert schema.read_json(METRICS)["parameters"] == sum(learned)
+    assert {value.dtype for value in weights.values()} == {torch.float32, torch.int64}
+
+
+def test_equal_seeds_give_equal_bytes_and_others_do_not() -> None:
+    seen = []
+    for seed in (1, 1, 2):
+        train.main(tiny_params(epochs=2, seed=seed))
+        seen.append(contents([schema.MODEL, schema.TRAIN_CURVE]))
+    assert seen[0] == seen[1]
+    for path in seen[0]:
+        assert seen[0][path] != seen[2][path]
+
+
+def test_the_seed_draws_the_initial_weights() -> None:
+    """Seen at a rate so low that they hardly change."""
+    seen = []
+    for seed in (1, 2):
+        train.main(tiny_params(epochs=1, seed=seed, learning_rate=1e-9))
+        seen.append(load_file(schema.MODEL)["asta.query.weight"])
+    assert (seen[0] - seen[1]).abs().mean() > 0.1
+
+
+def fit_scripted(monkeypatch: pytest.MonkeyPatch, aucs: list[float], **settings: Any) -> Trained:
+    """`fit` on the tiny world, but valid's AUC is as `aucs` says, epoch by epoch."""
+    script = iter(aucs)
+    monkeypatch.setattr(
+        train, "evaluate", lambda *_: {"auc": next(script), "gauc": 0.5, "logloss": 0.7}
+    )
+    params = tiny_params(epochs=len(aucs), **settings).train
+    accelerator = Accelerator()
+    torch.manual_seed(5)
+    data = train.load_data(params, accelerator)
+    return train.fit(QIN(train.model_config(params, data.items)), data, params, accelerator)
+
+
+def rates(trained: Trained) -> list[float]:
+    return [entry["learning_rate"] for entry in trained.curve]
+
+
+def test_an_epoch_without_gain_halves_the_rate_and_patience_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    aucs = [0.6, 0.7, 0.7, 0.65, 0.71, 0.5, 0.6, 0.7, 0.99]  # 0.7 again is no gain
+    trained = fit_scripted(monkeypatch, aucs, learning_rate=0.008, patience=3)
+    assert rates(trained) == [0.008, 0.008, 0.008, 0.004, 0.002, 0.002, 0.001, 0.0005]
+    assert [entry["auc"] for entry in trained.curve] == aucs[:-1]
+    assert trained.best_epoch == 5
+
+
+def test_the_best_epochs_weights_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    longer = fit_scripted(monkeypatch, [0.6, 0.7, 0.5, 0.7, 0.6], patience=9)
+    shorter = fit_scripted(monkeypatch, [0.6, 0.7], patience=9)
+    assert longer.best_epoch == shorter.best_epoch == 2
+    assert longer.weights.keys() == shorter.weights.keys()
+    for name, weight in longer.weights.items():
+        assert torch.equal(weight, shorter.weights[name]), name
+
+
+def test_the_rate_has_a_floor(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = fit_scripted(monkeypatch, [0.6, *[0.5] * 5], learning_rate=3e-6, patience=9)
+    assert rates(trained) == pytest.approx([3e-6, 3e-6, 1.5e-6, 1e-6, 1e-6, 1e-6], rel=1e-12)
+
+
+def test_divergence_is_an_input_error_and_leaves_earlier_outputs() -> None:
+    train.main(tiny_params(epochs=1))
+    before = contents(OUTPUTS)
+    content = schema.read_array(schema.ITEM).copy()
+    content[3] = math.nan
+    schema.write_array(schema.ITEM, content)
+    with pytest.raises(InputError, match=r"diverged.*train\.learning_rate"):
+        train.main(tiny_params(epochs=1))
+    assert contents(OUTPUTS) == before
+    assert not [path for output in OUTPUTS for path in output.parent.glob(".*")]
+
+
+def test_a_gauc_that_does_not_exist_is_null() -> None:
+    rows = schema.Split.load("valid").rows.copy()
+    rows[:, -1] = range(len(rows))  # every user once
+    schema.write_array(schema.split_path("valid"), rows)
+    train.main(tiny_params(epochs=1))
+    metrics = schema.read_json(METRICS)
+    assert metrics["gauc"] is None
+    assert metrics["auc"] == read_curve()["auc"][0]
+
+
+def test_bf16_trains_as_well() -> None:
+    aucs, weights = [], []
+    for mixed_precision in ("no", "bf16"):
+        forget_accelerator()
+        train.main(tiny_params(epochs=8, mixed_precision=mixed_precision))
+        aucs.append(schema.read_json(METRICS)["auc"])
+        weights.append(load_file(schema.MODEL))
+    assert aucs[1] == pytest.approx(aucs[0], abs=0.02)
+    assert not torch.equal(*(weight["qnn.out.weight"] for weight in weights))
+    assert {value.dtype for value in weights[1].values()} == {torch.float32, torch.int64}
