@@ -4,12 +4,11 @@ import logging
 
 import numpy as np
 import pandas as pd
-from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from ctr.data import ClickLog, load_items
 from ctr.qin import QIN, QINConfig
-from ctr.scoring import score, use_all_cores
+from ctr.scoring import open_accelerator, score, use_all_cores
 from pipeline import schema
 from pipeline.params import Params, Train
 from pipeline.schema import InputError, Outputs
@@ -20,7 +19,7 @@ log = logging.getLogger(__name__)
 
 def main(params: Params) -> None:
     use_all_cores()
-    accelerator = Accelerator(mixed_precision=params.predict.mixed_precision)
+    accelerator = open_accelerator("predict", params.predict.mixed_precision)
     qin, settings = load_model()
     model = accelerator.prepare_model(qin, evaluation_mode=True)
     items = load_items(settings.features, accelerator.device)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ctr.data import ClickLog
 from ctr.qin import ItemTable
+from pipeline.schema import InputError
 
 
 @torch.inference_mode()
@@ -31,6 +32,17 @@ def score(
     share[: len(mine)] = mine
     gathered = accelerator.gather(share).view(len(shares), longest).cpu()
     return torch.cat([row[: len(rows)] for row, rows in zip(gathered, shares, strict=True)])
+
+
+def open_accelerator(section: str, mixed_precision: str) -> Accelerator:
+    """Raises InputError for fp16 on a CPU, which accelerate would run in fp32 without a word."""
+    accelerator = Accelerator(mixed_precision=mixed_precision)
+    if mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        raise InputError(
+            f"params.yaml: {section}.mixed_precision is fp16, which needs a GPU; "
+            "set it to bf16 or no"
+        )
+    return accelerator
 
 
 def use_all_cores() -> None:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from ctr.data import ClickLog, load_items, shuffled_batches
 from ctr.metrics import auc, gauc, logloss
 from ctr.qin import QIN, ItemTable, QINConfig
-from ctr.scoring import score, use_all_cores
+from ctr.scoring import open_accelerator, score, use_all_cores
 from pipeline import schema
 from pipeline.params import Params, Train
 from pipeline.schema import InputError, Outputs
@@ -51,8 +51,9 @@ class Trained:
 def main(params: Params) -> None:
     settings = params.train
     use_all_cores()
-    accelerator = Accelerator(mixed_precision=settings.mixed_precision)
+    accelerator = open_accelerator("train", settings.mixed_precision)
     refuse_lost_processes(accelerator, settings.launch)
+    refuse_small_batches(settings.batch_size, accelerator.num_processes)
     set_seed(settings.seed)
     data = load_data(settings, accelerator)
     config = model_config(settings, data.items)
@@ -80,6 +81,14 @@ def refuse_lost_processes(accelerator: Accelerator, launch: str) -> None:
         raise InputError(
             f"params.yaml: train.launch asks for {wanted} processes, "
             f"accelerate started {accelerator.num_processes}; several GPUs need --multi_gpu as well"
+        )
+
+
+def refuse_small_batches(batch_size: int, processes: int) -> None:
+    if batch_size < 2 * processes:
+        raise InputError(
+            f"params.yaml: train.batch_size is {batch_size} for {processes} processes; "
+            "batch norm needs at least two rows in each"
         )
 
 

@@ -6,8 +6,9 @@ from accelerate import Accelerator
 
 from ctr.data import ClickLog, load_items
 from ctr.qin import QIN, ItemTable
-from ctr.scoring import available_cores, score, use_all_cores
+from ctr.scoring import available_cores, open_accelerator, score, use_all_cores
 from ctr.train import model_config
+from pipeline.schema import InputError
 from tests.ctr.tiny_world import TEST_ROWS, tiny_params
 
 pytestmark = pytest.mark.usefixtures("cpu", "world")
@@ -103,3 +104,9 @@ def test_available_cores_are_those_of_this_process_or_all(monkeypatch: pytest.Mo
     monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
     monkeypatch.setattr(os, "cpu_count", lambda: 9)
     assert available_cores() == 9
+
+
+@pytest.mark.usefixtures("cpu")
+def test_a_precision_that_the_machine_lacks() -> None:
+    with pytest.raises(InputError, match=r"train\.mixed_precision is fp16, which needs a GPU"):
+        open_accelerator("train", "fp16")

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from ctr import train
 from ctr.qin import QIN
-from ctr.train import Trained
+from ctr.train import Trained, refuse_small_batches
 from pipeline import schema
 from pipeline.params import Train
 from pipeline.schema import InputError
@@ -156,3 +156,9 @@ def test_bf16_trains_as_well() -> None:
     assert aucs[1] == pytest.approx(aucs[0], abs=0.02)
     assert not torch.equal(*(weight["qnn.out.weight"] for weight in weights))
     assert {value.dtype for value in weights[1].values()} == {torch.float32, torch.int64}
+
+
+def test_a_batch_too_small_for_the_processes() -> None:
+    refuse_small_batches(4, 2)
+    with pytest.raises(InputError, match=r"train\.batch_size is 3 for 2 processes"):
+        refuse_small_batches(3, 2)
