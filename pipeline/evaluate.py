@@ -29,9 +29,9 @@ def main(params: Params) -> None:
             f"{path}: has {len(probability)} rows, valid has {len(valid)}; run `dvc repro`"
         )
     settings = params.evaluate
+    overall = rated(valid, probability, settings.calibration_bins)
     metrics = {
-        "all": rated(valid, probability, settings.calibration_bins)
-        | oracle(auc(valid.label, probability), schema.read_json(schema.STATS)),
+        "all": overall | oracle(overall["auc"], schema.read_json(schema.STATS)),
         **by_group(train, valid, probability, settings),
     }
     with Outputs() as outputs:
@@ -43,7 +43,7 @@ def main(params: Params) -> None:
         roc(valid.label, probability).to_csv(outputs.path(schema.ROC), index=False)
         bins = calibration(valid.label, probability, settings.calibration_bins)
         pd.DataFrame(bins).to_csv(outputs.path(schema.CALIBRATION), index=False)
-    log.info("valid AUC %s over %d rows", metrics["all"]["auc"], len(valid))
+    log.info("valid AUC %s over %d rows", overall["auc"], len(valid))
 
 
 def rated(valid: Split, probability: np.ndarray, bins: int) -> dict[str, Any]:

@@ -71,22 +71,23 @@ def ingest(folder: Path, data: Data, outputs: Outputs) -> dict[str, Any]:
     """Check and convert everything in `folder`; returns the statistics."""
     tables = {split: open_clicks(folder, split) for split in schema.SPLITS}
     items = read_items(folder, folder / CLICKS / "item_info.parquet", data.tags)
+    tags = tag_ids(items)
     covers = find_covers(folder, items.ids)
     clicks = write_clicks(tables, items.ids, data.history, outputs)
-    write_items(items, outputs)
+    write_items(items, tags, outputs)
     write_covers(outputs.path(schema.COVERS), covers)
     return {
         "items": len(items.ids),
-        "tags": len(tag_ids(items)) + 1,
+        "tags": len(tags) + 1,
         "titles_empty": items.titles[1:].count(""),
         "covers_missing": len(items.ids) - len(covers),
         **clicks,
     }
 
 
-def write_items(items: Items, outputs: Outputs) -> None:
+def write_items(items: Items, tags: DenseIds, outputs: Outputs) -> None:
     pq.write_table(items_table(items), outputs.path(schema.ITEMS))
-    outputs.array(schema.TAGS, tag_ids(items).dense(items.tags))
+    outputs.array(schema.TAGS, tags.dense(items.tags))
     outputs.array(schema.GIVEN_TEXT, items.given_text, encoder="txt_emb_BERT of the source")
     outputs.array(schema.GIVEN_IMAGE, items.given_image, encoder="img_emb_CLIPRN50 of the source")
     outputs.array(schema.GIVEN_ITEM, items.given_item, encoder="item_emb_d128 of the source")
