@@ -1,49 +1,172 @@
-"""The data path: what `ingest` and `embed/` wrote, as the tensors that QIN reads."""
+"""The data path: what `ingest` and `embed/` wrote, as the batches that QIN reads.
 
+A click is some 70 int32 numbers, so a process keeps its rows of a split on the device that reads
+them, and a batch is one gather there. Rows that do not fit are read from the memory-mapped file
+while the batch before is at work. Both give the same batches in the same order.
+"""
+
+import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
 from ctr.qin import Clicks, ItemTable
 from pipeline import schema
-from pipeline.params import Features
+from pipeline.params import Features, Residence
 from pipeline.schema import InputError, Split
+
+STRATA = 8
+"""1, 2, 4 or 8 processes see the same batches; other numbers have a shuffle of their own."""
+RESIDENT_SHARE = 0.25
+"""A split stays on the device if it takes no more than this share of its free memory."""
 
 
 @dataclass(frozen=True)
 class ClickLog:
-    """Rows of a split, as int32 on the host: a batch of them is one gather and one transfer."""
+    """The rows rank, rank + world, ... of a split, as one process of `world` holds them."""
 
     rows: Tensor
-    """int32 (n, L + 5): the last L items of the history, then `Split.TAIL`."""
+    """int32 (own rows, L + 5): the last L items of the history, then `Split.TAIL`."""
+    total: int
+    """Rows of the whole split."""
     features: Features
+    device: torch.device
+    resident: bool = True
+    """Whether `rows` is on `device`; else it is a view of the memory-mapped file."""
+    rank: int = 0
+    world: int = 1
 
     @staticmethod
-    def load(split: str, history: int, features: Features) -> "ClickLog":
-        columns = history + len(Split.TAIL)
-        rows = np.array(Split.load(split).rows[:, -columns:])
-        return ClickLog(torch.from_numpy(rows), features)
+    def load(
+        split: str,
+        history: int,
+        features: Features,
+        device: torch.device,
+        rank: int = 0,
+        world: int = 1,
+        residence: Residence = "auto",
+    ) -> "ClickLog":
+        file = np.load(schema.split_path(split), mmap_mode="c", allow_pickle=False)
+        rows = torch.from_numpy(file)[rank::world, -(history + len(Split.TAIL)) :]
+        resident = residence == "device" or (residence == "auto" and fits(rows, device))
+        if resident:
+            rows = rows.clone(memory_format=torch.contiguous_format).to(device)
+        return ClickLog(rows, len(file), features, device, resident, rank, world)
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def column(self, name: str) -> Tensor:
-        """int32 (n,): one of `Split.TAIL`."""
-        return self.rows[:, Split.TAIL.index(name) - len(Split.TAIL)]
+    def batches(self, places: list[Tensor]) -> Iterator[tuple[Clicks, Tensor]]:
+        """For each tensor of own row numbers (B,), their clicks and labels, float (B,)."""
+        gathered = self._gathered(places) if self.resident else self._streamed(places)
+        for rows in gathered:
+            yield self._columns(rows)
 
-    def batch(self, rows: Tensor, device: torch.device) -> tuple[Clicks, Tensor]:
-        """The clicks of the numbered rows and their labels, float (B,), on `device`."""
-        batch = self.rows[rows].to(device, non_blocking=True)
-        split = batch.split([batch.shape[1] - len(Split.TAIL), *[1] * len(Split.TAIL)], dim=1)
-        history, (target, likes, views, label, _user) = split[0], [c.squeeze(1) for c in split[1:]]
+    def _gathered(self, places: list[Tensor]) -> Iterator[Tensor]:
+        for place in places:
+            yield self.rows[place.to(self.device)]
+
+    def _streamed(self, places: list[Tensor]) -> Iterator[Tensor]:
+        """Two buffers: while one is at work, the other is filled from the file."""
+        longest = max(map(len, places), default=0)
+        pinned = self.device.type == "cuda"
+        shape = (2, longest, self.rows.shape[1])
+        buffers = torch.empty(shape, dtype=torch.int32, pin_memory=pinned)
+        copied = [torch.cuda.Event(), torch.cuda.Event()] if pinned else []
+
+        def fill(number: int) -> Tensor:
+            if copied:
+                copied[number % 2].synchronize()
+            place = places[number].cpu()
+            return torch.index_select(self.rows, 0, place, out=buffers[number % 2, : len(place)])
+
+        with ThreadPoolExecutor(1) as reader:
+            coming = reader.submit(fill, 0) if places else None
+            for number in range(len(places)):
+                assert coming is not None
+                rows = coming.result()
+                if number + 1 < len(places):
+                    coming = reader.submit(fill, number + 1)
+                rows = rows.to(self.device, non_blocking=True)
+                if copied:
+                    copied[number % 2].record()
+                yield rows
+
+    def _columns(self, rows: Tensor) -> tuple[Clicks, Tensor]:
+        tail = len(Split.TAIL)
+        history = rows[:, :-tail]
+        target, likes, views, label, _user = rows[:, -tail:].unbind(1)
         if not self.features.history:
             history = torch.zeros_like(history)
         if not self.features.levels:
             likes, views = torch.zeros_like(likes), torch.zeros_like(views)
         return Clicks(history, target, likes, views), label.float()
+
+
+def fits(rows: Tensor, device: torch.device) -> bool:
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    else:
+        free = psutil.virtual_memory().available
+    return rows.numel() * rows.element_size() <= RESIDENT_SHARE * free
+
+
+def shuffled_batches(
+    log: ClickLog, batch_size: int, seed: int, epoch: int
+) -> list[tuple[Tensor, float]]:
+    """One epoch's batches, as (own row numbers, weight) on the log's device.
+
+    `batch_size` is that of all processes together and a multiple of their number. The last batch
+    may be smaller; if it has fewer than two rows a process it joins the one before. Its parts may
+    differ by a row: a part's weight makes the mean over processes the mean over the batch.
+    """
+    order = shuffled(log.total, seed, epoch, log.device, log.rank, log.world)
+    batches = []
+    for start, stop in batch_bounds(log.total, batch_size, smallest=2 * log.world):
+        own = slice(*(-((log.rank - bound) // log.world) for bound in (start, stop)))
+        part = order[own]
+        batches.append((part, len(part) * log.world / (stop - start)))
+    return batches
+
+
+def shuffled(
+    rows: int, seed: int, epoch: int, device: torch.device, rank: int = 0, world: int = 1
+) -> Tensor:
+    """int64 (own rows,): own row numbers in the epoch's order, which takes a process in turn.
+
+    The order has rows of STRATA strata in turn (row numbers modulo STRATA), each shuffled on its
+    own, so that a process needs no other rows than every world-th and all of them together see
+    what a single one sees. Depends on seed, epoch and the kind of device.
+    """
+    strata = math.lcm(STRATA, world)
+    order = torch.empty(len(range(rank, rows, world)), dtype=torch.int64, device=device)
+    own = strata // world
+    for number in range(own):
+        stratum = rank + world * number
+        generator = torch.Generator(device)
+        generator.manual_seed(mixed(seed, epoch, stratum))
+        size = len(range(stratum, rows, strata))
+        turn = torch.randperm(size, generator=generator, device=device)
+        order[number::own] = number + own * turn
+    return order
+
+
+def mixed(*numbers: int) -> int:
+    """A seed of 32 bits (of more, torch's CPU generator drops the rest)."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def batch_bounds(rows: int, batch_size: int, smallest: int) -> list[tuple[int, int]]:
+    """Where each batch starts and stops; a last one below `smallest` joins its neighbour."""
+    starts = list(range(0, rows, batch_size))
+    if len(starts) > 1 and rows - starts[-1] < smallest:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], rows], strict=True))
 
 
 def load_items(features: Features, device: torch.device) -> ItemTable:
@@ -70,28 +193,3 @@ def _refuse_other_lengths(tables: dict[object, Tensor]) -> None:
     if len(set(rows.values())) > 1:
         found = ", ".join(f"{path} has {count}" for path, count in rows.items())
         raise InputError(f"the item tables differ in rows: {found}; run `dvc repro`")
-
-
-def shuffled_batches(
-    rows: int, batch_size: int, seed: int, epoch: int, rank: int = 0, world: int = 1
-) -> Iterator[tuple[Tensor, float]]:
-    """One epoch's batches, as (row numbers of this rank's part, its weight).
-
-    The order depends on seed and epoch alone, and the parts of all ranks together are the batch
-    that a single process sees. A part's weight makes the mean over ranks the mean over the batch.
-    The last batch may be smaller; if it has fewer than two rows a rank (batch norm needs two) it
-    joins the one before it.
-    """
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    order = torch.randperm(rows, generator=generator)
-    for batch in split_batches(order, batch_size, smallest=2 * world):
-        part = batch.tensor_split(world)[rank]
-        yield part, len(part) * world / len(batch)
-
-
-def split_batches(order: Tensor, batch_size: int, smallest: int) -> list[Tensor]:
-    """`order` (n,) in pieces of `batch_size`; a last one below `smallest` joins its neighbour."""
-    batches = list(order.split(batch_size))
-    if len(batches) > 1 and len(batches[-1]) < smallest:
-        batches[-2:] = [torch.cat(batches[-2:])]
-    return batches

@@ -7,8 +7,9 @@ import pandas as pd
 from safetensors.torch import load_file
 
 from ctr.data import ClickLog, load_items
+from ctr.machine import open_accelerator, prepare_cpu
 from ctr.qin import QIN, QINConfig
-from ctr.scoring import open_accelerator, score, use_all_cores
+from ctr.scoring import score
 from pipeline import schema
 from pipeline.params import Params, Train
 from pipeline.schema import InputError, Outputs
@@ -18,14 +19,14 @@ log = logging.getLogger(__name__)
 
 
 def main(params: Params) -> None:
-    use_all_cores()
+    prepare_cpu()
     accelerator = open_accelerator("predict", params.predict.mixed_precision)
     qin, settings = load_model()
     model = accelerator.prepare_model(qin, evaluation_mode=True)
     items = load_items(settings.features, accelerator.device)
     with Outputs() as outputs:
         for split in ("valid", "test"):
-            clicks = ClickLog.load(split, settings.history, settings.features)
+            clicks = ClickLog.load(split, settings.history, settings.features, accelerator.device)
             logits = score(model, clicks, items, params.predict.batch_size, accelerator)
             if not logits.isfinite().all():
                 row = int((~logits.isfinite()).nonzero()[0])
@@ -35,7 +36,7 @@ def main(params: Params) -> None:
                 )
             predictions = pd.DataFrame(
                 {
-                    "ID": row_ids(split, len(clicks)),
+                    "ID": row_ids(split, clicks.total),
                     "probability": logits.double().sigmoid().numpy(),
                 }
             )

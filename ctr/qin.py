@@ -5,7 +5,8 @@ Notable in it:
 - ASTA reads the history by ReLU scores without softmax, so an item that does not fit adds nothing;
 - QNN multiplies its input by R linear maps of itself, which doubles the order layer by layer;
 - nothing non-linear stands before ASTA's dot product, so W_k folds into the query and W_v comes
-  after the sum. That is exact, and no tensor of size (B, L, A) is ever made.
+  after the sum. That is exact, and no tensor of size (B, L, A) is ever made;
+- without dropout the R maps of a QNN layer are one, their sum. That is exact too.
 
 Letters: B batch, L history, N items, T tags an item, C width of the multimodal vector,
 K neighbours, E embedding width, D = 3E item width, A attention width, X width of the QNN,
@@ -18,6 +19,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ctr.kernels import gate_sum, relu_attention
+from ctr.layers import BatchNorm, Dropout
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class QINConfig:
     dropout: float = 0.1
     neighbors: bool = False
     """Whether the QNN also reads the target's neighbours in the history (not in the paper)."""
+    collapsed: bool = False
+    """One dropout mask for the sum of a QNN layer's rows, not one for each (not in the paper)."""
 
     @property
     def item_dim(self) -> int:
@@ -86,8 +92,7 @@ class ItemEmbedding(nn.Module):
 
     def forward(self, id: Tensor, tags: Tensor, content: Tensor) -> Tensor:
         """Vectors (n, D) of n items: their id rows (n,), tags (n, T) and content (n, C)."""
-        tag_count = (tags > 0).sum(1, keepdim=True).clamp(min=1)  # (n, 1)
-        tag_mean = self.tag(tags).sum(1) / tag_count  # (n, E)
+        tag_mean = F.embedding_bag(tags, self.tag.weight, mode="mean", padding_idx=0)  # (n, E)
         return torch.cat([self.id(id), tag_mean, self.content(content)], dim=1)  # (n, D)
 
 
@@ -102,31 +107,39 @@ class ASTA(nn.Module):
         self.out = nn.Linear(attention_dim, dim, bias=False)
         self.scale = attention_dim**-0.5
 
-    def forward(self, target: Tensor, history: Tensor, mask: Tensor) -> Tensor:
-        """(B, D) from target (B, D), history (B, L, D) and mask (B, L), True for a real item."""
-        folded = self.query(target) @ self.key.weight * self.scale  # (B, D): W_k^T W_q t
-        scores = torch.bmm(history, folded.unsqueeze(2)).squeeze(2)  # (B, L)
-        scores = F.relu(scores) * mask  # (B, L)
-        pooled = torch.bmm(scores.unsqueeze(1), history).squeeze(1)  # (B, D)
-        return self.out(self.value(pooled)) + target  # (B, D)
+    def forward(self, target: Tensor, history: Tensor, table: Tensor) -> Tensor:
+        """(B, D) from target (B, D) and history (B, L): rows of table (n, D), 0 for padding."""
+        fold = self.query.weight.T @ self.key.weight * self.scale  # (D, D)
+        pooled = relu_attention(target @ fold, history, table)  # (B, D): sum_i s_i h_i
+        unfold = self.value.weight.T @ self.out.weight.T  # (D, D)
+        return pooled @ unfold + target  # (B, D)
 
 
 class QuadraticLayer(nn.Module):
     """x + Dropout(PReLU(BatchNorm(y))) with y_d = sum_r x_d g_rd and g = Dropout(W x + b)."""
 
-    def __init__(self, dim: int, rows: int, dropout: float) -> None:
+    def __init__(self, dim: int, rows: int, dropout: float, collapsed: bool = False) -> None:
         super().__init__()
         self.rows = rows
+        self.collapsed = collapsed
         self.linear = nn.Linear(dim, rows * dim)
-        self.norm = nn.BatchNorm1d(dim)
+        self.norm = BatchNorm(dim)
         self.activation = nn.PReLU()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, X) from (B, X)."""
-        gates = self.dropout(self.linear(x)).unflatten(1, (self.rows, -1))  # (B, R, X)
-        y = x * gates.sum(1)  # (B, X): the Khatri-Rao product with x, summed over rows
+        y = x * self.gates(x)  # (B, X): the Khatri-Rao product with x, summed over rows
         return x + self.dropout(self.activation(self.norm(y)))  # (B, X)
+
+    def gates(self, x: Tensor) -> Tensor:
+        """sum_r g_r, (B, X)."""
+        weight, bias = self.linear.weight, self.linear.bias  # (R X, X), (R X,)
+        if self.training and self.dropout.p > 0 and not self.collapsed:
+            return gate_sum(x, weight, bias, self.rows, self.dropout)
+        sum_weight = weight.unflatten(0, (self.rows, -1)).sum(0)  # (X, X)
+        sum_bias = bias.unflatten(0, (self.rows, -1)).sum(0)  # (X,)
+        return self.dropout(F.linear(x, sum_weight, sum_bias))
 
 
 class QNN(nn.Module):
@@ -136,7 +149,10 @@ class QNN(nn.Module):
         super().__init__()
         dim = config.qnn_dim
         self.layers = nn.Sequential(
-            *(QuadraticLayer(dim, config.rows, config.dropout) for _ in range(config.layers))
+            *(
+                QuadraticLayer(dim, config.rows, config.dropout, config.collapsed)
+                for _ in range(config.layers)
+            )
         )
         self.out = nn.Linear(dim, 1)
 
@@ -162,32 +178,41 @@ class QIN(nn.Module):
         self.qnn = QNN(config)
         self.apply(initialise)
 
-    def forward(self, clicks: Clicks, items: ItemTable) -> Tensor:
-        """Logits (B,)."""
-        history, target = self.item_vectors(clicks.history, clicks.target, items)
-        interest = self.asta(target, history, clicks.history > 0)  # (B, D)
+    def forward(self, clicks: Clicks, items: ItemTable, table: Tensor | None = None) -> Tensor:
+        """Logits (B,); `table` is `item_table(items)` where that is at hand already."""
+        history, target = clicks.history, clicks.target
+        if table is None:
+            history, target, table = self.batch_table(history, target, items)
+        target_vector = F.embedding(target, table)  # (B, D)
         parts = [
             self.likes_level(clicks.likes_level),  # (B, E)
             self.views_level(clicks.views_level),  # (B, E)
-            target,  # (B, D)
-            interest,  # (B, D)
+            target_vector,  # (B, D)
+            self.asta(target_vector, history, table),  # (B, D)
         ]
         if self.neighbors is not None:
             near = neighbors_in_history(clicks.history, clicks.target, items)  # (B, C + 1)
             parts.append(self.neighbors(near))  # (B, E)
         return self.qnn(torch.cat(parts, dim=1))  # (B,)
 
-    def item_vectors(
+    def item_table(self, items: ItemTable) -> Tensor:
+        """Every item's vector, (N + 1, D)."""
+        return self.item(items.id, items.tags, items.content)
+
+    def batch_table(
         self, history: Tensor, target: Tensor, items: ItemTable
-    ) -> tuple[Tensor, Tensor]:
-        """Vectors (B, L, D) and (B, D). Each item's is composed once, however often it occurs."""
-        positions = history.numel() + target.numel()
-        if positions < len(items.id):
-            ids, place = torch.unique(torch.cat([history.flatten(), target]), return_inverse=True)
-            history, target = place[: history.numel()].view_as(history), place[history.numel() :]
-            items = ItemTable(*(column[ids] for column in items))
-        table = self.item(items.id, items.tags, items.content)  # (n, D)
-        return F.embedding(history, table), F.embedding(target, table)
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, L) and (B,) as rows of a table (n, D) with the vector of every item in the batch.
+
+        Each is composed once, however often it occurs: all there are, or where the batch has fewer
+        places than there are items, those that occur.
+        """
+        if history.numel() + target.numel() >= len(items.id):
+            return history, target, self.item_table(items)
+        places = torch.cat([target.new_zeros(1), target, history.flatten()])  # row 0 is padding
+        ids, place = torch.unique(places, return_inverse=True)
+        table = self.item_table(ItemTable(*(column[ids] for column in items)))
+        return place[1 + len(target) :].view_as(history), place[1 : 1 + len(target)], table
 
     def regularised(self) -> list[nn.Parameter]:
         """What the L2 penalty covers: every embedding table and the multimodal linear map."""

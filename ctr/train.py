@@ -8,6 +8,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
@@ -19,12 +20,14 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from tqdm import tqdm
 
 from ctr.data import ClickLog, load_items, shuffled_batches
+from ctr.layers import share_batches
+from ctr.machine import open_accelerator, prepare_cpu
 from ctr.metrics import auc, gauc, logloss
 from ctr.qin import QIN, ItemTable, QINConfig
-from ctr.scoring import open_accelerator, score, use_all_cores
+from ctr.scoring import score
 from pipeline import schema
 from pipeline.params import Params, Train
-from pipeline.schema import InputError, Outputs
+from pipeline.schema import InputError, Outputs, Split
 from pipeline.stage import run
 
 log = logging.getLogger(__name__)
@@ -34,6 +37,9 @@ log = logging.getLogger(__name__)
 class TrainingData:
     train: ClickLog
     valid: ClickLog
+    valid_label: np.ndarray
+    """Of all of valid, in every process; so is `valid_user`."""
+    valid_user: np.ndarray
     items: ItemTable
     """On the device that trains."""
 
@@ -50,16 +56,16 @@ class Trained:
 
 def main(params: Params) -> None:
     settings = params.train
-    use_all_cores()
+    prepare_cpu()
     accelerator = open_accelerator("train", settings.mixed_precision)
     refuse_lost_processes(accelerator, settings.launch)
-    refuse_small_batches(settings.batch_size, accelerator.num_processes)
+    refuse_uneven_batches(settings.batch_size, accelerator.num_processes)
     set_seed(settings.seed)
     data = load_data(settings, accelerator)
     config = model_config(settings, data.items)
     model = QIN(config)
-    if accelerator.process_index:
-        torch.manual_seed(settings.seed + accelerator.process_index)  # a dropout of its own
+    if accelerator.device.type == "cuda":
+        torch.cuda.manual_seed(settings.seed + accelerator.process_index)  # a dropout of its own
     trained = fit(model, data, settings, accelerator)
     if accelerator.is_main_process:
         write(trained, config, settings)
@@ -84,20 +90,30 @@ def refuse_lost_processes(accelerator: Accelerator, launch: str) -> None:
         )
 
 
-def refuse_small_batches(batch_size: int, processes: int) -> None:
-    if batch_size < 2 * processes:
+def refuse_uneven_batches(batch_size: int, processes: int) -> None:
+    """Every process has an equal part of a batch, and batch norm needs two rows."""
+    if batch_size % processes or batch_size < 2 * processes:
         raise InputError(
             f"params.yaml: train.batch_size is {batch_size} for {processes} processes; "
-            "batch norm needs at least two rows in each"
+            f"make it a multiple of {processes}, at least {2 * processes}"
         )
 
 
 def load_data(settings: Train, accelerator: Accelerator) -> TrainingData:
-    return TrainingData(
-        train=ClickLog.load("train", settings.history, settings.features),
-        valid=ClickLog.load("valid", settings.history, settings.features),
-        items=load_items(settings.features, accelerator.device),
-    )
+    def load(split: str) -> ClickLog:
+        return ClickLog.load(
+            split,
+            settings.history,
+            settings.features,
+            accelerator.device,
+            accelerator.process_index,
+            accelerator.num_processes,
+            settings.residence,
+        )
+
+    valid = Split.load("valid")
+    items = load_items(settings.features, accelerator.device)
+    return TrainingData(load("train"), load("valid"), valid.label, valid.user, items)
 
 
 def model_config(settings: Train, items: ItemTable) -> QINConfig:
@@ -113,15 +129,15 @@ def model_config(settings: Train, items: ItemTable) -> QINConfig:
         rows=settings.rows,
         dropout=settings.dropout,
         neighbors=items.neighbors.shape[1] > 0,
+        collapsed=settings.collapsed,
     )
 
 
 def fit(model: QIN, data: TrainingData, settings: Train, accelerator: Accelerator) -> Trained:
     """Train until `patience` epochs bring no better AUC on valid; each of them halves the rate."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
+    share_batches(model, accelerator.process_index, accelerator.num_processes)
+    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
     schedule = ReduceLROnPlateau(optimizer, "max", factor=0.5, patience=0, threshold=0, min_lr=1e-6)
     model, optimizer = accelerator.prepare(model, optimizer)
     curve: list[dict[str, float]] = []
@@ -130,7 +146,7 @@ def fit(model: QIN, data: TrainingData, settings: Train, accelerator: Accelerato
         entry = {"epoch": epoch, "learning_rate": optimizer.param_groups[0]["lr"]}
         started = time.perf_counter()
         entry["train_loss"] = train_epoch(model, optimizer, data, epoch, settings, accelerator)
-        rate = len(data.train) / (time.perf_counter() - started)
+        rate = data.train.total / (time.perf_counter() - started)
         entry |= evaluate(model, data, settings.batch_size, accelerator)
         curve.append(entry)
         if entry["auc"] > best_auc:
@@ -154,23 +170,35 @@ def train_epoch(
 ) -> float:
     """One pass over train; the mean binary cross-entropy a sample in nats, without the penalty."""
     model.train()
-    regularised = accelerator.unwrap_model(model).regularised()
-    world, rank = accelerator.num_processes, accelerator.process_index
-    total = torch.zeros((), device=accelerator.device)
-    with progress_bar(len(data.train), epoch, accelerator) as bar:
-        for rows, weight in shuffled_batches(
-            len(data.train), settings.batch_size, settings.seed, epoch, rank, world
-        ):
-            clicks, label = data.train.batch(rows, accelerator.device)
-            loss = F.binary_cross_entropy_with_logits(model(clicks, data.items).float(), label)
-            penalty = settings.embedding_regularizer / 2 * squared_norm(regularised)
-            accelerator.backward(loss * weight + penalty)
-            accelerator.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
+    compiled = torch.compile(model, dynamic=False) if settings.compile else model
+    batches = shuffled_batches(data.train, settings.batch_size, settings.seed, epoch)
+    clicked = data.train.batches([rows for rows, _ in batches])
+    losses = []
+    with progress_bar(data.train.total, epoch, accelerator) as bar:
+        for (rows, weight), (clicks, label) in zip(batches, clicked, strict=True):
+            forward = compiled if len(rows) == len(batches[0][0]) else model
+            logits = forward(clicks, data.items)
+            loss = F.binary_cross_entropy_with_logits(logits, label.to(logits.dtype))
+            accelerator.backward(loss * weight)
+            accelerator.unscale_gradients()
+            add_penalty(accelerator.unwrap_model(model), settings.embedding_regularizer)
+            nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
             optimizer.step()
             optimizer.zero_grad()
-            total += loss.detach() * len(rows)
-            bar.update(len(rows) * world)
-    return float(accelerator.reduce(total)) / len(data.train)
+            losses.append(loss.detach() * len(rows))
+            bar.update(len(rows) * accelerator.num_processes)
+    return float(accelerator.reduce(torch.stack(losses).sum())) / data.train.total
+
+
+def add_penalty(model: QIN, strength: float) -> None:
+    """Add the gradient of strength / 2 times the squared norm of what is regularised.
+
+    Here, and not as a term of the loss, it is one pass over the tables; before clipping, since the
+    penalty's gradient is clipped with the rest.
+    """
+    for parameter in model.regularised():
+        if parameter.grad is not None:
+            parameter.grad.add_(parameter.detach(), alpha=strength)
 
 
 def progress_bar(samples: int, epoch: int, accelerator: Accelerator) -> Any:
@@ -185,10 +213,6 @@ def progress_bar(samples: int, epoch: int, accelerator: Accelerator) -> Any:
     )
 
 
-def squared_norm(parameters: list[nn.Parameter]) -> Tensor:
-    return torch.stack([parameter.square().sum() for parameter in parameters]).sum()
-
-
 def evaluate(
     model: nn.Module, data: TrainingData, batch_size: int, accelerator: Accelerator
 ) -> dict[str, float]:
@@ -199,10 +223,10 @@ def evaluate(
             "training diverged: the model's logits are not finite; lower train.learning_rate, "
             "or set train.mixed_precision to bf16 or no"
         )
-    label, probability = data.valid.column("label").numpy(), logits.double().sigmoid().numpy()
+    label, probability = data.valid_label, logits.double().sigmoid().numpy()
     metrics = {
         "auc": auc(label, probability),
-        "gauc": gauc(label, probability, data.valid.column("user").numpy()),
+        "gauc": gauc(label, probability, data.valid_user),
         "logloss": logloss(label, probability),
     }
     return {name: math.nan if value is None else value for name, value in metrics.items()}

@@ -15,6 +15,8 @@ Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Precision = Literal["no", "bf16", "fp16"]
+CtrPrecision = Literal["no", "tf32", "bf16", "fp16"]
+Residence = Literal["auto", "device", "file"]
 
 
 LAUNCH = (
@@ -157,7 +159,16 @@ class Train(Section):
     patience: Count
     """Epochs without a better valid AUC before training stops."""
     max_grad_norm: Annotated[float, Field(gt=0)]
-    mixed_precision: Precision
+    mixed_precision: CtrPrecision
+    """Of matrix products; the weights are fp32. tf32 and fp16 need a GPU."""
+    collapsed: bool
+    """One dropout mask for the sum of a QNN layer's rows, not one a row: a quarter of the
+    arithmetic, but not the published form."""
+    residence: Residence
+    """Where the clicks are read from: the memory of the device that trains, or the memory-mapped
+    file; `auto` takes the file where they would need a quarter of the memory that is free."""
+    compile: bool
+    """Whether `torch.compile` fuses the model's operations (a minute or more at the start)."""
     launch: Annotated[str, Field(pattern=LAUNCH)]
     """Flags of `accelerate launch` for this stage; results depend on the number of processes."""
     seed: Seed
@@ -167,7 +178,7 @@ class Predict(Section):
     """`predict`: scoring valid and test."""
 
     batch_size: Count
-    mixed_precision: Precision
+    mixed_precision: CtrPrecision
 
 
 class Evaluate(Section):

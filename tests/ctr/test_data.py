@@ -1,71 +1,98 @@
-from itertools import pairwise
+from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ctr.data import ClickLog, load_items, shuffled_batches
+from ctr.data import ClickLog, load_items, shuffled, shuffled_batches
 from pipeline import schema
-from pipeline.params import Features
+from pipeline.params import Features, Residence
 from pipeline.schema import InputError
+from tests.ctr.tiny_world import one_batch
 
 EVERYTHING = Features(id=True, tags=True, content=True, levels=True, history=True, neighbors=True)
 CPU = torch.device("cpu")
 
 
-def epoch_rows(rows: int, batch_size: int, world: int, seed: int = 1) -> list[list[list[int]]]:
-    """Row numbers by rank and batch."""
+def some_log(rows: int, rank: int = 0, world: int = 1) -> ClickLog:
+    """A log whose target column is the row's number in the whole split."""
+    matrix = np.zeros((rows, 6), np.int32)
+    matrix[:, 1] = np.arange(rows)
+    return ClickLog(torch.from_numpy(matrix)[rank::world], rows, EVERYTHING, CPU, True, rank, world)
+
+
+def epoch_batches(rows: int, batch_size: int, world: int, seed: int = 1) -> list[list[list[int]]]:
+    """The split's row numbers by rank and batch."""
+    logs = [some_log(rows, rank, world) for rank in range(world)]
     return [
-        [part.tolist() for part, _ in shuffled_batches(rows, batch_size, seed, 3, rank, world)]
-        for rank in range(world)
+        [log.rows[part, 1].tolist() for part, _ in shuffled_batches(log, batch_size, seed, 3)]
+        for log in logs
     ]
 
 
-@given(st.integers(2, 200), st.integers(2, 40), st.integers(1, 4))
+@given(st.integers(2, 200), st.integers(2, 10), st.integers(1, 9))
 def test_every_row_once_an_epoch_whatever_the_number_of_ranks(
-    rows: int, batch_size: int, world: int
+    rows: int, part: int, world: int
 ) -> None:
-    batch_size = max(batch_size, 2 * world)
-    ranks = epoch_rows(rows, batch_size, world)
+    batch_size = part * world
+    ranks = epoch_batches(rows, batch_size, world)
     assert sorted(row for batches in ranks for part in batches for row in part) == list(range(rows))
     assert len({len(batches) for batches in ranks}) == 1  # or the ranks would wait for ever
+    for parts in zip(*ranks, strict=True):
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
     if rows >= 2 * world:
         assert min(len(part) for batches in ranks for part in batches) >= 2
 
 
-@given(st.integers(8, 200), st.integers(8, 40))
-def test_ranks_share_the_batches_of_one_process(rows: int, batch_size: int) -> None:
-    (single,) = epoch_rows(rows, batch_size, world=1)
-    ranks = epoch_rows(rows, batch_size, world=3)
-    together = [row for parts in zip(*ranks, strict=True) for part in parts for row in part]
-    assert together == [row for part in single for row in part]
+@given(st.integers(8, 200), st.integers(2, 10), st.sampled_from([2, 4, 8]))
+def test_ranks_take_the_rows_of_one_processs_batches_in_turn(
+    rows: int, part: int, world: int
+) -> None:
+    batch_size = part * world
+    assume(rows % batch_size not in range(1, 2 * world))  # or it joins its neighbour sooner
+    (single,) = epoch_batches(rows, batch_size, world=1)
+    ranks = epoch_batches(rows, batch_size, world)
+    for parts, batch in zip(zip(*ranks, strict=True), single, strict=True):
+        in_turn = {
+            (place, rank): row for rank, p in enumerate(parts) for place, row in enumerate(p)
+        }
+        assert [row for _, row in sorted(in_turn.items())] == batch
 
 
 def test_weights_make_the_mean_over_ranks_the_mean_over_the_batch() -> None:
     loss = torch.rand(103)
-    parts = [list(shuffled_batches(103, 10, 1, 1, rank, 4)) for rank in range(4)]
+    logs = [some_log(103, rank, 4) for rank in range(4)]
+    parts = [shuffled_batches(log, 12, 1, 1) for log in logs]
     for of_ranks in zip(*parts, strict=True):
-        mean_of_ranks = sum(loss[rows].mean() * weight for rows, weight in of_ranks) / 4
-        batch = torch.cat([rows for rows, _ in of_ranks])
-        assert float(mean_of_ranks) == pytest.approx(float(loss[batch].mean()), rel=1e-6)
+        losses = [loss[log.rows[rows, 1]] for log, (rows, _) in zip(logs, of_ranks, strict=True)]
+        weights = [weight for _, weight in of_ranks]
+        mean = sum(x.mean() * weight for x, weight in zip(losses, weights, strict=True)) / 4
+        assert float(mean) == pytest.approx(float(torch.cat(losses).mean()), rel=1e-6)
 
 
 def test_order_depends_on_seed_and_epoch() -> None:
-    def order(seed: int, epoch: int) -> list[int]:
-        return torch.cat([rows for rows, _ in shuffled_batches(50, 8, seed, epoch)]).tolist()
+    keys = [(1, 1), (1, 2), (2, 1), (2, 2)]
+    orders = [shuffled(800, seed, epoch, CPU).tolist() for seed, epoch in keys]
+    assert shuffled(800, 1, 1, CPU).tolist() == orders[0]
+    assert all(one != other for one, other in combinations(orders, 2))
 
-    orders = [order(1, 1), order(1, 2), order(2, 1)]
-    assert order(1, 1) == orders[0]
-    assert all(one != other for one, other in pairwise([*orders, orders[0]]))
+
+def test_the_order_is_well_mixed() -> None:
+    """Neither place and row number nor the orders of two epochs have to do with each other."""
+    first, second = (shuffled(20_000, 1, epoch, CPU).double() for epoch in (1, 2))
+    pairs = torch.stack([torch.arange(20_000).double(), first, second])
+    assert torch.corrcoef(pairs).fill_diagonal_(0).abs().max() < 0.03
+    assert torch.corrcoef(torch.stack([first[:-8], first[8:]]))[0, 1].abs() < 0.03
 
 
 def test_a_last_batch_of_one_row_joins_its_neighbour() -> None:
-    (batches,) = epoch_rows(rows=17, batch_size=8, world=1)
+    (batches,) = epoch_batches(rows=17, batch_size=8, world=1)
     assert [len(batch) for batch in batches] == [8, 9]
-    (batches,) = epoch_rows(rows=18, batch_size=8, world=1)
+    (batches,) = epoch_batches(rows=18, batch_size=8, world=1)
     assert [len(batch) for batch in batches] == [8, 8, 2]
 
 
@@ -81,15 +108,53 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("folder")
-def test_batch_takes_the_last_items_and_every_column() -> None:
-    log = ClickLog.load("train", 2, EVERYTHING)
-    clicks, label = log.batch(torch.tensor([1, 0]), CPU)
+@pytest.mark.parametrize("residence", ["device", "file"])
+def test_batch_takes_the_last_items_and_every_column(residence: Residence) -> None:
+    log = ClickLog.load("train", 2, EVERYTHING, CPU, residence=residence)
+    assert log.resident == (residence == "device")
+    clicks, label = one_batch(log, torch.tensor([1, 0]))
     assert clicks.history.tolist() == [[2, 3], [0, 3]]
     assert clicks.target.tolist() == [2, 1]
     assert clicks.likes_level.tolist() == [7, 5]
     assert clicks.views_level.tolist() == [8, 6]
     assert label.tolist() == [0.0, 1.0]
-    assert log.column("user").tolist() == [9, 9]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_log_that_takes_too_much_of_the_memory_stays_in_the_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    needed = 2 * 8 * 4  # bytes
+    for free, resident in ((needed * 4, True), (needed * 4 - 1, False)):
+        memory = SimpleNamespace(available=free)
+        monkeypatch.setattr("ctr.data.psutil.virtual_memory", lambda memory=memory: memory)
+        assert ClickLog.load("train", 3, EVERYTHING, CPU).resident is resident
+
+
+@pytest.mark.parametrize("world", [1, 3])
+@pytest.mark.parametrize("history", [4, 9])
+def test_the_file_gives_the_batches_of_the_device(
+    history: int, world: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    matrix = np.random.default_rng(1).integers(0, 99, (500, 9 + 5), dtype=np.int32)
+    schema.write_array(schema.split_path("train"), matrix)
+    for rank in range(world):
+        streams = []
+        for residence in ("device", "file"):
+            log = ClickLog.load("train", history, EVERYTHING, CPU, rank, world, residence)
+            batches = shuffled_batches(log, 64, seed=5, epoch=2)
+            places = [rows for rows, _ in batches]
+            found = [
+                torch.cat([clicks.history, torch.stack([*clicks[1:], label.int()], 1)], 1).clone()
+                for clicks, label in log.batches(places)
+            ]
+            streams.append(found)
+        assert len(streams[0]) == 8
+        for place, resident, streamed in zip(places, *streams, strict=True):
+            columns = [*range(9 - history, 9), 9, 10, 11, 12]
+            expected = matrix[rank::world][place][:, columns]
+            assert resident.tolist() == streamed.tolist() == expected.tolist()
 
 
 @pytest.mark.usefixtures("folder")
@@ -97,7 +162,8 @@ def test_what_is_switched_off_is_padding() -> None:
     nothing = Features(
         id=False, tags=False, content=False, levels=False, history=False, neighbors=False
     )
-    clicks, _ = ClickLog.load("train", 3, nothing).batch(torch.tensor([0, 1]), CPU)
+    log = ClickLog.load("train", 3, nothing, CPU)
+    clicks, _ = one_batch(log, torch.tensor([0, 1]))
     assert not clicks.history.any()
     assert not clicks.likes_level.any()
     assert not clicks.views_level.any()

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from accelerate import Accelerator
@@ -20,6 +21,8 @@ from tests.ctr.tiny_world import (
     write_params,
     write_world,
 )
+
+CURVE = ("train_loss", "auc", "gauc", "logloss", "learning_rate")
 
 pytestmark = pytest.mark.usefixtures("cpu", "world")
 
@@ -52,9 +55,9 @@ def test_a_malformed_number_of_processes(count: str, monkeypatch: pytest.MonkeyP
 
 
 def test_two_processes_score_every_row_once() -> None:
-    """151 rows divide by neither: the processes score 76 and 75, in batches of 25."""
+    """151 rows divide by neither: the processes score 76 and 75, in batches of 26."""
     write_world(valid_rows=151)
-    params = tiny_params(epochs=2, batch_size=25)
+    params = tiny_params(epochs=2, batch_size=26)
     write_params(params)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     output = run_command([str(BIN / "python"), *launcher, "-m", "ctr.train"])
@@ -67,6 +70,27 @@ def test_two_processes_score_every_row_once() -> None:
     predictions = pd.read_parquet(schema.predictions_path("valid"))
     label = schema.Split.load("valid").label
     assert auc(label, predictions["probability"].to_numpy()) == metrics["auc"]
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_several_processes_learn_as_one_does(processes: int, tmp_path: Path) -> None:
+    """In float64, dropout and a last batch of 11 rows included: equal but for rounding."""
+    write_params(tiny_params(epochs=3, batch_size=40 * processes, dropout=0.3))
+    rows = schema.Split.load("train").rows[: 80 * processes + 11]
+    schema.write_array(schema.split_path("train"), rows.copy())
+    found = {}
+    for count in (1, processes):
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)]
+        result = tmp_path / f"{count}.npz"
+        run_command([str(BIN / "python"), *launcher, "-m", "tests.ctr.fit_float64", str(result)])
+        found[count] = np.load(result)
+    assert set(found[1]) == set(found[processes])
+    assert len(found[1]["train_loss"]) == 3
+    assert (np.abs(np.diff(found[1]["train_loss"])) > 1e-3).all()
+    for name, expected in found[1].items():
+        # The weights are Adam's, which divides gradients by their size: small ones by little.
+        tolerance = 1e-10 if name in CURVE else 1e-6
+        np.testing.assert_allclose(found[processes][name], expected, 0, tolerance, err_msg=name)
 
 
 def epoch_lines(output: str) -> list[str]:

@@ -13,7 +13,7 @@ from ctr.data import ClickLog, load_items
 from ctr.qin import QIN, QINConfig
 from pipeline import schema
 from pipeline.schema import InputError
-from tests.ctr.tiny_world import ITEMS, TEST_ROWS, VALID_ROWS, contents, tiny_params
+from tests.ctr.tiny_world import ITEMS, TEST_ROWS, VALID_ROWS, contents, one_batch, tiny_params
 
 pytestmark = pytest.mark.usefixtures("cpu", "world", "trained")
 
@@ -32,10 +32,10 @@ def reference_probability(split: str, cpu: torch.device) -> np.ndarray:
     model.load_state_dict(load_file(schema.MODEL))
     model.eval()
     items = load_items(PARAMS.train.features, cpu)
-    log = ClickLog.load(split, PARAMS.train.history, PARAMS.train.features)
+    log = ClickLog.load(split, PARAMS.train.history, PARAMS.train.features, cpu)
     with torch.no_grad():
         logits = [
-            float(model(log.batch(torch.tensor([row]), cpu)[0], items)) for row in range(len(log))
+            float(model(one_batch(log, torch.tensor([row]))[0], items)) for row in range(len(log))
         ]
     return 1 / (1 + np.exp(-np.array(logits)))
 
@@ -75,7 +75,8 @@ def hide_item_from_valid(item: int) -> None:
 
 def first_test_row_with(item: int) -> int:
     """The first row of test whose target, or the part of the history that is read, holds it."""
-    read = ClickLog.load("test", PARAMS.train.history, PARAMS.train.features).rows
+    columns = PARAMS.train.history + len(schema.Split.TAIL)
+    read = torch.tensor(schema.Split.load("test").rows[:, -columns:])
     items = read[:, : 1 - len(schema.Split.TAIL)]
     return int((items == item).any(1).nonzero()[0])
 

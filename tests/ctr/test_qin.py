@@ -110,8 +110,8 @@ def test_published_size() -> None:
 def test_a_history_of_padding_alone_gives_back_the_target() -> None:
     asta = ASTA(dim=6, attention_dim=4).double()
     target = torch.randn(2, 6, dtype=torch.float64)
-    history = torch.randn(2, 5, 6, dtype=torch.float64)
-    out = asta(target, history, torch.zeros(2, 5, dtype=torch.bool))
+    table = torch.randn(9, 6, dtype=torch.float64)
+    out = asta(target, torch.zeros(2, 5, dtype=torch.long), table)
     assert torch.equal(out, target)
 
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from ctr import train
 from ctr.qin import QIN
-from ctr.train import Trained, refuse_small_batches
+from ctr.train import Trained, refuse_uneven_batches
 from pipeline import schema
 from pipeline.params import Train
 from pipeline.schema import InputError
@@ -158,7 +158,8 @@ def test_bf16_trains_as_well() -> None:
     assert {value.dtype for value in weights[1].values()} == {torch.float32, torch.int64}
 
 
-def test_a_batch_too_small_for_the_processes() -> None:
-    refuse_small_batches(4, 2)
-    with pytest.raises(InputError, match=r"train\.batch_size is 3 for 2 processes"):
-        refuse_small_batches(3, 2)
+@pytest.mark.parametrize("batch_size", [2, 3, 10])
+def test_a_batch_that_the_processes_cannot_share(batch_size: int) -> None:
+    refuse_uneven_batches(6, 3)
+    with pytest.raises(InputError, match=rf"{batch_size} for 3 processes; make it a multiple of 3"):
+        refuse_uneven_batches(batch_size, 3)

@@ -1,5 +1,6 @@
 """Some steps of `fit` against the same steps written out from their formulas, in float64."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
@@ -8,11 +9,11 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ctr import train
-from ctr.data import ClickLog, shuffled_batches
+from ctr.data import shuffled_batches
 from ctr.qin import QIN
 from ctr.train import TrainingData
 from pipeline.params import Train
-from tests.ctr.tiny_world import tiny_params
+from tests.ctr.tiny_world import one_batch, tiny_params
 from tests.reference_qin import reference_qin
 
 pytestmark = pytest.mark.usefixtures("cpu", "world")
@@ -42,7 +43,7 @@ def load_float64(settings: Train) -> tuple[QIN, TrainingData]:
     items = type(data.items)(
         *(column.double() if column.is_floating_point() else column for column in data.items)
     )
-    log = ClickLog(data.train.rows[:50], settings.features)
+    log = replace(data.train, rows=data.train.rows[:50], total=50)
     torch.manual_seed(4)
     model = QIN(train.model_config(settings, items))
     with torch.no_grad():
@@ -50,7 +51,7 @@ def load_float64(settings: Train) -> tuple[QIN, TrainingData]:
             parameter.normal_(std=0.3)
             if name in PADDED:
                 parameter[0] = 0
-    return model.double(), TrainingData(log, data.valid, items)
+    return model.double(), replace(data, train=log, items=items)
 
 
 def reference_steps(model: QIN, data: TrainingData, settings: Train) -> Steps:
@@ -59,7 +60,7 @@ def reference_steps(model: QIN, data: TrainingData, settings: Train) -> Steps:
     first = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     second = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     steps = Steps(weights, [], [])
-    batches = shuffled_batches(len(data.train), settings.batch_size, settings.seed, epoch=1)
+    batches = shuffled_batches(data.train, settings.batch_size, settings.seed, epoch=1)
     for step, (rows, _) in enumerate(batches, start=1):
         loss, gradient = reference_gradient(weights, rows, data, settings)
         norm = torch.cat([g.flatten() for g in gradient.values()]).norm()
@@ -78,7 +79,7 @@ def reference_gradient(
     weights: dict[str, Tensor], rows: Tensor, data: TrainingData, settings: Train
 ) -> tuple[float, dict[str, Tensor]]:
     leaves = {name: weight.clone().requires_grad_() for name, weight in weights.items()}
-    clicks, label = data.train.batch(rows, torch.device("cpu"))
+    clicks, label = one_batch(data.train, rows)
     logits = reference_qin(leaves, clicks, data.items, settings.layers, settings.rows, True)
     p = 1 / (1 + torch.exp(-logits))
     loss = -(label * p.log() + (1 - label) * (1 - p).log()).mean()

@@ -15,9 +15,12 @@ import pandas as pd
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from ruamel.yaml import YAML
+from torch import Tensor
 
 from ctr import predict, train
+from ctr.data import ClickLog
 from ctr.metrics import auc, logloss
+from ctr.qin import Clicks
 from ctr.scoring import score
 from pipeline import schema
 from pipeline.params import PARAMS, Params, load_params
@@ -102,8 +105,13 @@ def rescored(batch_size: int) -> dict[str, float | None]:
     accelerator = Accelerator()
     data = train.load_data(settings, accelerator)
     logits = score(model, data.valid, data.items, batch_size, accelerator)
-    label, probability = data.valid.column("label").numpy(), logits.double().sigmoid().numpy()
+    label, probability = data.valid_label, logits.double().sigmoid().numpy()
     return {"auc": auc(label, probability), "logloss": logloss(label, probability)}
+
+
+def one_batch(log: ClickLog, rows: Tensor) -> tuple[Clicks, Tensor]:
+    """The clicks of the numbered rows and their labels."""
+    return next(log.batches([rows]))
 
 
 def contents(paths: Iterable[Path]) -> dict[Path, bytes]:

@@ -1,0 +1,135 @@
+"""The two computations in which QIN spends its time, each exact, with no large tensor kept.
+
+Both are a few plain lines of torch, which is what a GPU runs. On a CPU those lines wait for memory,
+to which they write (B, L, D) and (B, R X) tensors and read them again several times over. So there
+each has a forward and a backward pass of its own, which never make them.
+
+Letters: B batch, L history, n rows of the item table, D item width, X width of the QNN, R rows of a
+QNN layer.
+"""
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.nn import functional as F
+
+from ctr.layers import Dropout
+
+CHUNK = 2048
+"""Batch rows that the CPU holds of a (B, R X) tensor; a multiple of `layers.LANES`."""
+
+warnings.filterwarnings("ignore", "Sparse (CSR tensor support|invariant checks)", UserWarning)
+
+
+def relu_attention(query: Tensor, history: Tensor, table: Tensor) -> Tensor:
+    """sum_i ReLU(q.h_i) h_i over the real items of each history, (B, D).
+
+    `query` is (B, D), `history` int (B, L) with 0 for padding, `table` (n, D) with h_i in row i.
+    """
+    if table.device.type == "cpu":
+        return _SparseAttention.apply(query.to(table.dtype), history, table)
+    vectors = F.embedding(history, table.to(query.dtype))  # (B, L, D)
+    scores = torch.bmm(vectors, query.unsqueeze(2)).squeeze(2)  # (B, L)
+    scores = F.relu(scores) * (history > 0)  # (B, L)
+    return torch.bmm(scores.unsqueeze(1), vectors).squeeze(1)  # (B, D)
+
+
+class _SparseAttention(Function):
+    """The scores as a sparse matrix S (B, n), without padding and zeros: pooled = S H.
+
+    P being pooled's gradient and G = P H^T at the places of S, the query's gradient is G H and the
+    table's S^T P + G^T Q.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, history: Tensor, table: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            row, place = (history > 0).nonzero(as_tuple=True)
+            row, item = row.int(), history[row, place].int()
+            scores = _sampled_product(row, item, query, table)
+            kept = ~(scores <= 0)  # NaN is kept, and so is seen
+            row, item, scores = row[kept], item[kept], scores[kept]
+            ctx.save_for_backward(row, item, scores, query, table)
+            return _sparse(row, item, scores, len(query), len(table)) @ table
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor]:
+        row, item, scores, query, table = ctx.saved_tensors
+        score_gradient = _sampled_product(row, item, gradient, table)
+        query_gradient = _sparse(row, item, score_gradient, len(query), len(table)) @ table
+        by_item = item.argsort(stable=True)
+        row, item = row[by_item], item[by_item]
+        scores, score_gradient = scores[by_item], score_gradient[by_item]
+        table_gradient = _sparse(item, row, scores, len(table), len(query)) @ gradient
+        table_gradient += _sparse(item, row, score_gradient, len(table), len(query)) @ query
+        return query_gradient, None, table_gradient
+
+
+def _sampled_product(row: Tensor, column: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """(n,): left[row] . right[column], for places in the order of their rows."""
+    places = _sparse(row, column, left.new_zeros(len(row)), len(left), len(right))
+    return torch.sparse.sampled_addmm(places, left, right.T, beta=0).values()
+
+
+def _sparse(row: Tensor, column: Tensor, values: Tensor, rows: int, columns: int) -> Tensor:
+    """The CSR matrix with `values` at places given in the order of their rows."""
+    starts = torch.searchsorted(row, torch.arange(rows + 1, dtype=torch.int32), out_int32=True)
+    return torch.sparse_csr_tensor(starts, column, values, (rows, columns), check_invariants=False)
+
+
+def gate_sum(x: Tensor, weight: Tensor, bias: Tensor, rows: int, dropout: Dropout) -> Tensor:
+    """sum_r Dropout(W_r x + b_r), (B, X), each row with a mask of its own.
+
+    `x` is (B, X), `weight` (R X, X) the rows W_r below one another, `bias` (R X,).
+    """
+    if x.device.type == "cpu":
+        return _GateSum.apply(x, weight, bias, rows, dropout)
+    return dropout(F.linear(x, weight, bias)).unflatten(1, (rows, -1)).sum(1)
+
+
+class _GateSum(Function):
+    """Keeps the masks alone; products in autocast's precision, sums in that of the weights."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, rows: int, dropout: Dropout
+    ) -> Tensor:
+        autocast = torch.is_autocast_enabled("cpu")
+        precision = torch.get_autocast_dtype("cpu") if autocast else weight.dtype
+        masks = dropout.masks()
+        dropped = torch.empty((len(x), rows * x.shape[1]), dtype=torch.bool)
+        out = torch.empty_like(x, dtype=weight.dtype)
+        with torch.autocast("cpu", enabled=False):
+            x, cast_weight, cast_bias = (t.to(precision) for t in (x, weight, bias))
+            for part in _chunks(len(x)):
+                gates = torch.addmm(cast_bias, x[part], cast_weight.T)
+                dropped[part] = masks.dropped(*gates.shape)
+                gates.masked_fill_(dropped[part], 0)
+                torch.sum(gates.unflatten(1, (rows, -1)), 1, dtype=out.dtype, out=out[part])
+        ctx.save_for_backward(x, cast_weight, dropped)
+        ctx.rows, ctx.scale = rows, masks.scale
+        return out.mul_(masks.scale)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        x, weight, dropped = ctx.saved_tensors
+        x_gradient = torch.empty_like(gradient)
+        weight_gradient = torch.zeros_like(weight, dtype=gradient.dtype)
+        bias_gradient = torch.zeros_like(weight_gradient[:, 0])
+        for part in _chunks(len(x)):
+            scaled = (gradient[part] * ctx.scale).to(weight.dtype)
+            gates = scaled.repeat(1, ctx.rows).masked_fill_(dropped[part], 0)
+            x_gradient[part] = gates @ weight
+            if weight.dtype == gradient.dtype:
+                weight_gradient.addmm_(gates.T, x[part])
+            else:
+                weight_gradient += gates.T @ x[part]
+            bias_gradient += gates.sum(0, dtype=gradient.dtype)
+        return x_gradient, weight_gradient, bias_gradient, None, None
+
+
+def _chunks(rows: int) -> list[slice]:
+    return [slice(start, start + CHUNK) for start in range(0, rows, CHUNK)]

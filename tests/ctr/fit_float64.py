@@ -1,0 +1,40 @@
+"""`fit` in float64 on the world in the working directory; its curve and weights into an .npz file.
+
+A program of its own, for a launcher to start in several processes.
+"""
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ctr import train
+from ctr.machine import open_accelerator
+from ctr.qin import QIN, ItemTable
+from pipeline.params import load_params
+
+
+def main(result: str) -> None:
+    settings = load_params().train
+    accelerator = open_accelerator("train", settings.mixed_precision)
+    data = train.load_data(settings, accelerator)
+    torch.manual_seed(settings.seed)
+    model = QIN(train.model_config(settings, data.items)).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.3)
+    items = ItemTable(*(c.double() if c.is_floating_point() else c for c in data.items))
+    trained = train.fit(model, replace(data, items=items), settings, accelerator)
+    if accelerator.is_main_process:
+        curve = pd.DataFrame(trained.curve)
+        np.savez(
+            result,
+            **{name: curve[name].to_numpy() for name in curve},
+            **{name: weight.numpy() for name, weight in trained.weights.items()},
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
