@@ -1,17 +1,18 @@
 """The data path: what `ingest` and `embed/` wrote, as the batches that QIN reads.
 
-A click is some 70 int32 numbers, so a process keeps its rows of a split on the device that reads
-them, and a batch is one gather there. Rows that do not fit are read from the memory-mapped file
-while the batch before is at work. Both give the same batches in the same order.
+A click is some 70 int32 numbers, so a process keeps its rows of a split in the memory of its GPU,
+and a batch is one gather there. Where they do not fit, and on a CPU, whose memory holds the file's
+pages anyway, they are read from the memory-mapped file while the batch before is at work. Both give
+the same batches in the same order.
 """
 
 import math
+import mmap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 
@@ -23,7 +24,7 @@ from pipeline.schema import InputError, Split
 STRATA = 8
 """1, 2, 4 or 8 processes see the same batches; other numbers have a shuffle of their own."""
 RESIDENT_SHARE = 0.25
-"""A split stays on the device if it takes no more than this share of its free memory."""
+"""A split stays on the GPU if it takes no more than this share of its free memory."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class ClickLog:
     """Rows of the whole split."""
     features: Features
     device: torch.device
-    resident: bool = True
-    """Whether `rows` is on `device`; else it is a view of the memory-mapped file."""
+    file: mmap.mmap | None = None
+    """Where `rows` is a view of it, and not on `device`."""
     rank: int = 0
     world: int = 1
 
@@ -53,17 +54,17 @@ class ClickLog:
     ) -> "ClickLog":
         file = np.load(schema.split_path(split), mmap_mode="c", allow_pickle=False)
         rows = torch.from_numpy(file)[rank::world, -(history + len(Split.TAIL)) :]
-        resident = residence == "device" or (residence == "auto" and fits(rows, device))
-        if resident:
-            rows = rows.clone(memory_format=torch.contiguous_format).to(device)
-        return ClickLog(rows, len(file), features, device, resident, rank, world)
+        if residence == "file" or (residence == "auto" and not fits(rows, device)):
+            return ClickLog(rows, len(file), features, device, file.base, rank, world)
+        rows = rows.clone(memory_format=torch.contiguous_format).to(device)
+        return ClickLog(rows, len(file), features, device, None, rank, world)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def batches(self, places: list[Tensor]) -> Iterator[tuple[Clicks, Tensor]]:
         """For each tensor of own row numbers (B,), their clicks and labels, float (B,)."""
-        gathered = self._gathered(places) if self.resident else self._streamed(places)
+        gathered = self._streamed(places) if self.file else self._gathered(places)
         for rows in gathered:
             yield self._columns(rows)
 
@@ -72,30 +73,23 @@ class ClickLog:
             yield self.rows[place.to(self.device)]
 
     def _streamed(self, places: list[Tensor]) -> Iterator[Tensor]:
-        """Two buffers: while one is at work, the other is filled from the file."""
-        longest = max(map(len, places), default=0)
-        pinned = self.device.type == "cuda"
-        shape = (2, longest, self.rows.shape[1])
-        buffers = torch.empty(shape, dtype=torch.int32, pin_memory=pinned)
-        copied = [torch.cuda.Event(), torch.cuda.Event()] if pinned else []
-
-        def fill(number: int) -> Tensor:
-            if copied:
-                copied[number % 2].synchronize()
-            place = places[number].cpu()
-            return torch.index_select(self.rows, 0, place, out=buffers[number % 2, : len(place)])
-
-        with ThreadPoolExecutor(1) as reader:
-            coming = reader.submit(fill, 0) if places else None
-            for number in range(len(places)):
-                assert coming is not None
+        """Reads a batch while the one before is at work."""
+        if not places:
+            return
+        slots = [_Slot(self.device, max(map(len, places))) for _ in range(2)]
+        with ThreadPoolExecutor(1) as thread:
+            coming = thread.submit(slots[0].read, self.rows, places[0])
+            for number, following in enumerate([*places[1:], None], start=1):
                 rows = coming.result()
-                if number + 1 < len(places):
-                    coming = reader.submit(fill, number + 1)
-                rows = rows.to(self.device, non_blocking=True)
-                if copied:
-                    copied[number % 2].record()
-                yield rows
+                self._forget_pages()
+                if following is not None:
+                    coming = thread.submit(slots[number % 2].read, self.rows, following)
+                yield slots[(number - 1) % 2].send(rows)
+
+    def _forget_pages(self) -> None:
+        """Do not count the file's pages as this process's memory; the system still has them."""
+        if self.file is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self.file.madvise(mmap.MADV_DONTNEED)
 
     def _columns(self, rows: Tensor) -> tuple[Clicks, Tensor]:
         tail = len(Split.TAIL)
@@ -108,11 +102,40 @@ class ClickLog:
         return Clicks(history, target, likes, views), label.float()
 
 
+class _Slot:
+    """A batch on its way from the file to a device; to a GPU it goes through pinned memory."""
+
+    def __init__(self, device: torch.device, longest: int) -> None:
+        self.device = device
+        self.longest = longest
+        self.pinned: Tensor | None = None
+        self.sent: torch.cuda.Event | None = None
+
+    def read(self, rows: Tensor, place: Tensor) -> Tensor:
+        """int32 (B, L + 5), on the host; runs beside the work on the batch before."""
+        if self.device.type == "cpu":
+            return rows.index_select(0, place)
+        if self.pinned is None:
+            self.pinned = torch.empty((self.longest, rows.shape[1]), dtype=rows.dtype).pin_memory()
+        if self.sent is not None:
+            self.sent.synchronize()  # the last batch has left it
+        return torch.index_select(rows, 0, place.cpu(), out=self.pinned[: len(place)])
+
+    def send(self, rows: Tensor) -> Tensor:
+        """`rows` on the device; returns before they have arrived."""
+        if self.device.type == "cpu":
+            return rows
+        moved = rows.to(self.device, non_blocking=True)
+        self.sent = torch.cuda.Event()
+        self.sent.record()
+        return moved
+
+
 def fits(rows: Tensor, device: torch.device) -> bool:
-    if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
-    else:
-        free = psutil.virtual_memory().available
+    """Whether `device` is a GPU with room for `rows`."""
+    if device.type != "cuda":
+        return False
+    free, _total = torch.cuda.mem_get_info(device)
     return rows.numel() * rows.element_size() <= RESIDENT_SHARE * free
 
 

@@ -9,6 +9,7 @@ QNN layer.
 """
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,9 +17,9 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional as F
 
-from ctr.layers import Dropout
+from ctr.layers import Dropout, Masks
 
-CHUNK = 2048
+CHUNK = 1024
 """Batch rows that the CPU holds of a (B, R X) tensor; a multiple of `layers.LANES`."""
 
 warnings.filterwarnings("ignore", "Sparse (CSR tensor support|invariant checks)", UserWarning)
@@ -64,7 +65,8 @@ class _SparseAttention(Function):
         row, item = row[by_item], item[by_item]
         scores, score_gradient = scores[by_item], score_gradient[by_item]
         table_gradient = _sparse(item, row, scores, len(table), len(query)) @ gradient
-        table_gradient += _sparse(item, row, score_gradient, len(table), len(query)) @ query
+        by_query = _sparse(item, row, score_gradient, len(table), len(query))
+        torch.addmm(table_gradient, by_query, query, out=table_gradient)
         return query_gradient, None, table_gradient
 
 
@@ -91,7 +93,7 @@ def gate_sum(x: Tensor, weight: Tensor, bias: Tensor, rows: int, dropout: Dropou
 
 
 class _GateSum(Function):
-    """Keeps the masks alone; products in autocast's precision, sums in that of the weights."""
+    """Products in autocast's precision, sums in that of the weights; the masks are drawn twice."""
 
     @staticmethod
     def forward(
@@ -100,28 +102,25 @@ class _GateSum(Function):
         autocast = torch.is_autocast_enabled("cpu")
         precision = torch.get_autocast_dtype("cpu") if autocast else weight.dtype
         masks = dropout.masks()
-        dropped = torch.empty((len(x), rows * x.shape[1]), dtype=torch.bool)
         out = torch.empty_like(x, dtype=weight.dtype)
         with torch.autocast("cpu", enabled=False):
             x, cast_weight, cast_bias = (t.to(precision) for t in (x, weight, bias))
-            for part in _chunks(len(x)):
-                gates = torch.addmm(cast_bias, x[part], cast_weight.T)
-                dropped[part] = masks.dropped(*gates.shape)
-                gates.masked_fill_(dropped[part], 0)
+            for part, dropped in _chunks(masks, x, rows):
+                gates = torch.addmm(cast_bias, x[part], cast_weight.T).masked_fill_(dropped, 0)
                 torch.sum(gates.unflatten(1, (rows, -1)), 1, dtype=out.dtype, out=out[part])
-        ctx.save_for_backward(x, cast_weight, dropped)
-        ctx.rows, ctx.scale = rows, masks.scale
+        ctx.save_for_backward(x, cast_weight)
+        ctx.masks, ctx.rows = masks, rows
         return out.mul_(masks.scale)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        x, weight, dropped = ctx.saved_tensors
+        x, weight = ctx.saved_tensors
         x_gradient = torch.empty_like(gradient)
         weight_gradient = torch.zeros_like(weight, dtype=gradient.dtype)
         bias_gradient = torch.zeros_like(weight_gradient[:, 0])
-        for part in _chunks(len(x)):
-            scaled = (gradient[part] * ctx.scale).to(weight.dtype)
-            gates = scaled.repeat(1, ctx.rows).masked_fill_(dropped[part], 0)
+        for part, dropped in _chunks(ctx.masks.restarted(), x, ctx.rows):
+            scaled = (gradient[part] * ctx.masks.scale).to(weight.dtype)
+            gates = scaled.repeat(1, ctx.rows).masked_fill_(dropped, 0)
             x_gradient[part] = gates @ weight
             if weight.dtype == gradient.dtype:
                 weight_gradient.addmm_(gates.T, x[part])
@@ -131,5 +130,8 @@ class _GateSum(Function):
         return x_gradient, weight_gradient, bias_gradient, None, None
 
 
-def _chunks(rows: int) -> list[slice]:
-    return [slice(start, start + CHUNK) for start in range(0, rows, CHUNK)]
+def _chunks(masks: Masks, x: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
+    """Places of CHUNK rows of x (B, X), and the masks of their gates, bool (<= CHUNK, R X)."""
+    for start in range(0, len(x), CHUNK):
+        part = slice(start, start + CHUNK)
+        yield part, masks.dropped(len(x[part]), rows * x.shape[1])

@@ -49,7 +49,7 @@ class Dropout(nn.Module):
 
     def masks(self) -> "Masks":
         """New masks, on the CPU; their seed is the next number of torch's default generator."""
-        return Masks(self.p, self.rank, self.world, seed=int(torch.randint(2**32, ())))
+        return Masks(self.p, seed=int(torch.randint(2**32, ())), rank=self.rank, world=self.world)
 
 
 class Masks:
@@ -59,13 +59,19 @@ class Masks:
     share one seed, and so have the masks that a single process draws.
     """
 
-    def __init__(self, p: float, rank: int, world: int, seed: int) -> None:
+    def __init__(self, p: float, seed: int, rank: int = 0, world: int = 1) -> None:
+        self.p = p
+        self.seed = seed
         threshold = round(p * STEPS)
         self.threshold = threshold - STEPS // 2
         self.scale = STEPS / (STEPS - threshold)
         self.rank = rank
         self.world = world
         self.generator = torch.Generator().manual_seed(seed)
+
+    def restarted(self) -> "Masks":
+        """The same masks from their first row on."""
+        return Masks(self.p, self.seed, self.rank, self.world)
 
     def dropped(self, rows: int, columns: int) -> Tensor:
         """bool (rows, columns), True where an element is dropped: the mask of the next rows.

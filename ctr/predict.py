@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 def main(params: Params) -> None:
     prepare_cpu()
     accelerator = open_accelerator("predict", params.predict.mixed_precision)
-    qin, settings = load_model()
-    model = accelerator.prepare_model(qin, evaluation_mode=True)
+    model, settings = load_model()
+    model.to(accelerator.device)
     items = load_items(settings.features, accelerator.device)
     with Outputs() as outputs:
         for split in ("valid", "test"):

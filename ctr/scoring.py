@@ -2,7 +2,7 @@
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 from ctr.data import ClickLog
 from ctr.qin import QIN, ItemTable
@@ -10,7 +10,7 @@ from ctr.qin import QIN, ItemTable
 
 @torch.inference_mode()
 def score(
-    model: nn.Module, log: ClickLog, items: ItemTable, batch_size: int, accelerator: Accelerator
+    model: QIN, log: ClickLog, items: ItemTable, batch_size: int, accelerator: Accelerator
 ) -> Tensor:
     """Logits, float32 (n,) on the host, in row order and the same in every process.
 
@@ -18,12 +18,10 @@ def score(
     composed once. Leaves `model` in evaluation mode.
     """
     model.eval()
-    qin = accelerator.unwrap_model(model)
-    assert isinstance(qin, QIN)
     with accelerator.autocast():
-        table = qin.item_table(items)
+        table = model.item_table(items)
         places = list(torch.arange(len(log)).split(batch_size))
-        logits = [qin(clicks, items, table).float() for clicks, _ in log.batches(places)]
+        logits = [model(clicks, items, table).float() for clicks, _ in log.batches(places)]
     return in_row_order(torch.cat(logits), log, accelerator)
 
 

@@ -14,13 +14,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from safetensors.torch import save_file
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from tqdm import tqdm
 
 from ctr.data import ClickLog, load_items, shuffled_batches
-from ctr.layers import share_batches
+from ctr.learner import Learner
 from ctr.machine import open_accelerator, prepare_cpu
 from ctr.metrics import auc, gauc, logloss
 from ctr.qin import QIN, ItemTable, QINConfig
@@ -135,70 +134,42 @@ def model_config(settings: Train, items: ItemTable) -> QINConfig:
 
 def fit(model: QIN, data: TrainingData, settings: Train, accelerator: Accelerator) -> Trained:
     """Train until `patience` epochs bring no better AUC on valid; each of them halves the rate."""
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    share_batches(model, accelerator.process_index, accelerator.num_processes)
-    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
-    schedule = ReduceLROnPlateau(optimizer, "max", factor=0.5, patience=0, threshold=0, min_lr=1e-6)
-    model, optimizer = accelerator.prepare(model, optimizer)
+    learner = Learner(model, settings, accelerator)
+    schedule = ReduceLROnPlateau(
+        learner.optimizer.optimizer, "max", factor=0.5, patience=0, threshold=0, min_lr=1e-6
+    )
     curve: list[dict[str, float]] = []
     best_epoch, best_auc, best_weights = 0, -math.inf, {}
     for epoch in range(1, settings.epochs + 1):
-        entry = {"epoch": epoch, "learning_rate": optimizer.param_groups[0]["lr"]}
+        entry = {"epoch": epoch, "learning_rate": learner.optimizer.param_groups[0]["lr"]}
         started = time.perf_counter()
-        entry["train_loss"] = train_epoch(model, optimizer, data, epoch, settings, accelerator)
+        entry["train_loss"] = train_epoch(learner, data, epoch)
         rate = data.train.total / (time.perf_counter() - started)
         entry |= evaluate(model, data, settings.batch_size, accelerator)
         curve.append(entry)
         if entry["auc"] > best_auc:
-            best_epoch, best_auc = epoch, entry["auc"]
-            best_weights = host_weights(accelerator.unwrap_model(model))
+            best_epoch, best_auc, best_weights = epoch, entry["auc"], host_weights(model)
         if accelerator.is_main_process:
             log.info(progress_line(entry, rate, epoch == best_epoch))
         if epoch - best_epoch >= settings.patience:
             break
         schedule.step(entry["auc"])
+    parameters = sum(parameter.numel() for parameter in model.parameters())
     return Trained(curve, best_epoch, best_weights, parameters)
 
 
-def train_epoch(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    data: TrainingData,
-    epoch: int,
-    settings: Train,
-    accelerator: Accelerator,
-) -> float:
+def train_epoch(learner: Learner, data: TrainingData, epoch: int) -> float:
     """One pass over train; the mean binary cross-entropy a sample in nats, without the penalty."""
-    model.train()
-    compiled = torch.compile(model, dynamic=False) if settings.compile else model
+    learner.model.train()
+    settings, accelerator = learner.settings, learner.accelerator
     batches = shuffled_batches(data.train, settings.batch_size, settings.seed, epoch)
     clicked = data.train.batches([rows for rows, _ in batches])
-    losses = []
+    losses = []  # stay on the device until the epoch ends
     with progress_bar(data.train.total, epoch, accelerator) as bar:
         for (rows, weight), (clicks, label) in zip(batches, clicked, strict=True):
-            forward = compiled if len(rows) == len(batches[0][0]) else model
-            logits = forward(clicks, data.items)
-            loss = F.binary_cross_entropy_with_logits(logits, label.to(logits.dtype))
-            accelerator.backward(loss * weight)
-            accelerator.unscale_gradients()
-            add_penalty(accelerator.unwrap_model(model), settings.embedding_regularizer)
-            nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
-            optimizer.step()
-            optimizer.zero_grad()
-            losses.append(loss.detach() * len(rows))
+            losses.append(learner.step(clicks, label, data.items, weight) * len(rows))
             bar.update(len(rows) * accelerator.num_processes)
     return float(accelerator.reduce(torch.stack(losses).sum())) / data.train.total
-
-
-def add_penalty(model: QIN, strength: float) -> None:
-    """Add the gradient of strength / 2 times the squared norm of what is regularised.
-
-    Here, and not as a term of the loss, it is one pass over the tables; before clipping, since the
-    penalty's gradient is clipped with the rest.
-    """
-    for parameter in model.regularised():
-        if parameter.grad is not None:
-            parameter.grad.add_(parameter.detach(), alpha=strength)
 
 
 def progress_bar(samples: int, epoch: int, accelerator: Accelerator) -> Any:
@@ -214,7 +185,7 @@ def progress_bar(samples: int, epoch: int, accelerator: Accelerator) -> Any:
 
 
 def evaluate(
-    model: nn.Module, data: TrainingData, batch_size: int, accelerator: Accelerator
+    model: QIN, data: TrainingData, batch_size: int, accelerator: Accelerator
 ) -> dict[str, float]:
     """AUC, gAUC and logloss over all rows of valid, the same in every process."""
     logits = score(model, data.valid, data.items, batch_size, accelerator)
@@ -232,7 +203,7 @@ def evaluate(
     return {name: math.nan if value is None else value for name, value in metrics.items()}
 
 
-def host_weights(model: nn.Module) -> dict[str, Tensor]:
+def host_weights(model: QIN) -> dict[str, Tensor]:
     """A copy of the model's state on the host."""
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 

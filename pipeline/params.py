@@ -166,7 +166,7 @@ class Train(Section):
     arithmetic, but not the published form."""
     residence: Residence
     """Where the clicks are read from: the memory of the device that trains, or the memory-mapped
-    file; `auto` takes the file where they would need a quarter of the memory that is free."""
+    file; `auto` takes a GPU's memory where they fit into a quarter of what is free."""
     compile: bool
     """Whether `torch.compile` fuses the model's operations (a minute or more at the start)."""
     launch: Annotated[str, Field(pattern=LAUNCH)]

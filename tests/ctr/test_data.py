@@ -1,6 +1,5 @@
 from itertools import combinations
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +7,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ctr.data import ClickLog, load_items, shuffled, shuffled_batches
+from ctr.data import ClickLog, fits, load_items, shuffled, shuffled_batches
 from pipeline import schema
 from pipeline.params import Features, Residence
 from pipeline.schema import InputError
@@ -22,7 +21,7 @@ def some_log(rows: int, rank: int = 0, world: int = 1) -> ClickLog:
     """A log whose target column is the row's number in the whole split."""
     matrix = np.zeros((rows, 6), np.int32)
     matrix[:, 1] = np.arange(rows)
-    return ClickLog(torch.from_numpy(matrix)[rank::world], rows, EVERYTHING, CPU, True, rank, world)
+    return ClickLog(torch.from_numpy(matrix)[rank::world], rows, EVERYTHING, CPU, None, rank, world)
 
 
 def epoch_batches(rows: int, batch_size: int, world: int, seed: int = 1) -> list[list[list[int]]]:
@@ -111,7 +110,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("residence", ["device", "file"])
 def test_batch_takes_the_last_items_and_every_column(residence: Residence) -> None:
     log = ClickLog.load("train", 2, EVERYTHING, CPU, residence=residence)
-    assert log.resident == (residence == "device")
+    assert (log.file is None) == (residence == "device")
     clicks, label = one_batch(log, torch.tensor([1, 0]))
     assert clicks.history.tolist() == [[2, 3], [0, 3]]
     assert clicks.target.tolist() == [2, 1]
@@ -121,14 +120,13 @@ def test_batch_takes_the_last_items_and_every_column(residence: Residence) -> No
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_log_that_takes_too_much_of_the_memory_stays_in_the_file(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    needed = 2 * 8 * 4  # bytes
-    for free, resident in ((needed * 4, True), (needed * 4 - 1, False)):
-        memory = SimpleNamespace(available=free)
-        monkeypatch.setattr("ctr.data.psutil.virtual_memory", lambda memory=memory: memory)
-        assert ClickLog.load("train", 3, EVERYTHING, CPU).resident is resident
+def test_a_gpu_keeps_what_fits_a_quarter_of_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = torch.zeros(2, 8, dtype=torch.int32)
+    for free, expected in ((4 * 64, True), (4 * 64 - 1, False)):
+        monkeypatch.setattr("torch.cuda.mem_get_info", lambda _device, free=free: (free, 10**9))
+        assert fits(rows, torch.device("cuda")) is expected
+    assert not fits(rows, CPU)  # whose memory is where the file's pages are
+    assert ClickLog.load("train", 3, EVERYTHING, CPU).file is not None
 
 
 @pytest.mark.parametrize("world", [1, 3])
