@@ -1,4 +1,4 @@
-"""The two computations in which QIN spends its time, each exact, with no large tensor kept.
+"""The computations in which QIN spends its time and memory, each exact, with little kept.
 
 Both are a few plain lines of torch, which is what a GPU runs. On a CPU those lines wait for memory,
 to which they write (B, L, D) and (B, R X) tensors and read them again several times over. So there
@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional as F
 
-from ctr.layers import Dropout, Masks
+from ctr.layers import BatchNorm, Dropout, Masks
 
 CHUNK = 1024
 """Batch rows that the CPU holds of a (B, R X) tensor; a multiple of `layers.LANES`."""
@@ -25,40 +25,57 @@ CHUNK = 1024
 warnings.filterwarnings("ignore", "Sparse (CSR tensor support|invariant checks)", UserWarning)
 
 
-def relu_attention(query: Tensor, history: Tensor, table: Tensor) -> Tensor:
-    """sum_i ReLU(q.h_i) h_i over the real items of each history, (B, D).
+def relu_attention(
+    target: Tensor, history: Tensor, table: Tensor, fold: Tensor
+) -> tuple[Tensor, Tensor]:
+    """t and sum_i ReLU(q.h_i) h_i over the real items of a history, with q = t fold; both (B, D).
 
-    `query` is (B, D), `history` int (B, L) with 0 for padding, `table` (n, D) with h_i in row i.
+    `target` is int (B,) and `history` int (B, L) with 0 for padding: rows of `table` (n, D). `fold`
+    is (D, D).
     """
     if table.device.type == "cpu":
-        return _SparseAttention.apply(query.to(table.dtype), history, table)
+        return _SparseAttention.apply(target, history, table, fold.to(table.dtype))
+    return plain_attention(target, history, table, fold)
+
+
+def plain_attention(
+    target: Tensor, history: Tensor, table: Tensor, fold: Tensor
+) -> tuple[Tensor, Tensor]:
+    vector = F.embedding(target, table)  # (B, D)
+    query = vector @ fold  # (B, D)
     vectors = F.embedding(history, table.to(query.dtype))  # (B, L, D)
     scores = torch.bmm(vectors, query.unsqueeze(2)).squeeze(2)  # (B, L)
     scores = F.relu(scores) * (history > 0)  # (B, L)
-    return torch.bmm(scores.unsqueeze(1), vectors).squeeze(1)  # (B, D)
+    return vector, torch.bmm(scores.unsqueeze(1), vectors).squeeze(1)
 
 
 class _SparseAttention(Function):
     """The scores as a sparse matrix S (B, n), without padding and zeros: pooled = S H.
 
     P being pooled's gradient and G = P H^T at the places of S, the query's gradient is G H and the
-    table's S^T P + G^T Q.
+    table's S^T P + G^T Q, to which the target's is added in its rows.
     """
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, history: Tensor, table: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, target: Tensor, history: Tensor, table: Tensor, fold: Tensor
+    ) -> tuple[Tensor, Tensor]:
         with torch.autocast("cpu", enabled=False):
+            vector = table.index_select(0, target)
+            query = vector @ fold
             row, place = (history > 0).nonzero(as_tuple=True)
             row, item = row.int(), history[row, place].int()
             scores = _sampled_product(row, item, query, table)
             kept = ~(scores <= 0)  # NaN is kept, and so is seen
             row, item, scores = row[kept], item[kept], scores[kept]
-            ctx.save_for_backward(row, item, scores, query, table)
-            return _sparse(row, item, scores, len(query), len(table)) @ table
+            ctx.save_for_backward(target, row, item, scores, vector, query, table, fold)
+            return vector, _sparse(row, item, scores, len(query), len(table)) @ table
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor]:
-        row, item, scores, query, table = ctx.saved_tensors
+    def backward(
+        ctx: Any, vector_gradient: Tensor, gradient: Tensor
+    ) -> tuple[None, None, Tensor, Tensor]:
+        target, row, item, scores, vector, query, table, fold = ctx.saved_tensors
         score_gradient = _sampled_product(row, item, gradient, table)
         query_gradient = _sparse(row, item, score_gradient, len(query), len(table)) @ table
         by_item = item.argsort(stable=True)
@@ -67,7 +84,9 @@ class _SparseAttention(Function):
         table_gradient = _sparse(item, row, scores, len(table), len(query)) @ gradient
         by_query = _sparse(item, row, score_gradient, len(table), len(query))
         torch.addmm(table_gradient, by_query, query, out=table_gradient)
-        return query_gradient, None, table_gradient
+        vector_gradient = torch.addmm(vector_gradient, query_gradient, fold.T)
+        table_gradient.index_add_(0, target, vector_gradient)
+        return None, None, table_gradient, vector.T @ query_gradient
 
 
 def _sampled_product(row: Tensor, column: Tensor, left: Tensor, right: Tensor) -> Tensor:
@@ -89,6 +108,12 @@ def gate_sum(x: Tensor, weight: Tensor, bias: Tensor, rows: int, dropout: Dropou
     """
     if x.device.type == "cpu":
         return _GateSum.apply(x, weight, bias, rows, dropout)
+    return plain_gate_sum(x, weight, bias, rows, dropout)
+
+
+def plain_gate_sum(
+    x: Tensor, weight: Tensor, bias: Tensor, rows: int, dropout: nn.Module
+) -> Tensor:
     return dropout(F.linear(x, weight, bias)).unflatten(1, (rows, -1)).sum(1)
 
 
@@ -128,6 +153,74 @@ class _GateSum(Function):
                 weight_gradient += gates.T @ x[part]
             bias_gradient += gates.sum(0, dtype=gradient.dtype)
         return x_gradient, weight_gradient, bias_gradient, None, None
+
+
+def residual_unit(
+    x: Tensor, gates: Tensor, norm: BatchNorm, activation: nn.PReLU, dropout: Dropout
+) -> Tensor:
+    """x + Dropout(PReLU(BatchNorm(x * gates))), (B, X)."""
+    if x.device.type == "cpu" and norm.training and norm.world == 1:
+        norm.get_buffer("num_batches_tracked").add_(1)
+        return _ResidualUnit.apply(
+            x, gates, norm.weight, norm.bias, activation.weight, norm, dropout
+        )
+    return x + dropout(activation(norm(x * gates)))
+
+
+class _ResidualUnit(Function):
+    """Keeps x, the gates and the batch's statistics; the rest is computed again."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        gates: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        slope: Tensor,
+        norm: BatchNorm,
+        dropout: Dropout,
+    ) -> Tensor:
+        assert norm.momentum is not None
+        normed, mean, scale = torch.native_batch_norm(
+            x * gates,
+            weight,
+            bias,
+            norm.running_mean,
+            norm.running_var,
+            True,
+            norm.momentum,
+            norm.eps,
+        )
+        ctx.save_for_backward(x, gates, mean, scale, weight, bias, slope)
+        ctx.masks = dropout.masks()
+        out = F.prelu(normed, slope).masked_fill_(ctx.masks.dropped(*x.shape), 0)
+        return out.mul_(ctx.masks.scale).add_(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, gates, mean, scale, weight, bias, slope = ctx.saved_tensors
+        centred = (x * gates).sub_(mean).mul_(scale)
+        normed = torch.addcmul(bias, centred, weight)
+        masked = (gradient * ctx.masks.scale).masked_fill_(
+            ctx.masks.restarted().dropped(*x.shape), 0
+        )
+        negative = normed < 0
+        slope_gradient = (masked * normed).masked_fill_(~negative, 0).sum().reshape(1)
+        masked = torch.where(negative, masked * slope, masked)
+        bias_gradient, weight_gradient = masked.sum(0), (masked * centred).sum(0)
+        masked -= bias_gradient / len(x)
+        masked -= centred.mul_(weight_gradient / len(x))
+        masked *= weight * scale
+        return (
+            torch.addcmul(gradient, masked, gates),
+            masked * x,
+            weight_gradient,
+            bias_gradient,
+            slope_gradient,
+            None,
+            None,
+        )
 
 
 def _chunks(masks: Masks, x: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:

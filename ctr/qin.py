@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ctr.kernels import gate_sum, relu_attention
+from ctr.kernels import gate_sum, relu_attention, residual_unit
 from ctr.layers import BatchNorm, Dropout
 
 
@@ -107,12 +107,15 @@ class ASTA(nn.Module):
         self.out = nn.Linear(attention_dim, dim, bias=False)
         self.scale = attention_dim**-0.5
 
-    def forward(self, target: Tensor, history: Tensor, table: Tensor) -> Tensor:
-        """(B, D) from target (B, D) and history (B, L): rows of table (n, D), 0 for padding."""
-        fold = self.query.weight.T @ self.key.weight * self.scale  # (D, D)
-        pooled = relu_attention(target @ fold, history, table)  # (B, D): sum_i s_i h_i
-        unfold = self.value.weight.T @ self.out.weight.T  # (D, D)
-        return pooled @ unfold + target  # (B, D)
+    def forward(self, target: Tensor, history: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+        """t and out, (B, D) both.
+
+        `target` is (B,) and `history` (B, L), 0 for padding: rows of `table` (n, D).
+        """
+        fold = self.query.weight.T @ self.key.weight * self.scale  # (D, D): W_q^T W_k
+        t, pooled = relu_attention(target, history, table, fold)  # (B, D) both: t, sum_i s_i h_i
+        unfold = self.value.weight.T @ self.out.weight.T  # (D, D): W_v^T W_o^T
+        return t, pooled @ unfold + t
 
 
 class QuadraticLayer(nn.Module):
@@ -129,8 +132,8 @@ class QuadraticLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, X) from (B, X)."""
-        y = x * self.gates(x)  # (B, X): the Khatri-Rao product with x, summed over rows
-        return x + self.dropout(self.activation(self.norm(y)))  # (B, X)
+        gates = self.gates(x)  # (B, X); x * gates is the Khatri-Rao product, summed over rows
+        return residual_unit(x, gates, self.norm, self.activation, self.dropout)  # (B, X)
 
     def gates(self, x: Tensor) -> Tensor:
         """sum_r g_r, (B, X)."""
@@ -183,12 +186,12 @@ class QIN(nn.Module):
         history, target = clicks.history, clicks.target
         if table is None:
             history, target, table = self.batch_table(history, target, items)
-        target_vector = F.embedding(target, table)  # (B, D)
+        t, interest = self.asta(target, history, table)  # (B, D) both
         parts = [
             self.likes_level(clicks.likes_level),  # (B, E)
             self.views_level(clicks.views_level),  # (B, E)
-            target_vector,  # (B, D)
-            self.asta(target_vector, history, table),  # (B, D)
+            t,
+            interest,
         ]
         if self.neighbors is not None:
             near = neighbors_in_history(clicks.history, clicks.target, items)  # (B, C + 1)

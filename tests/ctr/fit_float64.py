@@ -1,4 +1,4 @@
-"""`fit` in float64 on the world in the working directory; its curve and weights into an .npz file.
+"""`fit` in float64 on the world in the working directory; curve and weights into safetensors.
 
 A program of its own, for a launcher to start in several processes.
 """
@@ -7,8 +7,8 @@ import sys
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import torch
+from safetensors.numpy import save_file
 
 from ctr import train
 from ctr.machine import open_accelerator
@@ -28,12 +28,10 @@ def main(result: str) -> None:
     items = ItemTable(*(c.double() if c.is_floating_point() else c for c in data.items))
     trained = train.fit(model, replace(data, items=items), settings, accelerator)
     if accelerator.is_main_process:
-        curve = pd.DataFrame(trained.curve)
-        np.savez(
-            result,
-            **{name: curve[name].to_numpy() for name in curve},
-            **{name: weight.numpy() for name, weight in trained.weights.items()},
-        )
+        arrays = {name: weight.numpy() for name, weight in trained.weights.items()}
+        for name in trained.curve[0]:
+            arrays[name] = np.array([entry[name] for entry in trained.curve])
+        save_file(arrays, result)
 
 
 if __name__ == "__main__":

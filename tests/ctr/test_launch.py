@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from accelerate import Accelerator
+from safetensors.numpy import load_file
 
 from ctr import predict, train
 from ctr.metrics import auc
@@ -81,9 +82,9 @@ def test_several_processes_learn_as_one_does(processes: int, tmp_path: Path) -> 
     found = {}
     for count in (1, processes):
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)]
-        result = tmp_path / f"{count}.npz"
+        result = tmp_path / f"{count}.safetensors"
         run_command([str(BIN / "python"), *launcher, "-m", "tests.ctr.fit_float64", str(result)])
-        found[count] = np.load(result)
+        found[count] = load_file(result)
     assert set(found[1]) == set(found[processes])
     assert len(found[1]["train_loss"]) == 3
     assert (np.abs(np.diff(found[1]["train_loss"])) > 1e-3).all()

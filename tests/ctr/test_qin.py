@@ -1,8 +1,8 @@
-from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ctr.qin import ASTA, QIN, Clicks, ItemTable, QINConfig, QuadraticLayer
 from tests.reference_qin import reference_qin
@@ -109,9 +109,9 @@ def test_published_size() -> None:
 
 def test_a_history_of_padding_alone_gives_back_the_target() -> None:
     asta = ASTA(dim=6, attention_dim=4).double()
-    target = torch.randn(2, 6, dtype=torch.float64)
     table = torch.randn(9, 6, dtype=torch.float64)
-    out = asta(target, torch.zeros(2, 5, dtype=torch.long), table)
+    target, out = asta(torch.tensor([3, 8]), torch.zeros(2, 5, dtype=torch.long), table)
+    assert torch.equal(target, table[[3, 8]])
     assert torch.equal(out, target)
 
 
@@ -176,17 +176,35 @@ def test_dropout_draws_a_mask_of_its_own_for_every_row() -> None:
     with torch.no_grad():
         layer.linear.weight.zero_()
         layer.linear.bias.fill_(1.0)
-    seen: list[Tensor] = []
-    layer.norm.register_forward_pre_hook(_record(seen))
-    layer(torch.ones(2, 400))
-    values, counts = seen[0].unique(return_counts=True)
+    values, counts = layer.gates(torch.ones(2, 400)).unique(return_counts=True)
     assert values.tolist() == [0.0, 2.0, 4.0]  # no row kept, one of two, both (each scaled by 2)
     assert counts[1] > counts[0]
     assert counts[1] > counts[2]
 
 
-def _record(seen: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-    def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        seen.append(inputs[0].detach())
+def test_collapsed_rows_share_one_mask() -> None:
+    layer = QuadraticLayer(dim=400, rows=3, dropout=0.5, collapsed=True)
+    with torch.no_grad():
+        layer.linear.weight.zero_()
+        layer.linear.bias.fill_(1.0)
+    assert layer.gates(torch.ones(2, 400)).unique().tolist() == [0.0, 6.0]
 
-    return hook
+
+def test_without_dropout_collapsed_rows_are_the_published_ones() -> None:
+    published = spread_weights(QIN(small_config())).train()
+    collapsed = QIN(replace(small_config(), collapsed=True)).double().train()
+    collapsed.load_state_dict(published.state_dict())
+    items, clicks = small_items(), small_clicks()
+    direction = torch.randn(12, dtype=torch.float64)
+    for model in (published, collapsed):
+        (model(clicks, items) * direction).sum().backward()
+    for name, parameter in published.named_parameters():
+        other = collapsed.get_parameter(name).grad
+        torch.testing.assert_close(parameter.grad, other, rtol=1e-10, atol=1e-12, msg=name)
+
+
+def test_a_table_at_hand_changes_nothing() -> None:
+    model = spread_weights(QIN(small_config(neighbors=True))).eval()
+    items, clicks = small_items(), small_clicks()
+    found = model(clicks, items, model.item_table(items))
+    torch.testing.assert_close(found, model(clicks, items), rtol=1e-12, atol=1e-12)
