@@ -129,29 +129,29 @@ class _GateSum(Function):
         masks = dropout.masks()
         out = torch.empty_like(x, dtype=weight.dtype)
         with torch.autocast("cpu", enabled=False):
-            x, cast_weight, cast_bias = (t.to(precision) for t in (x, weight, bias))
+            factor, addend = weight.to(precision).T, bias.to(precision)
             for part, dropped in _chunks(masks, x, rows):
-                gates = torch.addmm(cast_bias, x[part], cast_weight.T).masked_fill_(dropped, 0)
+                gates = torch.addmm(addend, x[part].to(precision), factor).masked_fill_(dropped, 0)
                 torch.sum(gates.unflatten(1, (rows, -1)), 1, dtype=out.dtype, out=out[part])
-        ctx.save_for_backward(x, cast_weight)
-        ctx.masks, ctx.rows = masks, rows
+        ctx.save_for_backward(x, weight)
+        ctx.masks, ctx.rows, ctx.precision = masks, rows, precision
         return out.mul_(masks.scale)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         x, weight = ctx.saved_tensors
-        x_gradient = torch.empty_like(gradient)
-        weight_gradient = torch.zeros_like(weight, dtype=gradient.dtype)
-        bias_gradient = torch.zeros_like(weight_gradient[:, 0])
+        factor = weight.to(ctx.precision)
+        x_gradient, weight_gradient = torch.empty_like(x), torch.zeros_like(weight)
+        bias_gradient = torch.zeros_like(weight[:, 0])
         for part, dropped in _chunks(ctx.masks.restarted(), x, ctx.rows):
-            scaled = (gradient[part] * ctx.masks.scale).to(weight.dtype)
+            scaled = (gradient[part] * ctx.masks.scale).to(ctx.precision)
             gates = scaled.repeat(1, ctx.rows).masked_fill_(dropped, 0)
-            x_gradient[part] = gates @ weight
-            if weight.dtype == gradient.dtype:
+            x_gradient[part] = gates @ factor
+            if ctx.precision == weight.dtype:
                 weight_gradient.addmm_(gates.T, x[part])
             else:
-                weight_gradient += gates.T @ x[part]
-            bias_gradient += gates.sum(0, dtype=gradient.dtype)
+                weight_gradient += gates.T @ x[part].to(ctx.precision)
+            bias_gradient += gates.sum(0, dtype=weight.dtype)
         return x_gradient, weight_gradient, bias_gradient, None, None
 
 
