@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.measuring import memory
 from benchmarks.raw_layout import HISTORY, ITEMS, ROWS, TAGS, write_raw
 from pipeline.clicks import CLICKS
 from pipeline.ingest import ingest
@@ -87,15 +88,7 @@ def timed(read: Callable[[Path], None], folder: Path, result: Connection) -> Non
     with tempfile.TemporaryDirectory(dir=folder) as workspace, chdir(workspace):
         start = time.perf_counter()
         read(folder)
-        result.send((time.perf_counter() - start, memory("VmHWM", "self")))
-
-
-def memory(field: str, process: int | str) -> int:
-    """Bytes, as /proc gives them; 0 for a process that has just ended."""
-    for line in Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    return 0
+        result.send((time.perf_counter() - start, memory("VmHWM")))
 
 
 def run_ingest(folder: Path) -> None:

@@ -62,6 +62,11 @@ class ClickLog:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def places(self) -> int:
+        """How many items own rows name, padding counted."""
+        return len(self.rows) * (self.rows.shape[1] - len(Split.TAIL) + 1)
+
     def batches(self, places: list[Tensor]) -> Iterator[tuple[Clicks, Tensor]]:
         """For each tensor of own row numbers (B,), their clicks and labels, float (B,)."""
         gathered = self._streamed(places) if self.file else self._gathered(places)

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from ctr.layers import BatchNorm, Dropout, Masks
 
-CHUNK = 1024
+CHUNK = 512
 """Batch rows that the CPU holds of a (B, R X) tensor; a multiple of `layers.LANES`."""
 
 warnings.filterwarnings("ignore", "Sparse (CSR tensor support|invariant checks)", UserWarning)

@@ -15,11 +15,12 @@ def score(
     """Logits, float32 (n,) on the host, in row order and the same in every process.
 
     Each process scores its own rows; no row is scored twice or lost. Every item's vector is
-    composed once. Leaves `model` in evaluation mode.
+    composed once, unless there are more items than the rows have places for them. Leaves `model` in
+    evaluation mode.
     """
     model.eval()
     with accelerator.autocast():
-        table = model.item_table(items)
+        table = model.item_table(items) if log.places >= len(items.id) else None
         places = list(torch.arange(len(log)).split(batch_size))
         logits = [model(clicks, items, table).float() for clicks, _ in log.batches(places)]
     return in_row_order(torch.cat(logits), log, accelerator)
