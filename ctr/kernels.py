@@ -25,6 +25,10 @@ CHUNK = 512
 warnings.filterwarnings("ignore", "Sparse (CSR tensor support|invariant checks)", UserWarning)
 
 
+def has_own_pass(x: Tensor) -> bool:
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def relu_attention(
     target: Tensor, history: Tensor, table: Tensor, fold: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -33,7 +37,7 @@ def relu_attention(
     `target` is int (B,) and `history` int (B, L) with 0 for padding: rows of `table` (n, D). `fold`
     is (D, D).
     """
-    if table.device.type == "cpu":
+    if has_own_pass(table):
         return _SparseAttention.apply(target, history, table, fold.to(table.dtype))
     return plain_attention(target, history, table, fold)
 
@@ -106,7 +110,7 @@ def gate_sum(x: Tensor, weight: Tensor, bias: Tensor, rows: int, dropout: Dropou
 
     `x` is (B, X), `weight` (R X, X) the rows W_r below one another, `bias` (R X,).
     """
-    if x.device.type == "cpu":
+    if has_own_pass(x):
         return _GateSum.apply(x, weight, bias, rows, dropout)
     return plain_gate_sum(x, weight, bias, rows, dropout)
 
@@ -159,7 +163,7 @@ def residual_unit(
     x: Tensor, gates: Tensor, norm: BatchNorm, activation: nn.PReLU, dropout: Dropout
 ) -> Tensor:
     """x + Dropout(PReLU(BatchNorm(x * gates))), (B, X)."""
-    if x.device.type == "cpu" and norm.training and norm.world == 1:
+    if has_own_pass(x) and norm.training and norm.world == 1:
         norm.get_buffer("num_batches_tracked").add_(1)
         return _ResidualUnit.apply(
             x, gates, norm.weight, norm.bias, activation.weight, norm, dropout

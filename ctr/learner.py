@@ -1,7 +1,5 @@
 """One step of training: loss, gradient, penalty, clipping, Adam."""
 
-from collections.abc import Callable
-
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -16,15 +14,14 @@ class Learner:
     """A model and its optimiser, in each of the accelerator's processes."""
 
     def __init__(self, qin: QIN, settings: Train, accelerator: Accelerator) -> None:
+        if settings.compile:
+            qin.qnn.compile(dynamic=False)  # the other parts have sizes that change by the batch
         share_batches(qin, accelerator.process_index, accelerator.num_processes)
         optimizer = torch.optim.Adam(qin.parameters(), lr=settings.learning_rate, fused=True)
         self.qin = qin
         self.settings = settings
         self.accelerator = accelerator
         self.model, self.optimizer = accelerator.prepare(qin, optimizer)
-        self.compiled: Callable[..., Tensor] | None = None
-        if settings.compile:
-            self.compiled = torch.compile(self.model, dynamic=False)
 
     def step(self, clicks: Clicks, label: Tensor, items: ItemTable, weight: float) -> Tensor:
         """The loss before the step, a scalar: mean cross-entropy in nats, without the penalty.
@@ -37,15 +34,8 @@ class Learner:
         return loss.detach()
 
     def loss(self, clicks: Clicks, label: Tensor, items: ItemTable) -> Tensor:
-        logits = self.forward(clicks, items)
+        logits = self.model(clicks, items)
         return F.binary_cross_entropy_with_logits(logits, label.to(logits.dtype))
-
-    def forward(self, clicks: Clicks, items: ItemTable) -> Tensor:
-        """Logits (B,). Only batches of the usual size run compiled: one size, compiled once."""
-        usual = self.settings.batch_size // self.accelerator.num_processes
-        if self.compiled is not None and len(clicks.target) == usual:
-            return self.compiled(clicks, items)
-        return self.model(clicks, items)
 
     def backward(self, loss: Tensor) -> None:
         self.accelerator.backward(loss)

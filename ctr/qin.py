@@ -183,9 +183,12 @@ class QIN(nn.Module):
 
     def forward(self, clicks: Clicks, items: ItemTable, table: Tensor | None = None) -> Tensor:
         """Logits (B,); `table` is `item_table(items)` where that is at hand already."""
-        history, target = clicks.history, clicks.target
+        history, target, composed = clicks.history, clicks.target, items
         if table is None:
-            history, target, table = self.batch_table(history, target, items)
+            places = history.numel() + target.numel()
+            if places < places_an_item(history.device) * len(items.id):
+                history, target, composed = items_of_batch(history, target, items)
+            table = self.item_table(composed)  # (n, D): each vector once, however often it occurs
         t, interest = self.asta(target, history, table)  # (B, D) both
         parts = [
             self.likes_level(clicks.likes_level),  # (B, E)
@@ -202,25 +205,29 @@ class QIN(nn.Module):
         """Every item's vector, (N + 1, D)."""
         return self.item(items.id, items.tags, items.content)
 
-    def batch_table(
-        self, history: Tensor, target: Tensor, items: ItemTable
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, L) and (B,) as rows of a table (n, D) with the vector of every item in the batch.
-
-        Each is composed once, however often it occurs: all there are, or where the batch has fewer
-        places than there are items, those that occur.
-        """
-        if history.numel() + target.numel() >= len(items.id):
-            return history, target, self.item_table(items)
-        places = torch.cat([target.new_zeros(1), target, history.flatten()])  # row 0 is padding
-        ids, place = torch.unique(places, return_inverse=True)
-        table = self.item_table(ItemTable(*(column[ids] for column in items)))
-        return place[1 + len(target) :].view_as(history), place[1 : 1 + len(target)], table
-
     def regularised(self) -> list[nn.Parameter]:
         """What the L2 penalty covers: every embedding table and the multimodal linear map."""
         tables = [module for module in self.modules() if isinstance(module, nn.Embedding)]
         return [module.get_parameter("weight") for module in (*tables, self.item.content)]
+
+
+def places_an_item(device: torch.device) -> int:
+    """How many of a batch's places an item must have for the whole table to be composed.
+
+    Else the batch's items are found first, which a CPU does at little cost, and which makes a GPU
+    wait for the host (`benchmarks/bench_items.py`).
+    """
+    return 8 if device.type == "cpu" else 1
+
+
+def items_of_batch(
+    history: Tensor, target: Tensor, items: ItemTable
+) -> tuple[Tensor, Tensor, ItemTable]:
+    """The batch's items alone, after padding, and (B, L) and (B,) as rows of that table."""
+    places = torch.cat([target.new_zeros(1), target, history.flatten()])
+    ids, place = torch.unique(places, return_inverse=True)
+    target, history = place[1 : 1 + len(target)], place[1 + len(target) :].view_as(history)
+    return history, target, ItemTable(*(column[ids] for column in items))
 
 
 def neighbors_in_history(history: Tensor, target: Tensor, items: ItemTable) -> Tensor:

@@ -4,7 +4,16 @@ import pytest
 import torch
 from torch import nn
 
-from ctr.qin import ASTA, QIN, Clicks, ItemTable, QINConfig, QuadraticLayer
+from ctr.qin import (
+    ASTA,
+    QIN,
+    Clicks,
+    ItemTable,
+    QINConfig,
+    QuadraticLayer,
+    items_of_batch,
+    places_an_item,
+)
 from tests.reference_qin import reference_qin
 
 ITEMS, TAGS, LEVELS, CONTENT = 30, 9, 11, 6
@@ -95,10 +104,20 @@ def test_outputs_and_gradients_agree_with_the_formulas(training: bool, neighbors
 def test_unique_items_and_the_whole_table_give_the_same() -> None:
     model = spread_weights(QIN(small_config(neighbors=True))).eval()
     items = small_items()
-    clicks = small_clicks(batch=3, history=4)  # 15 places < 31 items: unique ids
-    assert clicks.history.numel() + clicks.target.numel() < len(items.id)
-    many = Clicks(*(column.repeat(4, *[1] * (column.dim() - 1)) for column in clicks))
+    clicks = small_clicks(batch=3, history=4)
+    assert 3 * 5 < places_an_item(clicks.history.device) * len(items.id) < 60 * 5
+    many = Clicks(*(column.repeat(20, *[1] * (column.dim() - 1)) for column in clicks))
     torch.testing.assert_close(model(clicks, items), model(many, items)[:3], rtol=1e-12, atol=1e-12)
+
+
+def test_the_items_of_a_batch() -> None:
+    items, clicks = small_items(), small_clicks()
+    history, target, found = items_of_batch(clicks.history, clicks.target, items)
+    assert found.id[0] == 0
+    assert len(found.id) == len({0, *clicks.history.flatten().tolist(), *clicks.target.tolist()})
+    for column, whole in zip(found, items, strict=True):
+        assert torch.equal(column[history], whole[clicks.history])
+        assert torch.equal(column[target], whole[clicks.target])
 
 
 def test_published_size() -> None:

@@ -1,0 +1,66 @@
+from collections.abc import Iterator
+from functools import partialmethod
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from ctr import train
+from ctr.learner import Learner
+from ctr.qin import QIN
+from tests.ctr.tiny_world import tiny_params
+
+pytestmark = pytest.mark.usefixtures("cpu", "world")
+
+
+@pytest.fixture
+def compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """torch.compile up to the code that it would generate, which needs a C++ compiler."""
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="eager"))
+    torch.compiler.reset()
+    yield
+    torch.compiler.set_stance("default")
+    torch.compiler.reset()
+
+
+def losses(monkeypatch: pytest.MonkeyPatch, *, compiled: bool) -> list[float]:
+    """Of three epochs of six batches and a smaller one; no code may be compiled after the first."""
+    settings = tiny_params(epochs=3, batch_size=90, dropout=0.0, compile=compiled).train
+    accelerator = Accelerator()
+    data = train.load_data(settings, accelerator)
+    assert data.train.total % 90
+    torch.manual_seed(2)
+    model = QIN(train.model_config(settings, data.items))
+    evaluate = train.evaluate
+
+    def then_no_more(*arguments: Any) -> dict[str, float]:
+        metrics = evaluate(*arguments)
+        torch.compiler.set_stance("fail_on_recompile")
+        return metrics
+
+    if compiled:
+        monkeypatch.setattr(train, "evaluate", then_no_more)
+    return [entry["train_loss"] for entry in train.fit(model, data, settings, accelerator).curve]
+
+
+@pytest.mark.usefixtures("compiler")
+def test_compiled_steps_learn_the_same_and_compile_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = losses(monkeypatch, compiled=False)
+    assert losses(monkeypatch, compiled=True) == pytest.approx(expected, rel=1e-5)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+
+
+def test_the_penalty_moves_every_row_of_the_tables() -> None:
+    settings = tiny_params(embedding_regularizer=0.5).train
+    accelerator = Accelerator()
+    data = train.load_data(settings, accelerator)
+    learner = Learner(QIN(train.model_config(settings, data.items)), settings, accelerator)
+    for parameter in learner.qin.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    learner.add_penalty()
+    penalised = {id(parameter) for parameter in learner.qin.regularised()}
+    for name, parameter in learner.qin.named_parameters():
+        expected = 1 + 0.5 * parameter if id(parameter) in penalised else torch.ones_like(parameter)
+        torch.testing.assert_close(parameter.grad, expected, msg=name)
