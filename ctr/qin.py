@@ -239,7 +239,7 @@ def neighbors_in_history(history: Tensor, target: Tensor, items: ItemTable) -> T
     found = (near.unsqueeze(2) == history.unsqueeze(1)).any(2) & (near > 0)  # (B, K)
     weight = found.to(items.content.dtype)  # (B, K)
     weight = weight / weight.sum(1, keepdim=True).clamp(min=1)  # (B, K)
-    content = torch.bmm(weight.unsqueeze(1), items.content[near]).squeeze(1)  # (B, C)
+    content = F.embedding_bag(near, items.content, per_sample_weights=weight, mode="sum")  # (B, C)
     cosine = (weight * items.cosine[target]).sum(1, keepdim=True)  # (B, 1)
     return torch.cat([content, cosine], dim=1)
 
