@@ -98,9 +98,7 @@ class PublishedTrainer:
         self.bf16 = bf16
         self.embedding_regularizer = embedding_regularizer
         self.max_grad_norm = max_grad_norm
-        self.optimizer = torch.optim.Adam(
-            model.parameters(), LEARNING_RATE, fused=False, foreach=False
-        )
+        self.optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE)
 
     def step(self, batch: Batch, watch: Stopwatch) -> float:
         """The batch's mean cross-entropy in nats, without the penalty."""

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from benchmarks.measuring import Stopwatch, device_memory, matmul_rate, memory
 from ctr import train
+from ctr.data import ClickLog, shuffled_batches
 from ctr.learner import Learner
 from ctr.machine import open_accelerator, prepare_cpu
 from ctr.qin import QIN, Clicks, ItemTable, QINConfig
 from ctr.scoring import score
-from ctr.train import TrainingData
 from pipeline import schema
 from pipeline.params import Train, load_params
 
@@ -65,27 +65,27 @@ def measure(settings: Train, steps: int, scored_batches: int) -> dict[str, Any]:
     data = train.load_data(settings, accelerator)
     config = train.model_config(settings, data.items)
     learner = TimedLearner(QIN(config), settings, accelerator)
-    warm, timed, scored = (
-        first_rows(data, settings.batch_size * batches) for batches in (1, steps, scored_batches)
-    )
-    losses = [train.train_epoch(learner, warm, epoch=1)]
+    batches = shuffled_batches(data.train, settings.batch_size, settings.seed, epoch=1)
+    warm, timed, scored = batches[:1], batches[:steps], batches[:scored_batches]
+    losses = [train.train_epoch(learner, data, warm, epoch=1)]
     watch = Stopwatch(accelerator.device)
-    losses.append(train.train_epoch(learner, timed, epoch=2))
+    losses.append(train.train_epoch(learner, data, timed, epoch=2))
     watch.lap("training")
     learner.watch = Stopwatch(accelerator.device)
-    losses.append(train.train_epoch(learner, timed, epoch=3))
+    losses.append(train.train_epoch(learner, data, timed, epoch=3))
     peaks = {"host": memory("VmHWM"), "device": device_memory(accelerator.device)}
-    for clicks in (warm, scored):
+    for part in (warm, scored):
+        log = taken(data.train, part)
         watch.lap("between")
-        score(learner.qin, clicks.train, data.items, settings.batch_size, accelerator)
+        score(learner.qin, [log], data.items, settings.batch_size, accelerator)
     watch.lap("prediction")
 
-    rate = timed.train.total / watch.seconds["training"]
+    rate = samples(timed) * data.train.world / watch.seconds["training"]
     return {
         "device": str(accelerator.device),
         "precision": settings.mixed_precision,
         "samples_per_s": rate,
-        "predicted_per_s": scored.train.total / watch.seconds["prediction"],
+        "predicted_per_s": samples(scored) * data.train.world / watch.seconds["prediction"],
         "seconds": {name: spent / steps for name, spent in learner.watch.seconds.items()},
         "loader_share": learner.watch.seconds["data"] / learner.watch.total(),
         "flops_per_s": rate * flops_a_sample(config, settings.history),
@@ -95,12 +95,14 @@ def measure(settings: Train, steps: int, scored_batches: int) -> dict[str, Any]:
     }
 
 
-def first_rows(data: TrainingData, rows: int) -> TrainingData:
-    """`data` with the first rows of train alone; all of them stay where they are."""
-    log = data.train
-    total = min(rows, log.total)
-    own = len(range(log.rank, total, log.world))
-    return replace(data, train=replace(log, rows=log.rows[:own], total=total))
+def samples(batches: list[tuple[Tensor, float]]) -> int:
+    return sum(len(rows) for rows, _weight in batches)
+
+
+def taken(log: ClickLog, batches: list[tuple[Tensor, float]]) -> ClickLog:
+    """A log of the rows of some batches, on the log's device."""
+    rows = log.rows[torch.cat([rows for rows, _weight in batches])].to(log.device)
+    return replace(log, rows=rows, total=len(rows) * log.world, file=None)
 
 
 def flops_a_sample(config: QINConfig, history: int) -> int:

@@ -23,6 +23,8 @@ from pipeline.schema import InputError, Split
 
 STRATA = 8
 """1, 2, 4 or 8 processes see the same batches; other numbers have a shuffle of their own."""
+PIECE = 512
+"""Rows of a file that are mapped at a time."""
 RESIDENT_SHARE = 0.25
 """A split stays on the GPU if it takes no more than this share of its free memory."""
 
@@ -56,8 +58,11 @@ class ClickLog:
         rows = torch.from_numpy(file)[rank::world, -(history + len(Split.TAIL)) :]
         if residence == "file" or (residence == "auto" and not fits(rows, device)):
             return ClickLog(rows, len(file), features, device, file.base, rank, world)
-        rows = rows.clone(memory_format=torch.contiguous_format).to(device)
-        return ClickLog(rows, len(file), features, device, None, rank, world)
+        resident = torch.empty(rows.shape, dtype=rows.dtype, device=device)
+        for part in range(0, len(rows), PIECE):
+            resident[part : part + PIECE] = rows[part : part + PIECE]
+            forget_pages(file.base)
+        return ClickLog(resident, len(file), features, device, None, rank, world)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -75,26 +80,21 @@ class ClickLog:
 
     def _gathered(self, places: list[Tensor]) -> Iterator[Tensor]:
         for place in places:
-            yield self.rows[place.to(self.device)]
+            yield self.rows[place]
 
     def _streamed(self, places: list[Tensor]) -> Iterator[Tensor]:
         """Reads a batch while the one before is at work."""
         if not places:
             return
-        slots = [_Slot(self.device, max(map(len, places))) for _ in range(2)]
+        assert self.file is not None
+        slots = [_Slot(self.rows, self.file, self.device, max(map(len, places))) for _ in range(2)]
         with ThreadPoolExecutor(1) as thread:
-            coming = thread.submit(slots[0].read, self.rows, places[0])
+            coming = thread.submit(slots[0].read, places[0])
             for number, following in enumerate([*places[1:], None], start=1):
                 rows = coming.result()
-                self._forget_pages()
                 if following is not None:
-                    coming = thread.submit(slots[number % 2].read, self.rows, following)
+                    coming = thread.submit(slots[number % 2].read, following)
                 yield slots[(number - 1) % 2].send(rows)
-
-    def _forget_pages(self) -> None:
-        """Do not count the file's pages as this process's memory; the system still has them."""
-        if self.file is not None and hasattr(mmap, "MADV_DONTNEED"):
-            self.file.madvise(mmap.MADV_DONTNEED)
 
     def _columns(self, rows: Tensor) -> tuple[Clicks, Tensor]:
         tail = len(Split.TAIL)
@@ -107,24 +107,44 @@ class ClickLog:
         return Clicks(history, target, likes, views), label.float()
 
 
+def forget_pages(file: mmap.mmap) -> None:
+    """Do not count the file's pages as this process's memory; the system still has them."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        file.madvise(mmap.MADV_DONTNEED)
+
+
 class _Slot:
     """A batch on its way from the file to a device; to a GPU it goes through pinned memory."""
 
-    def __init__(self, device: torch.device, longest: int) -> None:
+    def __init__(self, rows: Tensor, file: mmap.mmap, device: torch.device, longest: int) -> None:
+        self.rows = rows
+        self.file = file
         self.device = device
         self.longest = longest
         self.pinned: Tensor | None = None
         self.sent: torch.cuda.Event | None = None
 
-    def read(self, rows: Tensor, place: Tensor) -> Tensor:
-        """int32 (B, L + 5), on the host; runs beside the work on the batch before."""
+    def read(self, places: Tensor) -> Tensor:
+        """int32 (B, L + 5), on the host; runs beside the work on the batch before.
+
+        In pieces, since the system maps some 16 pages for each row that is read.
+        """
+        out = self._buffer(len(places))
+        for part in range(0, len(places), PIECE):
+            piece = places[part : part + PIECE]
+            torch.index_select(self.rows, 0, piece, out=out[part : part + PIECE])
+            forget_pages(self.file)
+        return out
+
+    def _buffer(self, batch: int) -> Tensor:
         if self.device.type == "cpu":
-            return rows.index_select(0, place)
+            return torch.empty((batch, self.rows.shape[1]), dtype=torch.int32)
         if self.pinned is None:
-            self.pinned = torch.empty((self.longest, rows.shape[1]), dtype=rows.dtype).pin_memory()
+            shape = (self.longest, self.rows.shape[1])
+            self.pinned = torch.empty(shape, dtype=torch.int32).pin_memory()
         if self.sent is not None:
             self.sent.synchronize()  # the last batch has left it
-        return torch.index_select(rows, 0, place.cpu(), out=self.pinned[: len(place)])
+        return self.pinned[:batch]
 
     def send(self, rows: Tensor) -> Tensor:
         """`rows` on the device; returns before they have arrived."""
@@ -147,13 +167,13 @@ def fits(rows: Tensor, device: torch.device) -> bool:
 def shuffled_batches(
     log: ClickLog, batch_size: int, seed: int, epoch: int
 ) -> list[tuple[Tensor, float]]:
-    """One epoch's batches, as (own row numbers, weight) on the log's device.
+    """One epoch's batches, as (own row numbers, weight), the numbers where the rows are.
 
     `batch_size` is that of all processes together and a multiple of their number. The last batch
     may be smaller; if it has fewer than two rows a process it joins the one before. Its parts may
     differ by a row: a part's weight makes the mean over processes the mean over the batch.
     """
-    order = shuffled(log.total, seed, epoch, log.device, log.rank, log.world)
+    order = shuffled(log.total, seed, epoch, log.device, log.rank, log.world).to(log.rows.device)
     batches = []
     for start, stop in batch_bounds(log.total, batch_size, smallest=2 * log.world):
         own = slice(*(-((log.rank - bound) // log.world) for bound in (start, stop)))

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from ctr.layers import BatchNorm, Dropout, Masks
@@ -37,7 +38,8 @@ def relu_attention(
     `target` is int (B,) and `history` int (B, L) with 0 for padding: rows of `table` (n, D). `fold`
     is (D, D).
     """
-    if has_own_pass(table):
+    fits_pattern = history.numel() <= len(target) * len(table)  # no more entries than cells
+    if has_own_pass(table) and fits_pattern:
         return _SparseAttention.apply(target, history, table, fold.to(table.dtype))
     return plain_attention(target, history, table, fold)
 
@@ -76,6 +78,7 @@ class _SparseAttention(Function):
             return vector, _sparse(row, item, scores, len(query), len(table)) @ table
 
     @staticmethod
+    @once_differentiable
     def backward(
         ctx: Any, vector_gradient: Tensor, gradient: Tensor
     ) -> tuple[None, None, Tensor, Tensor]:
@@ -142,6 +145,7 @@ class _GateSum(Function):
         return out.mul_(masks.scale)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         x, weight = ctx.saved_tensors
         factor = weight.to(ctx.precision)
@@ -186,22 +190,24 @@ class _ResidualUnit(Function):
         dropout: Dropout,
     ) -> Tensor:
         assert norm.momentum is not None
-        normed, mean, scale = torch.native_batch_norm(
-            x * gates,
-            weight,
-            bias,
-            norm.running_mean,
-            norm.running_var,
-            True,
-            norm.momentum,
-            norm.eps,
-        )
-        ctx.save_for_backward(x, gates, mean, scale, weight, bias, slope)
-        ctx.masks = dropout.masks()
-        out = F.prelu(normed, slope).masked_fill_(ctx.masks.dropped(*x.shape), 0)
-        return out.mul_(ctx.masks.scale).add_(x)
+        with torch.autocast("cpu", enabled=False):
+            normed, mean, scale = torch.native_batch_norm(
+                x * gates,
+                weight,
+                bias,
+                norm.running_mean,
+                norm.running_var,
+                True,
+                norm.momentum,
+                norm.eps,
+            )
+            ctx.save_for_backward(x, gates, mean, scale, weight, bias, slope)
+            ctx.masks = dropout.masks()
+            out = F.prelu(normed, slope).masked_fill_(ctx.masks.dropped(*x.shape), 0)
+            return out.mul_(ctx.masks.scale).add_(x)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, gates, mean, scale, weight, bias, slope = ctx.saved_tensors
         centred = (x * gates).sub_(mean).mul_(scale)
@@ -209,9 +215,9 @@ class _ResidualUnit(Function):
         masked = (gradient * ctx.masks.scale).masked_fill_(
             ctx.masks.restarted().dropped(*x.shape), 0
         )
-        negative = normed < 0
-        slope_gradient = (masked * normed).masked_fill_(~negative, 0).sum().reshape(1)
-        masked = torch.where(negative, masked * slope, masked)
+        sloped = normed <= 0
+        slope_gradient = (masked * normed).masked_fill_(~sloped, 0).sum().reshape(1)
+        masked = torch.where(sloped, masked * slope, masked)
         bias_gradient, weight_gradient = masked.sum(0), (masked * centred).sum(0)
         masked -= bias_gradient / len(x)
         masked -= centred.mul_(weight_gradient / len(x))

@@ -20,8 +20,10 @@ STEPS = 2**16
 
 def share_batches(model: nn.Module, rank: int, world: int) -> None:
     for module in model.modules():
-        if isinstance(module, Dropout | BatchNorm):
+        if isinstance(module, Dropout):
             module.rank, module.world = rank, world
+        elif isinstance(module, BatchNorm):
+            module.world = world
 
 
 class Dropout(nn.Module):
@@ -106,7 +108,6 @@ class BatchNorm(nn.BatchNorm1d):
     `nn.SyncBatchNorm` refuses a CPU.
     """
 
-    rank = 0
     world = 1
 
     def forward(self, x: Tensor) -> Tensor:

@@ -50,8 +50,8 @@ class Learner:
     def add_penalty(self) -> None:
         """Add the gradient of embedding_regularizer / 2 times the regularised squared norm.
 
-        One pass over the tables, where a term of the loss would take three. Before clipping, since
-        the penalty's gradient is clipped with the rest.
+        One pass over the tables, where a term of the loss takes three. Before clipping, since the
+        penalty's gradient is clipped with the rest.
         """
         for parameter in self.qin.regularised():
             if parameter.grad is not None:

@@ -21,9 +21,7 @@ def open_accelerator(section: str, mixed_precision: CtrPrecision) -> Accelerator
     """
     accelerator = Accelerator(
         mixed_precision="no" if mixed_precision == "tf32" else mixed_precision,
-        kwargs_handlers=[
-            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
-        ],
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
     if mixed_precision in ("fp16", "tf32") and accelerator.device.type == "cpu":
         raise InputError(

@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pandas as pd
 from safetensors.torch import load_file
+from torch import Tensor
 
 from ctr.data import ClickLog, load_items
 from ctr.machine import open_accelerator, prepare_cpu
@@ -17,6 +18,8 @@ from pipeline.stage import run
 
 log = logging.getLogger(__name__)
 
+SPLITS = ("valid", "test")
+
 
 def main(params: Params) -> None:
     prepare_cpu()
@@ -24,29 +27,29 @@ def main(params: Params) -> None:
     model, settings = load_model()
     model.to(accelerator.device)
     items = load_items(settings.features, accelerator.device)
+    logs = [
+        ClickLog.load(split, settings.history, settings.features, accelerator.device)
+        for split in SPLITS
+    ]
+    scored = score(model, logs, items, params.predict.batch_size, accelerator)
     with Outputs() as outputs:
-        for split in ("valid", "test"):
-            clicks = ClickLog.load(split, settings.history, settings.features, accelerator.device)
-            logits = score(model, clicks, items, params.predict.batch_size, accelerator)
-            if not logits.isfinite().all():
-                row = int((~logits.isfinite()).nonzero()[0])
-                raise InputError(
-                    f"{schema.MODEL}: the score of {split} row {row} is not finite; "
-                    "train again, or set predict.mixed_precision to no"
-                )
-            predictions = pd.DataFrame(
-                {
-                    "ID": row_ids(split, clicks.total),
-                    "probability": logits.double().sigmoid().numpy(),
-                }
-            )
+        for split, logits in zip(SPLITS, scored, strict=True):
+            predictions = table(split, logits)
             predictions.to_parquet(outputs.path(schema.predictions_path(split)), index=False)
-            log.info(
-                "%s: %d rows, mean probability %.4f",
-                split,
-                len(predictions),
-                predictions["probability"].mean(),
-            )
+            mean = predictions["probability"].mean()
+            log.info("%s: %d rows, mean probability %.4f", split, len(predictions), mean)
+
+
+def table(split: str, logits: Tensor) -> pd.DataFrame:
+    """ID and probability of every row. Raises InputError for a logit that is not finite."""
+    if not logits.isfinite().all():
+        row = int((~logits.isfinite()).nonzero()[0])
+        raise InputError(
+            f"{schema.MODEL}: the score of {split} row {row} is not finite; "
+            "train again, or set predict.mixed_precision to no"
+        )
+    probability = logits.double().sigmoid().numpy()
+    return pd.DataFrame({"ID": row_ids(split, len(logits)), "probability": probability})
 
 
 def load_model() -> tuple[QIN, Train]:

@@ -13,6 +13,8 @@ K neighbours, E embedding width, D = 3E item width, A attention width, X width o
 R rows of a QNN layer.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -129,6 +131,7 @@ class QuadraticLayer(nn.Module):
         self.norm = BatchNorm(dim)
         self.activation = nn.PReLU()
         self.dropout = Dropout(dropout)
+        self.sum: tuple[Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, X) from (B, X)."""
@@ -137,12 +140,16 @@ class QuadraticLayer(nn.Module):
 
     def gates(self, x: Tensor) -> Tensor:
         """sum_r g_r, (B, X)."""
-        weight, bias = self.linear.weight, self.linear.bias  # (R X, X), (R X,)
         if self.training and self.dropout.p > 0 and not self.collapsed:
-            return gate_sum(x, weight, bias, self.rows, self.dropout)
-        sum_weight = weight.unflatten(0, (self.rows, -1)).sum(0)  # (X, X)
-        sum_bias = bias.unflatten(0, (self.rows, -1)).sum(0)  # (X,)
-        return self.dropout(F.linear(x, sum_weight, sum_bias))
+            return gate_sum(x, self.linear.weight, self.linear.bias, self.rows, self.dropout)
+        weight, bias = self.sum or self.summed_rows()
+        return self.dropout(F.linear(x, weight, bias))
+
+    def summed_rows(self) -> tuple[Tensor, Tensor]:
+        """sum_r W_r, (X, X), and sum_r b_r, (X,)."""
+        weight = self.linear.weight.unflatten(0, (self.rows, -1))  # (R, X, X)
+        bias = self.linear.bias.unflatten(0, (self.rows, -1))  # (R, X)
+        return weight.sum(0), bias.sum(0)
 
 
 class QNN(nn.Module):
@@ -204,6 +211,19 @@ class QIN(nn.Module):
     def item_table(self, items: ItemTable) -> Tensor:
         """Every item's vector, (N + 1, D)."""
         return self.item(items.id, items.tags, items.content)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Evaluation mode, each layer's rows summed once; the weights must not change in it."""
+        self.eval()
+        layers = [module for module in self.modules() if isinstance(module, QuadraticLayer)]
+        for layer in layers:
+            layer.sum = layer.summed_rows()
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.sum = None
 
     def regularised(self) -> list[nn.Parameter]:
         """What the L2 penalty covers: every embedding table and the multimodal linear map."""

@@ -1,5 +1,7 @@
 """Logits for all rows of a split, over however many processes there are."""
 
+from collections.abc import Sequence
+
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -10,19 +12,34 @@ from ctr.qin import QIN, ItemTable
 
 @torch.inference_mode()
 def score(
-    model: QIN, log: ClickLog, items: ItemTable, batch_size: int, accelerator: Accelerator
-) -> Tensor:
-    """Logits, float32 (n,) on the host, in row order and the same in every process.
+    model: QIN,
+    logs: Sequence[ClickLog],
+    items: ItemTable,
+    batch_size: int,
+    accelerator: Accelerator,
+) -> list[Tensor]:
+    """Each log's logits, float32 (n,) on the host, in row order and the same in every process.
 
     Each process scores its own rows; no row is scored twice or lost. Every item's vector is
     composed once, unless there are more items than the rows have places for them. Leaves `model` in
     evaluation mode.
     """
-    model.eval()
-    with accelerator.autocast():
-        table = model.item_table(items) if log.places >= len(items.id) else None
-        places = list(torch.arange(len(log)).split(batch_size))
-        logits = [model(clicks, items, table).float() for clicks, _ in log.batches(places)]
+    with model.frozen(), accelerator.autocast():
+        worth_it = sum(log.places for log in logs) >= len(items.id)
+        table = model.item_table(items) if worth_it else None
+        return [score_log(model, log, items, table, batch_size, accelerator) for log in logs]
+
+
+def score_log(
+    model: QIN,
+    log: ClickLog,
+    items: ItemTable,
+    table: Tensor | None,
+    batch_size: int,
+    accelerator: Accelerator,
+) -> Tensor:
+    places = list(torch.arange(len(log), device=log.rows.device).split(batch_size))
+    logits = [model(clicks, items, table).float() for clicks, _ in log.batches(places)]
     return in_row_order(torch.cat(logits), log, accelerator)
 
 

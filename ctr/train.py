@@ -61,6 +61,7 @@ def main(params: Params) -> None:
     refuse_uneven_batches(settings.batch_size, accelerator.num_processes)
     set_seed(settings.seed)
     data = load_data(settings, accelerator)
+    refuse_few_rows(data.train.total, accelerator.num_processes)
     config = model_config(settings, data.items)
     model = QIN(config)
     if accelerator.device.type == "cuda":
@@ -95,6 +96,14 @@ def refuse_uneven_batches(batch_size: int, processes: int) -> None:
         raise InputError(
             f"params.yaml: train.batch_size is {batch_size} for {processes} processes; "
             f"make it a multiple of {processes}, at least {2 * processes}"
+        )
+
+
+def refuse_few_rows(rows: int, processes: int) -> None:
+    if rows < 2 * processes:
+        raise InputError(
+            f"{schema.split_path('train')}: found {rows} rows for {processes} processes; "
+            "batch norm needs at least two in each"
         )
 
 
@@ -143,7 +152,8 @@ def fit(model: QIN, data: TrainingData, settings: Train, accelerator: Accelerato
     for epoch in range(1, settings.epochs + 1):
         entry = {"epoch": epoch, "learning_rate": learner.optimizer.param_groups[0]["lr"]}
         started = time.perf_counter()
-        entry["train_loss"] = train_epoch(learner, data, epoch)
+        batches = shuffled_batches(data.train, settings.batch_size, settings.seed, epoch)
+        entry["train_loss"] = train_epoch(learner, data, batches, epoch)
         rate = data.train.total / (time.perf_counter() - started)
         entry |= evaluate(model, data, settings.batch_size, accelerator)
         curve.append(entry)
@@ -158,18 +168,21 @@ def fit(model: QIN, data: TrainingData, settings: Train, accelerator: Accelerato
     return Trained(curve, best_epoch, best_weights, parameters)
 
 
-def train_epoch(learner: Learner, data: TrainingData, epoch: int) -> float:
-    """One pass over train; the mean binary cross-entropy a sample in nats, without the penalty."""
+def train_epoch(
+    learner: Learner, data: TrainingData, batches: list[tuple[Tensor, float]], epoch: int
+) -> float:
+    """One pass over `batches`; the mean cross-entropy a sample in nats, without the penalty."""
     learner.model.train()
-    settings, accelerator = learner.settings, learner.accelerator
-    batches = shuffled_batches(data.train, settings.batch_size, settings.seed, epoch)
+    accelerator = learner.accelerator
     clicked = data.train.batches([rows for rows, _ in batches])
     losses = []  # stay on the device until the epoch ends
     with progress_bar(data.train.total, epoch, accelerator) as bar:
         for (rows, weight), (clicks, label) in zip(batches, clicked, strict=True):
             losses.append(learner.step(clicks, label, data.items, weight) * len(rows))
             bar.update(len(rows) * accelerator.num_processes)
-    return float(accelerator.reduce(torch.stack(losses).sum())) / data.train.total
+    total = torch.stack(losses).sum()
+    rows = total.new_full((), sum(len(rows) for rows, _ in batches))
+    return float(accelerator.reduce(total)) / float(accelerator.reduce(rows))
 
 
 def progress_bar(samples: int, epoch: int, accelerator: Accelerator) -> Any:
@@ -188,7 +201,7 @@ def evaluate(
     model: QIN, data: TrainingData, batch_size: int, accelerator: Accelerator
 ) -> dict[str, float]:
     """AUC, gAUC and logloss over all rows of valid, the same in every process."""
-    logits = score(model, data.valid, data.items, batch_size, accelerator)
+    (logits,) = score(model, [data.valid], data.items, batch_size, accelerator)
     if not logits.isfinite().all():
         raise InputError(
             "training diverged: the model's logits are not finite; lower train.learning_rate, "

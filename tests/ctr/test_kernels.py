@@ -75,6 +75,14 @@ def test_attention_to_nothing(batch: int) -> None:
     assert not fold.grad.any()
 
 
+def test_more_places_than_the_table_and_batch_have_cells() -> None:
+    """Histories that name the few items there are again and again."""
+    table, fold = torch.randn(3, 6).double(), torch.randn(6, 6).double()
+    history, target = torch.tensor([[2] * 50, [1] * 50]).int(), torch.tensor([1, 2]).int()
+    found = both(target, history, table, fold)
+    torch.testing.assert_close(found, written_out(target, history, table, fold))
+
+
 def test_a_vector_that_is_not_finite_is_seen() -> None:
     table = torch.ones(5, 3)
     table[2] = torch.nan
@@ -137,12 +145,14 @@ def unit(p: float) -> tuple[BatchNorm, nn.PReLU, Dropout]:
     norm, activation = BatchNorm(6).double(), nn.PReLU().double()
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
+    nn.init.zeros_(norm.bias[2:3])
     return norm, activation, Dropout(p)
 
 
 @pytest.mark.parametrize("p", [0.0, 0.3])
 def test_residual_unit_and_its_gradients(p: float) -> None:
     x, gates, direction = (torch.randn(20, 6).double() for _ in range(3))
+    x[:, 2] = 0  # then the normed column is the bias alone, which starts at 0
     ours, plain = leaves(x, gates), leaves(x, gates)
     norm, activation, dropout = unit(p)
     written = deepcopy(norm), deepcopy(activation)
@@ -159,6 +169,19 @@ def test_residual_unit_and_its_gradients(p: float) -> None:
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-11, atol=1e-12)
     for name, buffer in norm.named_buffers():
         torch.testing.assert_close(buffer, written[0].get_buffer(name), rtol=1e-12, atol=0)
+
+
+def test_residual_unit_is_fp32_under_bf16() -> None:
+    norm, activation, dropout = (module.float() for module in unit(0.0))
+    assert isinstance(norm, BatchNorm)
+    assert isinstance(activation, nn.PReLU)
+    assert isinstance(dropout, Dropout)
+    x, gates = torch.randn(20, 6), torch.randn(20, 6)
+    expected = residual_unit(x, gates, norm, activation, dropout)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = residual_unit(x, gates, norm, activation, dropout)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
 
 
 def test_residual_unit_at_evaluation() -> None:

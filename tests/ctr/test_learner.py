@@ -10,7 +10,7 @@ from torch import nn
 from ctr import train
 from ctr.learner import Learner
 from ctr.qin import QIN
-from tests.ctr.tiny_world import tiny_params
+from tests.ctr.tiny_world import one_batch, tiny_params
 
 pytestmark = pytest.mark.usefixtures("cpu", "world")
 
@@ -64,3 +64,20 @@ def test_the_penalty_moves_every_row_of_the_tables() -> None:
     for name, parameter in learner.qin.named_parameters():
         expected = 1 + 0.5 * parameter if id(parameter) in penalised else torch.ones_like(parameter)
         torch.testing.assert_close(parameter.grad, expected, msg=name)
+
+
+def test_gradients_are_unscaled_then_penalised_then_clipped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = tiny_params().train
+    accelerator = Accelerator()
+    data = train.load_data(settings, accelerator)
+    learner = Learner(QIN(train.model_config(settings, data.items)), settings, accelerator)
+    done: list[str] = []
+    monkeypatch.setattr(accelerator, "unscale_gradients", lambda: done.append("unscale"))
+    monkeypatch.setattr(learner, "add_penalty", lambda: done.append("penalise"))
+    monkeypatch.setattr("ctr.learner.nn.utils.clip_grad_norm_", lambda *_: done.append("clip"))
+    monkeypatch.setattr(learner.optimizer, "step", lambda: done.append("step"))
+    clicks, label = one_batch(data.train, torch.arange(8))
+    learner.step(clicks, label, data.items, weight=1.0)
+    assert done == ["unscale", "penalise", "clip", "step"]

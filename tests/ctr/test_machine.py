@@ -1,4 +1,5 @@
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -51,3 +52,12 @@ def test_a_precision_that_the_machine_lacks(precision: CtrPrecision) -> None:
         InputError, match=rf"train\.mixed_precision is {precision}, which needs a GPU"
     ):
         open_accelerator("train", precision)
+
+
+def test_tf32_is_asked_of_torch_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = SimpleNamespace(device=torch.device("cuda"))
+    monkeypatch.setattr("ctr.machine.Accelerator", lambda **_settings: gpu)
+    cases: list[tuple[CtrPrecision, str]] = [("tf32", "high"), ("bf16", "highest")]
+    for precision, expected in cases:
+        open_accelerator("train", precision)
+        assert torch.get_float32_matmul_precision() == expected

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from ctr import train
 from ctr.qin import QIN
-from ctr.train import Trained, refuse_uneven_batches
+from ctr.train import Trained, refuse_few_rows, refuse_uneven_batches
 from pipeline import schema
 from pipeline.params import Train
 from pipeline.schema import InputError
@@ -163,3 +163,19 @@ def test_a_batch_that_the_processes_cannot_share(batch_size: int) -> None:
     refuse_uneven_batches(6, 3)
     with pytest.raises(InputError, match=rf"{batch_size} for 3 processes; make it a multiple of 3"):
         refuse_uneven_batches(batch_size, 3)
+
+
+def test_settings_reach_the_model_and_the_data() -> None:
+    for collapsed in (True, False):
+        settings = tiny_params(collapsed=collapsed, residence="file").train
+        data = train.load_data(settings, Accelerator())
+        assert train.model_config(settings, data.items).collapsed is collapsed
+        assert data.train.file is not None
+    on_device = tiny_params(residence="device").train
+    assert train.load_data(on_device, Accelerator()).train.file is None
+
+
+def test_too_few_rows_for_the_processes() -> None:
+    refuse_few_rows(8, 4)
+    with pytest.raises(InputError, match=r"train\.npy: found 7 rows for 4 processes"):
+        refuse_few_rows(7, 4)

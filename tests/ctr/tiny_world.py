@@ -104,7 +104,7 @@ def rescored(batch_size: int) -> dict[str, float | None]:
     model, settings = predict.load_model()
     accelerator = Accelerator()
     data = train.load_data(settings, accelerator)
-    logits = score(model, data.valid, data.items, batch_size, accelerator)
+    (logits,) = score(model, [data.valid], data.items, batch_size, accelerator)
     label, probability = data.valid_label, logits.double().sigmoid().numpy()
     return {"auc": auc(label, probability), "logloss": logloss(label, probability)}
 
