@@ -23,6 +23,9 @@ from ctr.layers import BatchNorm, Dropout, Masks
 CHUNK = 512
 """Batch rows that the CPU holds of a (B, R X) tensor; a multiple of `layers.LANES`."""
 
+COLUMNS = 256
+"""Columns of a (B, X) tensor that the CPU normalises at a time."""
+
 warnings.filterwarnings("ignore", "Sparse (CSR tensor support|invariant checks)", UserWarning)
 
 
@@ -176,7 +179,7 @@ def residual_unit(
 
 
 class _ResidualUnit(Function):
-    """Keeps x, the gates and the batch's statistics; the rest is computed again."""
+    """Keeps x, the gates and the batch's statistics; the rest is computed again, by columns."""
 
     @staticmethod
     def forward(
@@ -189,48 +192,65 @@ class _ResidualUnit(Function):
         norm: BatchNorm,
         dropout: Dropout,
     ) -> Tensor:
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         assert norm.momentum is not None
+        ctx.masks = dropout.masks()
+        dropped = ctx.masks.dropped(*x.shape)
+        out, statistics = torch.empty_like(x), []
         with torch.autocast("cpu", enabled=False):
-            normed, mean, scale = torch.native_batch_norm(
-                x * gates,
-                weight,
-                bias,
-                norm.running_mean,
-                norm.running_var,
-                True,
-                norm.momentum,
-                norm.eps,
-            )
-            ctx.save_for_backward(x, gates, mean, scale, weight, bias, slope)
-            ctx.masks = dropout.masks()
-            out = F.prelu(normed, slope).masked_fill_(ctx.masks.dropped(*x.shape), 0)
-            return out.mul_(ctx.masks.scale).add_(x)
+            for part in _columns(x):
+                normed, mean, scale = torch.native_batch_norm(
+                    x[:, part] * gates[:, part],
+                    weight[part],
+                    bias[part],
+                    norm.running_mean[part],
+                    norm.running_var[part],
+                    True,
+                    norm.momentum,
+                    norm.eps,
+                )
+                unit = F.prelu(normed, slope).masked_fill_(dropped[:, part], 0)
+                torch.add(x[:, part], unit, alpha=ctx.masks.scale, out=out[:, part])
+                statistics.append((mean, scale))
+        mean, scale = map(torch.cat, zip(*statistics, strict=True))
+        ctx.save_for_backward(x, gates, mean, scale, weight, bias, slope)
+        return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, gates, mean, scale, weight, bias, slope = ctx.saved_tensors
-        centred = (x * gates).sub_(mean).mul_(scale)
-        normed = torch.addcmul(bias, centred, weight)
-        masked = (gradient * ctx.masks.scale).masked_fill_(
-            ctx.masks.restarted().dropped(*x.shape), 0
-        )
-        sloped = normed <= 0
-        slope_gradient = (masked * normed).masked_fill_(~sloped, 0).sum().reshape(1)
-        masked = torch.where(sloped, masked * slope, masked)
-        bias_gradient, weight_gradient = masked.sum(0), (masked * centred).sum(0)
-        masked -= bias_gradient / len(x)
-        masked -= centred.mul_(weight_gradient / len(x))
-        masked *= weight * scale
+        dropped = ctx.masks.restarted().dropped(*x.shape)
+        x_gradient, gates_gradient = torch.empty_like(x), torch.empty_like(gates)
+        weight_gradient, bias_gradient = torch.empty_like(weight), torch.empty_like(bias)
+        slope_gradient = torch.zeros_like(slope)
+        for part in _columns(x):
+            centred = (x[:, part] * gates[:, part]).sub_(mean[part]).mul_(scale[part])
+            normed = torch.addcmul(bias[part], centred, weight[part])
+            unit = (gradient[:, part] * ctx.masks.scale).masked_fill_(dropped[:, part], 0)
+            sloped = normed <= 0
+            slope_gradient += normed.mul_(unit).masked_fill_(~sloped, 0).sum()
+            unit = torch.where(sloped, unit * slope, unit)
+            bias_gradient[part], weight_gradient[part] = unit.sum(0), (unit * centred).sum(0)
+            unit -= bias_gradient[part] / len(x)
+            unit -= centred.mul_(weight_gradient[part] / len(x))
+            unit *= weight[part] * scale[part]
+            torch.addcmul(gradient[:, part], unit, gates[:, part], out=x_gradient[:, part])
+            torch.mul(unit, x[:, part], out=gates_gradient[:, part])
         return (
-            torch.addcmul(gradient, masked, gates),
-            masked * x,
+            x_gradient,
+            gates_gradient,
             weight_gradient,
             bias_gradient,
             slope_gradient,
             None,
             None,
         )
+
+
+def _columns(x: Tensor) -> list[slice]:
+    return [slice(start, start + COLUMNS) for start in range(0, x.shape[1], COLUMNS)]
 
 
 def _chunks(masks: Masks, x: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
