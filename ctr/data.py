@@ -23,8 +23,10 @@ from pipeline.schema import InputError, Split
 
 STRATA = 8
 """1, 2, 4 or 8 processes see the same batches; other numbers have a shuffle of their own."""
-PIECE = 512
-"""Rows of a file that are mapped at a time."""
+PIECE = 128
+"""Rows that are picked from a file before its pages are let go: a row can map 2 MB of it."""
+BLOCK = 1 << 16
+"""Likewise of rows that follow one another."""
 RESIDENT_SHARE = 0.25
 """A split stays on the GPU if it takes no more than this share of its free memory."""
 
@@ -59,8 +61,8 @@ class ClickLog:
         if residence == "file" or (residence == "auto" and not fits(rows, device)):
             return ClickLog(rows, len(file), features, device, file.base, rank, world)
         resident = torch.empty(rows.shape, dtype=rows.dtype, device=device)
-        for part in range(0, len(rows), PIECE):
-            resident[part : part + PIECE] = rows[part : part + PIECE]
+        for part in range(0, len(rows), BLOCK):
+            resident[part : part + BLOCK] = rows[part : part + BLOCK]
             forget_pages(file.base)
         return ClickLog(resident, len(file), features, device, None, rank, world)
 
@@ -125,14 +127,12 @@ class _Slot:
         self.sent: torch.cuda.Event | None = None
 
     def read(self, places: Tensor) -> Tensor:
-        """int32 (B, L + 5), on the host; runs beside the work on the batch before.
-
-        In pieces, since the system maps some 16 pages for each row that is read.
-        """
+        """int32 (B, L + 5), on the host; runs beside the work on the batch before."""
         out = self._buffer(len(places))
-        for part in range(0, len(places), PIECE):
-            piece = places[part : part + PIECE]
-            torch.index_select(self.rows, 0, piece, out=out[part : part + PIECE])
+        piece = PIECE if self.device.type == "cpu" else len(places)  # a GPU would wait for more
+        for part in range(0, len(places), piece):
+            place = places[part : part + piece]
+            torch.index_select(self.rows, 0, place, out=out[part : part + piece])
             forget_pages(self.file)
         return out
 
