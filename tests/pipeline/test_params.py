@@ -40,7 +40,12 @@ def test_the_files_in_the_repository_are_valid() -> None:
         ("train", "dropout", "1.0", "train.dropout: .*less than 1, found 1.0"),
         ("train", "batch_size", "1", "train.batch_size: .*greater than or equal to 2, found 1"),
         ("train", "epochs", "3.5", "train.epochs: .*integer, found 3.5"),
-        ("train", "mixed_precision", "fp8", "train.mixed_precision: .*'no', 'tf32', 'bf16' or 'fp16'"),
+        (
+            "train",
+            "mixed_precision",
+            "fp8",
+            "train.mixed_precision: .*'no', 'tf32', 'bf16' or 'fp16'",
+        ),
         ("train", "history", "101", "train.history is 101, .* data.history = 100"),
         ("train", "max_grad_norm", ".inf", "train.max_grad_norm: .*finite number, found inf"),
         ("train", "launch", "--num_processes two", "train.launch: .*'--num_processes two'"),
