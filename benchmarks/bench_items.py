@@ -24,7 +24,8 @@ from torch.nn import functional as F
 
 from benchmarks.measuring import Stopwatch
 from ctr.machine import prepare_cpu
-from ctr.qin import ASTA, Clicks, ItemEmbedding, ItemTable, QINConfig, initialise, items_of_batch
+from ctr.model import Clicks, ItemTable, initialise, items_of_batch
+from ctr.qin import ASTA, ItemEmbedding, QINConfig
 from pipeline import schema
 
 HISTORY, TAGS_AN_ITEM = 64, 5

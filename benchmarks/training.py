@@ -19,11 +19,12 @@ from accelerate import PartialState
 from torch import Tensor
 
 from benchmarks.measuring import Stopwatch, device_memory, matmul_rate, memory
-from ctr import train
+from ctr import train, training
 from ctr.data import ClickLog, shuffled_batches
 from ctr.learner import Learner
 from ctr.machine import open_accelerator, prepare_cpu
-from ctr.qin import QIN, Clicks, ItemTable, QINConfig
+from ctr.model import Clicks, ItemTable
+from ctr.qin import QINConfig
 from ctr.scoring import score
 from pipeline import schema
 from pipeline.params import Train, load_params
@@ -64,20 +65,20 @@ def measure(settings: Train, steps: int, scored_batches: int) -> dict[str, Any]:
     torch.manual_seed(settings.seed)
     data = train.load_data(settings, accelerator)
     config = train.model_config(settings, data.items)
-    learner = TimedLearner(QIN(config), settings, accelerator)
+    learner = TimedLearner(train.build_model(config, settings), settings, accelerator)
     batches = shuffled_batches(data.train, settings.batch_size, settings.seed, epoch=1)
     warm, timed, scored = batches[:1], batches[:steps], batches[:scored_batches]
-    losses = [train.train_epoch(learner, data, warm, epoch=1)]
+    losses = [training.train_epoch(learner, data, warm, epoch=1)]
     watch = Stopwatch(accelerator.device)
-    losses.append(train.train_epoch(learner, data, timed, epoch=2))
+    losses.append(training.train_epoch(learner, data, timed, epoch=2))
     watch.lap("training")
     learner.watch = Stopwatch(accelerator.device)
-    losses.append(train.train_epoch(learner, data, timed, epoch=3))
+    losses.append(training.train_epoch(learner, data, timed, epoch=3))
     peaks = {"host": memory("VmHWM"), "device": device_memory(accelerator.device)}
     for part in (warm, scored):
         log = taken(data.train, part)
         watch.lap("between")
-        score(learner.qin, [log], data.items, settings.batch_size, accelerator)
+        score(learner.network, [log], data.items, settings.batch_size, accelerator)
     watch.lap("prediction")
 
     rate = samples(timed) * data.train.world / watch.seconds["training"]

@@ -1,4 +1,4 @@
-"""The data path: what `ingest` and `embed/` wrote, as the batches that QIN reads.
+"""The data path: what `ingest` and `embed/` wrote, as the batches that a model reads.
 
 A click is some 70 int32 numbers, so a process keeps its rows of a split in the memory of its GPU,
 and a batch is one gather there. Where they do not fit, and on a CPU, whose memory holds the file's
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctr.qin import Clicks, ItemTable
+from ctr.model import Clicks, ItemTable
 from pipeline import schema
 from pipeline.params import Features, Residence
 from pipeline.schema import InputError, Split

@@ -16,7 +16,6 @@ R rows of a QNN layer.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +23,7 @@ from torch.nn import functional as F
 
 from ctr.kernels import gate_sum, relu_attention, residual_unit
 from ctr.layers import BatchNorm, Dropout
+from ctr.model import Clicks, CTRModel, ItemTable, initialise
 
 
 @dataclass(frozen=True)
@@ -53,34 +53,6 @@ class QINConfig:
     @property
     def qnn_dim(self) -> int:
         return (2 + self.neighbors) * self.embedding_dim + 2 * self.item_dim
-
-
-class ItemTable(NamedTuple):
-    """What is known of every item; row i is item i, row 0 padding and all zeros."""
-
-    id: Tensor
-    """int (N + 1,): the item's row of the id embedding; 0 hides the id."""
-    tags: Tensor
-    """int (N + 1, T), 0 where there is no tag."""
-    content: Tensor
-    """float (N + 1, C): the frozen multimodal vector."""
-    neighbors: Tensor
-    """int (N + 1, K): the nearest items, 0 where there is none."""
-    cosine: Tensor
-    """float (N + 1, K): how near they are."""
-
-
-class Clicks(NamedTuple):
-    """A batch of the click log, as dense ids."""
-
-    history: Tensor
-    """int (B, L), 0 is padding."""
-    target: Tensor
-    """int (B,)"""
-    likes_level: Tensor
-    """int (B,)"""
-    views_level: Tensor
-    """int (B,)"""
 
 
 class ItemEmbedding(nn.Module):
@@ -171,7 +143,7 @@ class QNN(nn.Module):
         return self.out(self.layers(x)).squeeze(1)  # (B,)
 
 
-class QIN(nn.Module):
+class QIN(CTRModel):
     """Logits of a click on `target` after `history`."""
 
     def __init__(self, config: QINConfig) -> None:
@@ -189,13 +161,7 @@ class QIN(nn.Module):
         self.apply(initialise)
 
     def forward(self, clicks: Clicks, items: ItemTable, table: Tensor | None = None) -> Tensor:
-        """Logits (B,); `table` is `item_table(items)` where that is at hand already."""
-        history, target, composed = clicks.history, clicks.target, items
-        if table is None:
-            places = history.numel() + target.numel()
-            if places < places_an_item(history.device) * len(items.id):
-                history, target, composed = items_of_batch(history, target, items)
-            table = self.item_table(composed)  # (n, D): each vector once, however often it occurs
+        history, target, table = self.composed(clicks, items, table)  # (B, L), (B,), (n, D)
         t, interest = self.asta(target, history, table)  # (B, D) both
         parts = [
             self.likes_level(clicks.likes_level),  # (B, E)
@@ -209,7 +175,6 @@ class QIN(nn.Module):
         return self.qnn(torch.cat(parts, dim=1))  # (B,)
 
     def item_table(self, items: ItemTable) -> Tensor:
-        """Every item's vector, (N + 1, D)."""
         return self.item(items.id, items.tags, items.content)
 
     @contextmanager
@@ -225,29 +190,9 @@ class QIN(nn.Module):
             for layer in layers:
                 layer.sum = None
 
-    def regularised(self) -> list[nn.Parameter]:
-        """What the L2 penalty covers: every embedding table and the multimodal linear map."""
-        tables = [module for module in self.modules() if isinstance(module, nn.Embedding)]
-        return [module.get_parameter("weight") for module in (*tables, self.item.content)]
-
-
-def places_an_item(device: torch.device) -> int:
-    """How many of a batch's places an item must have for the whole table to be composed.
-
-    Else the batch's items are found first, which a CPU does at little cost, and which makes a GPU
-    wait for the host (`benchmarks/bench_items.py`).
-    """
-    return 8 if device.type == "cpu" else 1
-
-
-def items_of_batch(
-    history: Tensor, target: Tensor, items: ItemTable
-) -> tuple[Tensor, Tensor, ItemTable]:
-    """The batch's items alone, after padding, and (B, L) and (B,) as rows of that table."""
-    places = torch.cat([target.new_zeros(1), target, history.flatten()])
-    ids, place = torch.unique(places, return_inverse=True)
-    target, history = place[1 : 1 + len(target)], place[1 + len(target) :].view_as(history)
-    return history, target, ItemTable(*(column[ids] for column in items))
+    def embedding_parameters(self) -> list[nn.Parameter]:
+        """Every embedding table, and the multimodal linear map."""
+        return [*super().embedding_parameters(), self.item.content.get_parameter("weight")]
 
 
 def neighbors_in_history(history: Tensor, target: Tensor, items: ItemTable) -> Tensor:
@@ -262,15 +207,3 @@ def neighbors_in_history(history: Tensor, target: Tensor, items: ItemTable) -> T
     content = F.embedding_bag(near, items.content, per_sample_weights=weight, mode="sum")  # (B, C)
     cosine = (weight * items.cosine[target]).sum(1, keepdim=True)  # (B, 1)
     return torch.cat([content, cosine], dim=1)
-
-
-def initialise(module: nn.Module) -> None:
-    """Embeddings N(0, 1e-4) with a zero padding row; linear maps Xavier-normal without bias."""
-    if isinstance(module, nn.Embedding):
-        nn.init.normal_(module.weight, std=1e-4)
-        if module.padding_idx is not None:
-            nn.init.zeros_(module.weight[module.padding_idx])
-    elif isinstance(module, nn.Linear):
-        nn.init.xavier_normal_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

@@ -7,12 +7,12 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ctr.data import ClickLog
-from ctr.qin import QIN, ItemTable
+from ctr.model import CTRModel, ItemTable
 
 
 @torch.inference_mode()
 def score(
-    model: QIN,
+    model: CTRModel,
     logs: Sequence[ClickLog],
     items: ItemTable,
     batch_size: int,
@@ -31,7 +31,7 @@ def score(
 
 
 def score_log(
-    model: QIN,
+    model: CTRModel,
     log: ClickLog,
     items: ItemTable,
     table: Tensor | None,

@@ -152,6 +152,9 @@ class Train(Section):
     """Khatri-Rao rows R of each QNN layer."""
     dropout: Annotated[float, Field(ge=0, lt=1)]
     embedding_regularizer: Annotated[float, Field(ge=0, lt=1)]
+    """L2 of every embedding table and the multimodal linear map."""
+    net_regularizer: Annotated[float, Field(ge=0, lt=1)]
+    """L2 of all other weights; the paper has none."""
     learning_rate: Rate
     batch_size: Annotated[int, Field(ge=2)]
     """Of all processes together."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ctr.qin import Clicks, ItemTable
+from ctr.model import Clicks, ItemTable
 
 
 def item_vector(weights: Mapping[str, Tensor], item: int, items: ItemTable) -> Tensor:

@@ -20,7 +20,8 @@ from benchmarks.published import (
 )
 from benchmarks.published_qin import Batch, PublishedQIN, TargetAttention
 from benchmarks.training_world import write_world
-from ctr.qin import QIN, Clicks, ItemTable, QINConfig
+from ctr.model import Clicks, ItemTable
+from ctr.qin import QIN, QINConfig
 from pipeline import schema
 from pipeline.schema import Split
 from tests.reference_qin import reference_qin

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from ctr import train
+from ctr import train, training
 from ctr.machine import open_accelerator
-from ctr.qin import QIN, ItemTable
+from ctr.model import ItemTable
+from ctr.qin import QIN
 from pipeline.params import load_params
 
 
@@ -26,7 +27,7 @@ def main(result: str) -> None:
         for parameter in model.parameters():
             parameter.normal_(std=0.3)
     items = ItemTable(*(c.double() if c.is_floating_point() else c for c in data.items))
-    trained = train.fit(model, replace(data, items=items), settings, accelerator)
+    trained = training.fit(model, replace(data, items=items), settings, accelerator)
     if accelerator.is_main_process:
         arrays = {name: weight.numpy() for name, weight in trained.weights.items()}
         for name in trained.curve[0]:

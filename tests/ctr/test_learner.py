@@ -7,8 +7,8 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from ctr import train
-from ctr.learner import Learner
+from ctr import train, training
+from ctr.learner import Learner, penalties
 from ctr.qin import QIN
 from tests.ctr.tiny_world import one_batch, tiny_params
 
@@ -32,8 +32,8 @@ def losses(monkeypatch: pytest.MonkeyPatch, *, compiled: bool) -> list[float]:
     data = train.load_data(settings, accelerator)
     assert data.train.total % 90
     torch.manual_seed(2)
-    model = QIN(train.model_config(settings, data.items))
-    evaluate = train.evaluate
+    model = train.build_model(train.model_config(settings, data.items), settings)
+    evaluate = training.evaluate
 
     def then_no_more(*arguments: Any) -> dict[str, float]:
         metrics = evaluate(*arguments)
@@ -41,8 +41,8 @@ def losses(monkeypatch: pytest.MonkeyPatch, *, compiled: bool) -> list[float]:
         return metrics
 
     if compiled:
-        monkeypatch.setattr(train, "evaluate", then_no_more)
-    return [entry["train_loss"] for entry in train.fit(model, data, settings, accelerator).curve]
+        monkeypatch.setattr(training, "evaluate", then_no_more)
+    return [entry["train_loss"] for entry in training.fit(model, data, settings, accelerator).curve]
 
 
 @pytest.mark.usefixtures("compiler")
@@ -53,17 +53,24 @@ def test_compiled_steps_learn_the_same_and_compile_once(monkeypatch: pytest.Monk
 
 
 def test_the_penalty_moves_every_row_of_the_tables() -> None:
-    settings = tiny_params(embedding_regularizer=0.5).train
+    settings = tiny_params(embedding_regularizer=0.5, net_regularizer=0.25).train
     accelerator = Accelerator()
     data = train.load_data(settings, accelerator)
-    learner = Learner(QIN(train.model_config(settings, data.items)), settings, accelerator)
-    for parameter in learner.qin.parameters():
+    model = QIN(train.model_config(settings, data.items))
+    learner = Learner(model, settings, accelerator)
+    for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     learner.add_penalty()
-    penalised = {id(parameter) for parameter in learner.qin.regularised()}
-    for name, parameter in learner.qin.named_parameters():
-        expected = 1 + 0.5 * parameter if id(parameter) in penalised else torch.ones_like(parameter)
-        torch.testing.assert_close(parameter.grad, expected, msg=name)
+    tables = {id(parameter) for parameter in model.embedding_parameters()}
+    for name, parameter in model.named_parameters():
+        strength = 0.5 if id(parameter) in tables else 0.25
+        torch.testing.assert_close(parameter.grad, 1 + strength * parameter, msg=name)
+
+
+def test_without_a_regularizer_nothing_is_penalised() -> None:
+    settings = tiny_params(embedding_regularizer=0.0, net_regularizer=0.0).train
+    data = train.load_data(settings, Accelerator())
+    assert not penalties(QIN(train.model_config(settings, data.items)), settings)
 
 
 def test_gradients_are_unscaled_then_penalised_then_clipped(

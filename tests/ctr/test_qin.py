@@ -4,16 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from ctr.qin import (
-    ASTA,
-    QIN,
-    Clicks,
-    ItemTable,
-    QINConfig,
-    QuadraticLayer,
-    items_of_batch,
-    places_an_item,
-)
+from ctr.model import Clicks, ItemTable, items_of_batch, places_an_item
+from ctr.qin import ASTA, QIN, QINConfig, QuadraticLayer
 from tests.reference_qin import reference_qin
 
 ITEMS, TAGS, LEVELS, CONTENT = 30, 9, 11, 6
@@ -169,7 +161,7 @@ def test_initialisation() -> None:
 def test_the_penalty_covers_every_table_and_the_content_map_alone() -> None:
     model = QIN(small_config())
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    assert sorted(names[id(parameter)] for parameter in model.regularised()) == [
+    assert sorted(names[id(parameter)] for parameter in model.embedding_parameters()) == [
         "item.content.weight",
         "item.id.weight",
         "item.tag.weight",

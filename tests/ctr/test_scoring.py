@@ -5,7 +5,8 @@ import torch
 from accelerate import Accelerator
 
 from ctr.data import ClickLog, load_items
-from ctr.qin import QIN, ItemTable
+from ctr.model import ItemTable
+from ctr.qin import QIN
 from ctr.scoring import score
 from ctr.train import model_config
 from tests.ctr.tiny_world import TEST_ROWS, one_batch, tiny_params

@@ -6,9 +6,9 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from ctr import train
+from ctr import train, training
 from ctr.qin import QIN
-from ctr.train import Trained, refuse_few_rows, refuse_uneven_batches
+from ctr.training import Trained, refuse_few_rows, refuse_uneven_batches
 from pipeline import schema
 from pipeline.params import Train
 from pipeline.schema import InputError
@@ -87,13 +87,13 @@ def fit_scripted(monkeypatch: pytest.MonkeyPatch, aucs: list[float], **settings:
     """`fit` on the tiny world, but valid's AUC is as `aucs` says, epoch by epoch."""
     script = iter(aucs)
     monkeypatch.setattr(
-        train, "evaluate", lambda *_: {"auc": next(script), "gauc": 0.5, "logloss": 0.7}
+        training, "evaluate", lambda *_: {"auc": next(script), "gauc": 0.5, "logloss": 0.7}
     )
     params = tiny_params(epochs=len(aucs), **settings).train
     accelerator = Accelerator()
     torch.manual_seed(5)
     data = train.load_data(params, accelerator)
-    return train.fit(QIN(train.model_config(params, data.items)), data, params, accelerator)
+    return training.fit(QIN(train.model_config(params, data.items)), data, params, accelerator)
 
 
 def rates(trained: Trained) -> list[float]:

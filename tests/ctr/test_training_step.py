@@ -8,10 +8,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ctr import train
+from ctr import train, training
 from ctr.data import shuffled_batches
 from ctr.qin import QIN
-from ctr.train import TrainingData
+from ctr.training import TrainingData
 from pipeline.params import Train
 from tests.ctr.tiny_world import one_batch, tiny_params
 from tests.reference_qin import reference_qin
@@ -102,7 +102,7 @@ def test_steps_agree_with_the_formulas(max_grad_norm: float) -> None:
     assert max(expected.norms) > 1.4 * min(expected.norms)  # Adam does not see a common factor
     assert all((norm > max_grad_norm) == (max_grad_norm < 1) for norm in expected.norms)
 
-    found = train.fit(model, data, settings, Accelerator())
+    found = training.fit(model, data, settings, Accelerator())
     for name, weight in expected.weights.items():
         torch.testing.assert_close(found.weights[name], weight, rtol=0, atol=1e-6, msg=name)
     rows = (20, 20, 10)

@@ -20,7 +20,7 @@ from torch import Tensor
 from ctr import predict, train
 from ctr.data import ClickLog
 from ctr.metrics import auc, logloss
-from ctr.qin import Clicks
+from ctr.model import Clicks
 from ctr.scoring import score
 from pipeline import schema
 from pipeline.params import PARAMS, Params, load_params

@@ -1,0 +1,123 @@
+"""DIN: deep interest network (arXiv 1706.06978) as the organisers of Task 1 fix it.
+
+Notable in it:
+- an item is [id | mean of its tags | frozen multimodal vector], the vector as it is, without a map:
+  its scale matters;
+- each history item gets a weight from an MLP over [target, item, target - item, target * item],
+  without softmax, and the interest is their weighted sum;
+- that MLP's first layer is linear in its four parts, so the first three are projected once a target
+  and once an item, and only target * item a pair. That is exact;
+- padding takes no part: pairs are those of real history items.
+
+Letters: B batch, L history, P pairs of a target and an item of its history, n items of the batch,
+T tags an item, C width of the multimodal vector, E embedding width, D = 2E + C item width, H and G
+widths of the attention's hidden layers.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ctr.layers import BatchNorm, Dropout
+from ctr.model import Clicks, CTRModel, ItemTable, initialise
+
+
+@dataclass(frozen=True)
+class DINConfig:
+    """Sizes of the model; the defaults are the organisers'."""
+
+    items: int
+    """N, padding not counted."""
+    tags: int
+    """Distinct tags, padding counted."""
+    levels: int = 11
+    content_dim: int = 128
+    embedding_dim: int = 64
+    attention: tuple[int, int] = (512, 256)
+    attention_dropout: float = 0.1
+    tower: tuple[int, ...] = (1024, 512, 256)
+    net_dropout: float = 0.1
+
+    @property
+    def item_dim(self) -> int:
+        return 2 * self.embedding_dim + self.content_dim
+
+
+class ItemEmbedding(nn.Module):
+    """The item vector h = [id | mean of tags | content]."""
+
+    def __init__(self, config: DINConfig) -> None:
+        super().__init__()
+        self.id = nn.Embedding(config.items + 1, config.embedding_dim, padding_idx=0)
+        self.tag = nn.Embedding(config.tags, config.embedding_dim, padding_idx=0)
+
+    def forward(self, id: Tensor, tags: Tensor, content: Tensor) -> Tensor:
+        """Vectors (n, D) of n items: their id rows (n,), tags (n, T) and content (n, C)."""
+        tag_mean = F.embedding_bag(tags, self.tag.weight, mode="mean", padding_idx=0)  # (n, E)
+        return torch.cat([self.id(id), tag_mean, content], dim=1)  # (n, D)
+
+
+class Attention(nn.Module):
+    """sum_i w(t, h_i) h_i over the real items of a history, w an MLP without softmax."""
+
+    def __init__(self, dim: int, hidden: tuple[int, int], dropout: float) -> None:
+        super().__init__()
+        self.pair = nn.Linear(4 * dim, hidden[0])
+        self.hidden = nn.Linear(*hidden)
+        self.out = nn.Linear(hidden[1], 1)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, target: Tensor, history: Tensor, table: Tensor) -> Tensor:
+        """The interest, (B, D).
+
+        `target` is (B,) and `history` (B, L), 0 for padding: rows of `table` (n, D).
+        """
+        of_target, of_item, of_difference, of_product = self.pair.weight.chunk(4, dim=1)
+        row, place = history.nonzero(as_tuple=True)  # (P,) both
+        item = history[row, place]  # (P,)
+        t = table[target]  # (B, D)
+        by_target = F.linear(t, of_target + of_difference, self.pair.bias)  # (B, H)
+        by_item = F.linear(table, of_item - of_difference)  # (n, H)
+        by_pair = F.linear(t[row] * table[item], of_product)  # (P, H)
+        x = self.dropout(F.relu(by_pair + by_target[row] + by_item[item]))  # (P, H)
+        x = self.dropout(F.relu(self.hidden(x)))  # (P, G)
+        weight = self.out(x).squeeze(1).to(table.dtype)  # (P,)
+        first = torch.searchsorted(row, torch.arange(len(target), device=row.device))  # (B,)
+        return F.embedding_bag(item, table, first, mode="sum", per_sample_weights=weight)  # (B, D)
+
+
+class DIN(CTRModel):
+    """Logits of a click on `target` after `history`."""
+
+    def __init__(self, config: DINConfig) -> None:
+        super().__init__()
+        self.item = ItemEmbedding(config)
+        self.likes_level = nn.Embedding(config.levels, config.embedding_dim)
+        self.views_level = nn.Embedding(config.levels, config.embedding_dim)
+        self.attention = Attention(config.item_dim, config.attention, config.attention_dropout)
+        self.tower = tower(2 * config.embedding_dim + 2 * config.item_dim, config)
+        self.apply(initialise)
+
+    def forward(self, clicks: Clicks, items: ItemTable, table: Tensor | None = None) -> Tensor:
+        history, target, table = self.composed(clicks, items, table)  # (B, L), (B,), (n, D)
+        parts = [
+            self.likes_level(clicks.likes_level),  # (B, E)
+            self.views_level(clicks.views_level),  # (B, E)
+            table[target],  # (B, D)
+            self.attention(target, history, table),  # (B, D)
+        ]
+        return self.tower(torch.cat(parts, dim=1)).squeeze(1)  # (B,)
+
+    def item_table(self, items: ItemTable) -> Tensor:
+        return self.item(items.id, items.tags, items.content)
+
+
+def tower(dim: int, config: DINConfig) -> nn.Sequential:
+    """Layers of linear, batch norm, ReLU and dropout, and a linear read-out: (B, 1) of (B, dim)."""
+    layers: list[nn.Module] = []
+    for width in config.tower:
+        layers += [nn.Linear(dim, width), BatchNorm(width), nn.ReLU(), Dropout(config.net_dropout)]
+        dim = width
+    return nn.Sequential(*layers, nn.Linear(dim, 1))

@@ -1,0 +1,108 @@
+"""What every ranking model of the pipeline takes and offers.
+
+Letters: B batch, L history, N items, T tags an item, C width of the multimodal vector,
+K neighbours, D item width.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class ItemTable(NamedTuple):
+    """What is known of every item; row i is item i, row 0 padding and all zeros."""
+
+    id: Tensor
+    """int (N + 1,): the item's row of the id embedding; 0 hides the id."""
+    tags: Tensor
+    """int (N + 1, T), 0 where there is no tag."""
+    content: Tensor
+    """float (N + 1, C): the frozen multimodal vector."""
+    neighbors: Tensor
+    """int (N + 1, K): the nearest items, 0 where there is none."""
+    cosine: Tensor
+    """float (N + 1, K): how near they are."""
+
+
+class Clicks(NamedTuple):
+    """A batch of the click log, as dense ids."""
+
+    history: Tensor
+    """int (B, L), 0 is padding."""
+    target: Tensor
+    """int (B,)"""
+    likes_level: Tensor
+    """int (B,)"""
+    views_level: Tensor
+    """int (B,)"""
+
+
+class CTRModel(nn.Module):
+    """Logits of a click on `target` after `history`."""
+
+    def forward(self, clicks: Clicks, items: ItemTable, table: Tensor | None = None) -> Tensor:
+        """Logits (B,); `table` is `item_table(items)` where that is at hand already."""
+        raise NotImplementedError
+
+    def item_table(self, items: ItemTable) -> Tensor:
+        """Every item's vector, (N + 1, D)."""
+        raise NotImplementedError
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Evaluation mode; the weights must not change in it."""
+        self.eval()
+        yield
+
+    def embedding_parameters(self) -> list[nn.Parameter]:
+        """What `embedding_regularizer` covers: every embedding table."""
+        tables = [module for module in self.modules() if isinstance(module, nn.Embedding)]
+        return [module.get_parameter("weight") for module in tables]
+
+    def composed(
+        self, clicks: Clicks, items: ItemTable, table: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """History (B, L) and target (B,) as rows of a table (n, D), and that table.
+
+        Each vector is composed once, however often it occurs.
+        """
+        history, target = clicks.history, clicks.target
+        if table is not None:
+            return history, target, table
+        if history.numel() + target.numel() < places_an_item(history.device) * len(items.id):
+            history, target, items = items_of_batch(history, target, items)
+        return history, target, self.item_table(items)
+
+
+def places_an_item(device: torch.device) -> int:
+    """How many of a batch's places an item must have for the whole table to be composed.
+
+    Else the batch's items are found first, which a CPU does at little cost, and which makes a GPU
+    wait for the host (`benchmarks/bench_items.py`).
+    """
+    return 8 if device.type == "cpu" else 1
+
+
+def items_of_batch(
+    history: Tensor, target: Tensor, items: ItemTable
+) -> tuple[Tensor, Tensor, ItemTable]:
+    """The batch's items alone, after padding, and (B, L) and (B,) as rows of that table."""
+    places = torch.cat([target.new_zeros(1), target, history.flatten()])
+    ids, place = torch.unique(places, return_inverse=True)
+    target, history = place[1 : 1 + len(target)], place[1 + len(target) :].view_as(history)
+    return history, target, ItemTable(*(column[ids] for column in items))
+
+
+def initialise(module: nn.Module) -> None:
+    """Embeddings N(0, 1e-4) with a zero padding row; linear maps Xavier-normal without bias."""
+    if isinstance(module, nn.Embedding):
+        nn.init.normal_(module.weight, std=1e-4)
+        if module.padding_idx is not None:
+            nn.init.zeros_(module.weight[module.padding_idx])
+    elif isinstance(module, nn.Linear):
+        nn.init.xavier_normal_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,192 @@
+"""Training of a ranking model; the epoch with the best AUC on valid is kept."""
+
+import logging
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from tqdm import tqdm
+
+from ctr.data import ClickLog, shuffled_batches
+from ctr.learner import Learner, Settings
+from ctr.metrics import auc, gauc, logloss
+from ctr.model import CTRModel, ItemTable
+from ctr.scoring import score
+from pipeline import schema
+from pipeline.params import Features, Residence
+from pipeline.schema import InputError, Split
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    train: ClickLog
+    valid: ClickLog
+    valid_label: np.ndarray
+    """Of all of valid, in every process; so is `valid_user`."""
+    valid_user: np.ndarray
+    items: ItemTable
+    """On the device that trains."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    curve: list[dict[str, float]]
+    """One entry an epoch: epoch, train_loss, auc, gauc, logloss (on valid), learning_rate."""
+    best_epoch: int
+    weights: dict[str, Tensor]
+    """Of the best epoch, on the host."""
+    parameters: int
+
+
+def load_data(
+    items: ItemTable,
+    history: int,
+    features: Features,
+    accelerator: Accelerator,
+    residence: Residence = "auto",
+) -> TrainingData:
+    """Both splits, the last `history` items of each row, and `items`.
+
+    Raises InputError if train has too few rows for the processes there are.
+    """
+
+    def load(split: str) -> ClickLog:
+        return ClickLog.load(
+            split,
+            history,
+            features,
+            accelerator.device,
+            accelerator.process_index,
+            accelerator.num_processes,
+            residence,
+        )
+
+    valid, train = Split.load("valid"), load("train")
+    refuse_few_rows(train.total, accelerator.num_processes)
+    return TrainingData(train, load("valid"), valid.label, valid.user, items)
+
+
+def fit(
+    model: CTRModel, data: TrainingData, settings: Settings, accelerator: Accelerator
+) -> Trained:
+    """Train until `patience` epochs bring no better AUC on valid; each of them halves the rate."""
+    learner = Learner(model, settings, accelerator)
+    schedule = ReduceLROnPlateau(
+        learner.optimizer.optimizer, "max", factor=0.5, patience=0, threshold=0, min_lr=1e-6
+    )
+    curve: list[dict[str, float]] = []
+    best_epoch, best_auc, best_weights = 0, -math.inf, {}
+    for epoch in range(1, settings.epochs + 1):
+        entry = {"epoch": epoch, "learning_rate": learner.optimizer.param_groups[0]["lr"]}
+        started = time.perf_counter()
+        batches = shuffled_batches(data.train, settings.batch_size, settings.seed, epoch)
+        entry["train_loss"] = train_epoch(learner, data, batches, epoch)
+        rate = data.train.total / (time.perf_counter() - started)
+        entry |= evaluate(model, data, settings.batch_size, accelerator)
+        curve.append(entry)
+        if entry["auc"] > best_auc:
+            best_epoch, best_auc, best_weights = epoch, entry["auc"], host_weights(model)
+        if accelerator.is_main_process:
+            log.info(progress_line(entry, rate, epoch == best_epoch))
+        if epoch - best_epoch >= settings.patience:
+            break
+        schedule.step(entry["auc"])
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Trained(curve, best_epoch, best_weights, parameters)
+
+
+def train_epoch(
+    learner: Learner, data: TrainingData, batches: list[tuple[Tensor, float]], epoch: int
+) -> float:
+    """One pass over `batches`; the mean cross-entropy a sample in nats, without the penalty."""
+    learner.model.train()
+    accelerator = learner.accelerator
+    clicked = data.train.batches([rows for rows, _ in batches])
+    losses = []  # stay on the device until the epoch ends
+    with progress_bar(data.train.total, epoch, accelerator) as bar:
+        for (rows, weight), (clicks, label) in zip(batches, clicked, strict=True):
+            losses.append(learner.step(clicks, label, data.items, weight) * len(rows))
+            bar.update(len(rows) * accelerator.num_processes)
+    total = torch.stack(losses).sum()
+    rows = total.new_full((), sum(len(rows) for rows, _ in batches))
+    return float(accelerator.reduce(total)) / float(accelerator.reduce(rows))
+
+
+def progress_bar(samples: int, epoch: int, accelerator: Accelerator) -> Any:
+    """A bar in the main process, where there is a terminal."""
+    return tqdm(
+        total=samples,
+        desc=f"epoch {epoch}",
+        unit="sample",
+        unit_scale=True,
+        leave=False,
+        disable=None if accelerator.is_main_process else True,
+    )
+
+
+def evaluate(
+    model: CTRModel, data: TrainingData, batch_size: int, accelerator: Accelerator
+) -> dict[str, float]:
+    """AUC, gAUC and logloss over all rows of valid, the same in every process."""
+    (logits,) = score(model, [data.valid], data.items, batch_size, accelerator)
+    if not logits.isfinite().all():
+        raise InputError(
+            "training diverged: the model's logits are not finite; lower train.learning_rate, "
+            "or set train.mixed_precision to bf16 or no"
+        )
+    label, probability = data.valid_label, logits.double().sigmoid().numpy()
+    metrics = {
+        "auc": auc(label, probability),
+        "gauc": gauc(label, probability, data.valid_user),
+        "logloss": logloss(label, probability),
+    }
+    return {name: math.nan if value is None else value for name, value in metrics.items()}
+
+
+def host_weights(model: CTRModel) -> dict[str, Tensor]:
+    """A copy of the model's state on the host."""
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+
+
+def progress_line(entry: dict[str, float], rate: float, is_best: bool) -> str:
+    return (
+        f"epoch {entry['epoch']:3d}  loss {entry['train_loss']:.4f}  "
+        f"valid AUC {entry['auc']:.4f}  gAUC {entry['gauc']:.4f}  logloss {entry['logloss']:.4f}  "
+        f"lr {entry['learning_rate']:.1e}  {rate:,.0f} samples/s{'  *' if is_best else ''}"
+    )
+
+
+def none_for_nan(value: float) -> float | None:
+    """JSON has no NaN; gAUC is NaN where no user of valid has both labels."""
+    return None if math.isnan(value) else value
+
+
+def seed_dropout(seed: int, accelerator: Accelerator) -> None:
+    """Give each process's GPU dropout masks of its own; a CPU's are drawn for all processes."""
+    if accelerator.device.type == "cuda":
+        torch.cuda.manual_seed(seed + accelerator.process_index)
+
+
+def refuse_uneven_batches(batch_size: int, processes: int) -> None:
+    """Every process has an equal part of a batch, and batch norm needs two rows."""
+    if batch_size % processes or batch_size < 2 * processes:
+        raise InputError(
+            f"params.yaml: train.batch_size is {batch_size} for {processes} processes; "
+            f"make it a multiple of {processes}, at least {2 * processes}"
+        )
+
+
+def refuse_few_rows(rows: int, processes: int) -> None:
+    if rows < 2 * processes:
+        raise InputError(
+            f"{schema.split_path('train')}: found {rows} rows for {processes} processes; "
+            "batch norm needs at least two in each"
+        )
