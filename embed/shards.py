@@ -129,9 +129,9 @@ def fingerprint(identity: Mapping[str, Any]) -> str:
 def code_sha256() -> dict[str, str]:
     """A digest of each file of this package that the process has loaded."""
     package = Path(__file__).resolve().parent
-    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-    paths = {Path(file).resolve() for file in files if file}
-    own = sorted(path for path in paths if path.parent == package)
+    files = [getattr(module, "__file__", None) or "" for module in list(sys.modules.values())]
+    near = [Path(file) for file in files if Path(file).parent.name == package.name]
+    own = sorted({path.resolve() for path in near if path.resolve().parent == package})
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in own}
 
 

@@ -83,6 +83,12 @@ def write_catalogue(catalogue: Catalogue) -> None:
     pq.write_table(pa.table(covers), COVERS, row_group_size=12)
 
 
+@pytest.fixture(autouse=True)
+def one_thread(cpu: torch.device) -> None:
+    """The stages would take all cores, which slows tiny models down."""
+    assert cpu == CPU
+
+
 @pytest.fixture(scope="session")
 def params() -> Params:
     """The repository's settings with an encoder that trains in a second."""

@@ -105,8 +105,7 @@ def test_decoder_only_model_needs_no_padding_of_its_own(params: Params, gpt: Pat
 
 def test_provenance_identifies_the_weights(params: Params, bert: Path, gpt: Path) -> None:
     one, same, other = (
-        load_text_encoder(section(params, m), CPU).encoder.provenance
-        for m in (bert, bert, gpt)
+        load_text_encoder(section(params, m), CPU).encoder.provenance for m in (bert, bert, gpt)
     )
     assert one == same
     assert one["encoder"] == f"transformers {bert}"
