@@ -24,10 +24,10 @@ class Batch:
     inputs: Mapping[str, np.ndarray | Tensor]
     """By the encoder's names; what has a row an item has them in the order of `items`."""
     unreadable: list[tuple[int, str]] = field(default_factory=list)
-    """(dense item id, reason) of items that were left out."""
+    """(dense item id, reason) of covers that were left out, and mostly their items with them."""
 
     def __len__(self) -> int:
-        return len(self.items) + len(self.unreadable)
+        return len({*self.items.tolist(), *(item for item, _ in self.unreadable)})
 
     def pin_memory(self) -> "Batch":
         """The same in page-locked memory, from which a GPU copies while it computes."""

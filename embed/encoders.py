@@ -50,7 +50,7 @@ class Encoder:
 class OpenClip:
     """An open_clip model, ready to encode on `device`."""
 
-    model: nn.Module
+    model: Any
     """CLIP, CustomTextCLIP (SigLIP, timm and transformers towers) or CoCa."""
     name: str
     """As open_clip reads it."""

@@ -16,6 +16,7 @@ from accelerate import PartialState
 from embed.batches import Batch, read_ahead, spans
 from embed.cover_batches import CoverFile
 from embed.cover_shards import CoverShards
+from embed.covers import name_unreadable
 from embed.encoders import ResizeToPixels, load_open_clip
 from embed.extraction import Embedded, extracted
 from embed.given import given_vectors
@@ -32,9 +33,6 @@ from pipeline.schema import (
     metrics_path,
 )
 from pipeline.stage import run
-
-SHOWN = 20
-"""Unreadable covers that are named in the metrics and the log."""
 
 log = logging.getLogger(__name__)
 
@@ -83,21 +81,16 @@ def write(
 
 
 def report(embedded: Embedded, item_ids: np.ndarray, covers: int) -> dict[str, Any]:
-    """The stage's metrics and closing log lines; items are named by the source's ids."""
-    unreadable = [(int(item_ids[item]), reason) for item, reason in embedded.unreadable]
+    """The stage's metrics, and its closing log lines."""
     items = len(item_ids) - 1
     metrics = {
         "items": items,
         "covers": covers,
         "missing": items - covers,
-        "unreadable": len(unreadable),
-        "unreadable_items": [item_id for item_id, _ in unreadable[:SHOWN]],
         "dim": embedded.vectors.shape[1],
+        **name_unreadable(embedded.unreadable, item_ids),
     }
     log.info("%(items)d items, %(missing)d without a cover, dim %(dim)d", metrics)
-    if unreadable:
-        shown = "; ".join(f"item {item_id}: {reason}" for item_id, reason in unreadable[:SHOWN])
-        log.warning("%d covers are unreadable and embedded as absent: %s", len(unreadable), shown)
     return metrics
 
 

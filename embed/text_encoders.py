@@ -130,6 +130,12 @@ def _transformers(section: EmbedText, device: torch.device) -> TextEncoder:
     return TextEncoder(LikeLengths(tokenizer, limit), encoder)
 
 
+def hide_bars() -> None:
+    """transformers' own progress bars, where there is no terminal to show them."""
+    if not sys.stderr.isatty():
+        hide_progress()
+
+
 def config_sha256(config: Any, tokenizer: Any) -> str:
     """A digest of a transformers model's configuration and of its tokenizer."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -140,8 +146,7 @@ def config_sha256(config: Any, tokenizer: Any) -> str:
 
 def _load_transformers(section: EmbedText, device: torch.device) -> tuple[Any, Any]:
     """Tokenizer and float32 model, from the hub, its cache or a folder; ready on `device`."""
-    if not sys.stderr.isatty():
-        hide_progress()
+    hide_bars()
     source = {"revision": section.revision or "main", "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(section.model, **source)

@@ -99,7 +99,10 @@ def test_progress_is_the_main_processes_alone(capsys: pytest.CaptureFixture[str]
 
 
 def test_inputs_arrive_on_the_device_as_they_were() -> None:
-    inputs = {"ids": np.array([[1, 2]]), "mask": torch.ones(1, 2, dtype=torch.bool)}
+    inputs: dict[str, np.ndarray | Tensor] = {
+        "ids": np.array([[1, 2]]),
+        "mask": torch.ones(1, 2, dtype=torch.bool),
+    }
     found = extraction.on_device(inputs, CPU)
     assert found["ids"].tolist() == [[1, 2]]
     assert found["mask"].dtype == torch.bool
