@@ -1,8 +1,11 @@
 """A Qwen2.5-VL of two thousand weights or so, laid out on disk as a published one is."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
@@ -26,8 +29,6 @@ CHAT_TEMPLATE = """{%- for message in messages -%}<|im_start|>{{ message.role }}
 
 def tokenizer() -> Qwen2Tokenizer:
     """Byte by byte, with Qwen's control tokens."""
-    from tokenizers.pre_tokenizers import ByteLevel
-
     letters = sorted(ByteLevel.alphabet())
     made = Qwen2Tokenizer(vocab={letter: i for i, letter in enumerate(letters)}, merges=[])
     made.add_special_tokens({"additional_special_tokens": CONTROL})
@@ -37,7 +38,7 @@ def tokenizer() -> Qwen2Tokenizer:
 
 def save_vlm(folder: Path, seed: int = 0, chat_template: str | None = CHAT_TEMPLATE) -> Path:
     tokens = tokenizer()
-    place = tokens.convert_tokens_to_ids
+    place: Callable[[str], Any] = tokens.convert_tokens_to_ids
     config = Qwen2_5_VLConfig(
         text_config={
             "vocab_size": len(tokens),
@@ -72,7 +73,8 @@ def save_vlm(folder: Path, seed: int = 0, chat_template: str | None = CHAT_TEMPL
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.3)
     model.save_pretrained(folder)
-    processor = Qwen2_5_VLProcessor(
+    make: Callable[..., Any] = Qwen2_5_VLProcessor  # which comes without types
+    processor = make(
         image_processor=Qwen2VLImageProcessorPil(),
         tokenizer=tokens,
         video_processor=Qwen2VLVideoProcessor(),
