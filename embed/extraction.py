@@ -5,6 +5,7 @@ the same for any number of processes and workers, and after any number of kills.
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -65,15 +66,21 @@ def extracted(
             held.enter_context(shards.lock(exclusive=False))
         mine = missing[state.process_index :: state.num_processes]
         items = sum(runs[number][1] - runs[number][0] for number in mine)
+        started = time.perf_counter()
         for number, shard in shards_of(progress(read(mine), items, state), encoder):
             shards.write(number, shard)
-        gathered(len(mine))  # waits for the slowest
+        tell_rate(sum(gathered(items)), time.perf_counter() - started, state)
         if state.is_main_process:
             yield assembled(shards, len(runs), rows)
             shards.clear()
         else:
             yield None
     state.destroy_process_group()
+
+
+def tell_rate(items: int, seconds: float, state: PartialState) -> None:
+    if state.is_main_process and items:
+        log.info("%d items encoded, %.0f a second", items, items / seconds)
 
 
 def agreed(identity: Mapping[str, Any]) -> str:
