@@ -60,7 +60,7 @@ class StageProcesses:
     ) -> None:
         assert self.forker.stdin is not None
         self.forker.stdin.close()
-        self.forker.wait(timeout=10)
+        self.forker.wait(timeout=60)
 
     def start(self, stage: str) -> Run:
         log = Path.cwd() / f"{stage}-{os.urandom(4).hex()}.log"
