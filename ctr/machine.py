@@ -1,12 +1,12 @@
-"""The machine a stage runs on: its processes, precision, cores and memory."""
+"""The machine a stage runs on: its precision, cores and memory."""
 
 import ctypes
-import os
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
+from pipeline.launch import use_all_cores
 from pipeline.params import CtrPrecision
 from pipeline.schema import InputError
 
@@ -36,21 +36,6 @@ def prepare_cpu() -> None:
     """Use all cores, and keep freed memory for the next step."""
     use_all_cores()
     keep_freed_memory()
-
-
-def use_all_cores() -> None:
-    """Undo the launcher's limit of one thread a process on a CPU, unless the user set another."""
-    if os.environ.get("OMP_NUM_THREADS", "1") not in ("", "1"):
-        return
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    torch.set_num_threads(max(1, available_cores() // processes))
-
-
-def available_cores() -> int:
-    """Cores this process may run on; on a system that does not tell (macOS), all there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def keep_freed_memory() -> None:

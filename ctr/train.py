@@ -1,7 +1,5 @@
 """Stage `train`: QIN on the train split; the epoch with the best AUC on valid is kept."""
 
-import os
-import re
 from dataclasses import asdict
 
 import pandas as pd
@@ -23,8 +21,9 @@ from ctr.training import (
     seed_dropout,
 )
 from pipeline import schema
+from pipeline.launch import refuse_lost_processes
 from pipeline.params import Params, Train
-from pipeline.schema import InputError, Outputs
+from pipeline.schema import Outputs
 from pipeline.stage import run
 
 
@@ -32,7 +31,7 @@ def main(params: Params) -> None:
     settings = params.train
     prepare_cpu()
     accelerator = open_accelerator("train", settings.mixed_precision)
-    refuse_lost_processes(accelerator, settings.launch)
+    refuse_lost_processes("train", accelerator.num_processes, settings.launch)
     refuse_uneven_batches(settings.batch_size, accelerator.num_processes)
     set_seed(settings.seed)
     data = load_data(settings, accelerator)
@@ -43,24 +42,6 @@ def main(params: Params) -> None:
     if accelerator.is_main_process:
         write(trained, config, settings)
     accelerator.end_training()
-
-
-def refuse_lost_processes(accelerator: Accelerator, launch: str) -> None:
-    """Inside `dvc repro`, refuse a launch of fewer processes: accelerate drops them silently."""
-    asked = re.findall(r"--num[_-]processes[= ]+(\S+)", launch)
-    if "DVC_STAGE" not in os.environ or not asked:
-        return
-    if not asked[-1].isdecimal():
-        raise InputError(
-            "params.yaml: train.launch: --num_processes expects a whole number, "
-            f"found {asked[-1]!r}"
-        )
-    wanted = int(asked[-1])
-    if accelerator.num_processes != wanted:
-        raise InputError(
-            f"params.yaml: train.launch asks for {wanted} processes, "
-            f"accelerate started {accelerator.num_processes}; several GPUs need --multi_gpu as well"
-        )
 
 
 def load_data(settings: Train, accelerator: Accelerator) -> TrainingData:

@@ -1,18 +1,17 @@
-"""The reader of covers: parquet row groups, decoded in worker processes, in batches of pixels."""
+"""The reader of covers: any run of rows of the covers' file, decoded in worker processes."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL.Image import Image
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from embed.batches import even_spans, unchanged
 from embed.covers import CoverError, decode
 
 ToPixels = Callable[[Image], np.ndarray]
@@ -34,33 +33,46 @@ class CoverBatch:
         return len(self.items) + len(self.unreadable)
 
 
-class CoverBatches(IterableDataset[CoverBatch]):
-    """The covers at `path`; each worker takes every W-th row group and holds one at a time.
+class CoverFile:
+    """The covers at `path`, read by rows; what is held at a time are the row groups they lie in."""
 
-    A batch never spans row groups, so that batches are the same for any number of workers.
-    """
-
-    def __init__(self, path: Path, batch_size: int, to_pixels: ToPixels) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.batch_size = batch_size
+        self.metadata = pq.read_metadata(path)
+        groups = range(self.metadata.num_row_groups)
+        sizes = [self.metadata.row_group(group).num_rows for group in groups]
+        self.ends = np.cumsum(sizes, dtype=np.int64)
+        """The row after each row group's last."""
+
+    def __len__(self) -> int:
+        return int(self.metadata.num_rows)
+
+    def items(self) -> np.ndarray:
+        """The dense item id of each row, ascending, (rows,) int32."""
+        return np.asarray(pq.read_table(self.path, columns=["item"])["item"])
+
+    def rows(self, start: int, stop: int) -> pa.Table:
+        """Rows start..stop - 1: `item` int32 and `image` binary."""
+        first, last = np.searchsorted(self.ends, (start, stop - 1), side="right")
+        before = int(self.ends[first - 1]) if first else 0
+        with pq.ParquetFile(self.path, metadata=self.metadata) as file:
+            table = file.read_row_groups(list(range(first, last + 1)), use_threads=False)
+        return table.slice(start - before, stop - start)
+
+
+class CoverBatches(Dataset[CoverBatch]):
+    """Entry i is the covers of the i-th of `spans` of rows (start, stop), decoded."""
+
+    def __init__(self, file: CoverFile, spans: list[tuple[int, int]], to_pixels: ToPixels) -> None:
+        self.file = file
+        self.spans = spans
         self.to_pixels = to_pixels
 
-    def __iter__(self) -> Iterator[CoverBatch]:
-        worker = get_worker_info()
-        first, step = (worker.id, worker.num_workers) if worker else (0, 1)
-        with pq.ParquetFile(self.path) as file:
-            for group in range(first, file.num_row_groups, step):
-                table = file.read_row_group(group, use_threads=False)
-                yield from self._batches(table)
+    def __len__(self) -> int:
+        return len(self.spans)
 
-    def _batches(self, table: pa.Table) -> Iterator[CoverBatch]:
-        """Batches of nearly equal size, so that none is left with a row or two."""
-        count = -(-len(table) // self.batch_size)
-        bounds = np.linspace(0, len(table), count + 1).astype(int)
-        for start, stop in pairwise(bounds):
-            yield self._decode(table.slice(start, stop - start))
-
-    def _decode(self, table: pa.Table) -> CoverBatch:
+    def __getitem__(self, place: int) -> CoverBatch:
+        table = self.file.rows(*self.spans[place])
         items: list[int] = []
         pixels: list[np.ndarray] = []
         unreadable: list[tuple[int, str]] = []
@@ -77,20 +89,13 @@ class CoverBatches(IterableDataset[CoverBatch]):
 def read_covers(
     path: Path, batch_size: int, to_pixels: ToPixels, workers: int
 ) -> Iterator[CoverBatch]:
-    """Every cover once, in an order that depends on the file and `workers` alone."""
-    metadata = pq.read_metadata(path)
+    """Every cover once, in the order of the file."""
+    file = CoverFile(path)
+    batches = CoverBatches(file, even_spans(0, len(file), batch_size), to_pixels)
     loader = DataLoader(
-        CoverBatches(path, batch_size, to_pixels),
-        batch_size=None,
-        num_workers=min(workers, metadata.num_row_groups),
-        collate_fn=_unchanged,
+        batches, batch_size=None, num_workers=min(workers, len(batches)), collate_fn=unchanged
     )
-    with tqdm(total=metadata.num_rows, desc="covers", unit="cover", disable=None) as bar:
+    with tqdm(total=len(file), desc="covers", unit="cover", disable=None) as bar:
         for batch in loader:
             yield batch
             bar.update(len(batch))
-
-
-def _unchanged(batch: Any) -> Any:
-    """In place of the default collation, which would turn arrays into tensors."""
-    return batch

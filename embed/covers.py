@@ -1,8 +1,10 @@
 """One cover file to an upright RGB image; damaged and hostile files are refused with a reason."""
 
+import logging
 import warnings
 from contextlib import suppress
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -15,6 +17,11 @@ MAX_PIXELS = 40_000_000
 
 MAX_ASPECT = 100
 """Longer side over shorter: scaling the shorter side up must not make a huge picture."""
+
+SHOWN = 20
+"""Unreadable covers that are named in the metrics and the log."""
+
+log = logging.getLogger(__name__)
 
 
 class CoverError(Exception):
@@ -77,3 +84,15 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
         raise CoverError("pixel values are not finite")
     scaled = (values - low) * (255 / max(high - low, 1e-12))
     return Image.fromarray(scaled.round().astype(np.uint8))
+
+
+def name_unreadable(unreadable: list[tuple[int, str]], item_ids: np.ndarray) -> dict[str, Any]:
+    """What a stage's metrics and log tell of (dense item id, reason); items by the source's ids."""
+    named = [(int(item_ids[item]), reason) for item, reason in unreadable]
+    if named:
+        shown = "; ".join(f"item {item_id}: {reason}" for item_id, reason in named[:SHOWN])
+        log.warning("%d covers are unreadable and left out: %s", len(named), shown)
+    return {
+        "unreadable": len(named),
+        "unreadable_items": [item_id for item_id, _ in named[:SHOWN]],
+    }

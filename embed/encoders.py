@@ -1,20 +1,23 @@
 """Encoders as the stages use them: loading, preprocessing, precision, identity of weights."""
 
 import hashlib
+import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import open_clip
 import torch
-from open_clip import CLIP
+from huggingface_hub import snapshot_download
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from pipeline.schema import ENCODER, InputError
+from pipeline.params import EmbedImage, EmbedText
+from pipeline.schema import ENCODER, InputError, versions
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -30,29 +33,70 @@ def autocast(device: torch.device, mixed_precision: str) -> torch.autocast:
 
 
 @dataclass(frozen=True)
+class Encoder:
+    """A model as the stages see it, whatever library it is of."""
+
+    stage: str
+    """Its section of params.yaml, named in errors; so is `model`."""
+    model: str
+    forward: Callable[[dict[str, Tensor]], Tensor]
+    """A batch's inputs, on `device`, to (B, d) there, not normalised."""
+    device: torch.device
+    provenance: dict[str, Any]
+    """What tells it from any other: name, revision, digests of weights and configuration."""
+
+
+@dataclass(frozen=True)
 class OpenClip:
     """An open_clip model, ready to encode on `device`."""
 
-    model: CLIP
-    tokenize: Callable[[list[str]], Tensor]
-    """Titles to int64 (B, context length)."""
+    model: Any
+    """CLIP, CustomTextCLIP (SigLIP, timm and transformers towers) or CoCa."""
+    name: str
+    """As open_clip reads it."""
     preprocess: PreprocessCfg
     device: torch.device
 
-    @torch.inference_mode()
-    def encode_text(self, titles: list[str], mixed_precision: str) -> np.ndarray:
-        """float32 (B, d), not normalised."""
-        with autocast(self.device, mixed_precision):
-            features = self.model.encode_text(self.tokenize(titles).to(self.device))
-        return to_numpy(features)
+    def tokenizer(self) -> Callable[[list[str]], Tensor]:
+        """Titles to int64 (B, context length)."""
+        with _quiet():
+            return open_clip.get_tokenizer(self.name)
 
-    @torch.inference_mode()
-    def encode_image(self, pixels: np.ndarray, mixed_precision: str) -> np.ndarray:
-        """uint8 (B, 3, S, S) to float32 (B, d), not normalised."""
-        images = normalize(torch.from_numpy(pixels).to(self.device), self.preprocess)
-        with autocast(self.device, mixed_precision):
-            features = self.model.encode_image(images)
-        return to_numpy(features)
+    def encoder(
+        self, stage: str, section: EmbedText | EmbedImage, forward: Callable[..., Tensor]
+    ) -> Encoder:
+        """`forward` under the section's precision, with the model's identity."""
+        config = {"model": open_clip.get_model_config(self.name), **asdict(self.preprocess)}
+        provenance = {
+            "encoder": f"open_clip {section.model}",
+            "pretrained": section.pretrained,
+            "revision": section.revision,
+            "weights_sha256": weights_sha256(self.model),
+            "config_sha256": hashlib.sha256(json.dumps(config).encode()).hexdigest(),
+            "mixed_precision": effective_precision(self.device, section.mixed_precision),
+            "versions": versions("open_clip_torch", "pillow", "timm", "torch", "torchvision"),
+        }
+
+        @torch.inference_mode()
+        def in_precision(inputs: dict[str, Tensor]) -> Tensor:
+            with autocast(self.device, section.mixed_precision):
+                return forward(inputs)
+
+        return Encoder(stage, section.model, in_precision, self.device, provenance)
+
+    def image_encoder(self, section: EmbedImage) -> Encoder:
+        """Of `pixels`, uint8 (B, 3, S, S)."""
+
+        def forward(inputs: dict[str, Tensor]) -> Tensor:
+            return self.model.encode_image(normalize(inputs["pixels"], self.preprocess))
+
+        return self.encoder("embed_image", section, forward)
+
+    def text_encoder(self, section: EmbedText) -> Encoder:
+        """Of `text`, int64 (B, context length)."""
+        return self.encoder(
+            "embed_text", section, lambda inputs: self.model.encode_text(inputs["text"])
+        )
 
 
 class ResizeToPixels:
@@ -69,10 +113,6 @@ class ResizeToPixels:
         return np.asarray((self.transform(image) * 255).round().to(torch.uint8))
 
 
-def to_numpy(features: Tensor) -> np.ndarray:
-    return np.asarray(features.float().cpu())
-
-
 def normalize(pixels: Tensor, preprocess: PreprocessCfg) -> Tensor:
     """uint8 (B, 3, S, S) to float32 of the same shape, by each channel's mean and deviation."""
     mean = torch.tensor(preprocess.mean, device=pixels.device)[:, None, None]
@@ -80,33 +120,45 @@ def normalize(pixels: Tensor, preprocess: PreprocessCfg) -> Tensor:
     return (pixels.float() / 255 - mean) / std
 
 
-def load_open_clip(section: str, model: str, pretrained: str) -> OpenClip:
-    """Load `model` and its weights; `trained` is what the encoder stage wrote.
+def load_open_clip(stage: str, section: EmbedText | EmbedImage, device: torch.device) -> OpenClip:
+    """Load the section's model and weights; `trained` is what the encoder stage wrote.
 
-    `section` of params.yaml is named in errors. Raises InputError for an unknown model, unknown or
-    unreachable weights, and for a model without any, which open_clip would leave random.
+    Raises InputError for an unknown model, unknown or unreachable weights, and for a model without
+    any, which open_clip would leave random.
     """
-    name = f"local-dir:{ENCODER}" if model == "trained" else model
-    if ":" not in name and not pretrained:
-        known = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none for this name"
+    model, pretrained = section.model, section.pretrained
+    if model != "trained" and ":" not in model and not pretrained:
+        known = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none for this name"
         raise InputError(
-            f"params.yaml: {section}.model is {model!r} and {section}.pretrained is empty, so it "
-            f"has no weights; set {section}.pretrained to a tag (known: {known})"
+            f"params.yaml: {stage}.model is {model!r} and {stage}.pretrained is empty, so it "
+            f"has no weights; set {stage}.pretrained to a tag (known: {known})"
         )
-    device = best_device()
     try:
         with _quiet():
+            name = open_clip_name(model, section.revision)
             network = open_clip.create_model(
                 name, pretrained or None, device=device, require_pretrained=True
             )
-            tokenize = open_clip.get_tokenizer(name)
     except (RuntimeError, ValueError, OSError) as error:
         raise InputError(
-            f"params.yaml: {section}.model is {model!r}, {section}.pretrained {pretrained!r}: "
-            f"open_clip cannot load it: {error}"
+            f"params.yaml: {stage}.model is {model!r}, {stage}.pretrained {pretrained!r}, "
+            f"{stage}.revision {section.revision!r}: open_clip cannot load it: {error}"
         ) from error
     preprocess = PreprocessCfg(**network.visual.preprocess_cfg)
-    return OpenClip(network.eval(), tokenize, preprocess, device)
+    return OpenClip(network.eval(), name, preprocess, device)
+
+
+def open_clip_name(model: str, revision: str) -> str:
+    """`model` as open_clip reads it, which knows no revisions: a snapshot is a folder to it."""
+    if model == "trained":
+        return f"local-dir:{ENCODER}"
+    if revision and model.startswith("hf-hub:"):
+        patterns = ["*.json", "*.safetensors", "*.txt", "*.model"]
+        folder = snapshot_download(
+            model.removeprefix("hf-hub:"), revision=revision, allow_patterns=patterns
+        )
+        return f"local-dir:{folder}"
+    return model
 
 
 @contextmanager
@@ -126,6 +178,10 @@ def weights_sha256(model: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def effective_precision(device: torch.device, mixed_precision: str) -> str:
+    return mixed_precision if device.type == "cuda" else "no"
 
 
 def check_finite(vectors: np.ndarray, section: str, model: str) -> None:

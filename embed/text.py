@@ -5,14 +5,19 @@ An item without a title has a row of zeros and is not present; if no item has on
 """
 
 import logging
-import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from accelerate import PartialState
 
+from embed.batches import Batch, read_ahead, spans
+from embed.extraction import extracted
 from embed.given import given_vectors
-from embed.text_encoders import load_text_encoder
+from embed.shards import arithmetic, text_sha256
+from embed.text_encoders import TitleShards, load_text_encoder
+from pipeline.launch import gpu_or_cpu, open_processes
 from pipeline.params import EmbedText, Params
 from pipeline.schema import (
     GIVEN_TEXT,
@@ -29,13 +34,42 @@ log = logging.getLogger(__name__)
 
 def main(params: Params) -> None:
     section = params.embed_text
+    state = open_processes("embed_text", section.launch)
     titles = pq.read_table(ITEMS, columns=["title"])["title"].to_pylist()
-    if section.library == "given":
+    if section.library != "given":
+        embed_titles(titles, section, state)
+    elif state.is_main_process:
         vectors, present = given_vectors(GIVEN_TEXT, "embed_text.library")
-        provenance: dict[str, Any] = {"encoder": "given"}
-    else:
-        vectors, present, provenance = embed_titles(titles, section)
-    items = len(titles) - 1
+        write(vectors, present, {"encoder": "given"})
+
+
+def embed_titles(titles: list[str], section: EmbedText, state: PartialState) -> None:
+    """Encode the distinct titles, and write each item's vector."""
+    device = gpu_or_cpu(state)
+    loaded = load_text_encoder(section, device)
+    texts, index = distinct(titles)
+    runs = spans(len(texts), section.shard_size)
+
+    def read(numbers: list[int]) -> Iterator[Batch]:
+        dataset = TitleShards(texts, runs, numbers, loaded.tokenize, section.batch_size)
+        return read_ahead(dataset, len(numbers), section.workers, device)
+
+    identity = {
+        "titles": text_sha256(texts),
+        "settings": section.model_dump(exclude={"launch", "workers"}),
+        **arithmetic(device),
+    }
+    with extracted(
+        "embed_text", identity, read, loaded.encoder, runs, len(texts), state
+    ) as embedded:
+        if embedded is not None:
+            vectors = np.zeros((len(titles), embedded.vectors.shape[1]), np.float32)
+            vectors[index >= 0] = embedded.vectors[index[index >= 0]]
+            write(vectors, index >= 0, loaded.encoder.provenance)
+
+
+def write(vectors: np.ndarray, present: np.ndarray, provenance: dict[str, Any]) -> None:
+    items = len(vectors) - 1
     metrics = {"items": items, "empty": items - int(present.sum()), "dim": vectors.shape[1]}
     with Outputs() as outputs:
         outputs.array(TEXT, vectors, **provenance)
@@ -44,32 +78,11 @@ def main(params: Params) -> None:
     log.info("%(items)d items, %(empty)d without a title's vector, dim %(dim)d", metrics)
 
 
-def embed_titles(
-    titles: list[str], section: EmbedText
-) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """Vectors (N + 1, d), present rows (N + 1,), and the encoder's provenance."""
-    encoder = load_text_encoder(section)
-    texts, index = distinct(titles)
-    present = index >= 0
-    if not texts:
-        return np.zeros((len(titles), 0), np.float32), present, encoder.provenance
-    start = time.perf_counter()
-    encoded = encoder.encode(texts)
-    log.info("%d distinct titles, %.0f a second", len(texts), _rate(len(texts), start))
-    vectors = np.zeros((len(titles), encoded.shape[1]), np.float32)
-    vectors[present] = encoded[index[present]]
-    return vectors, present, encoder.provenance
-
-
 def distinct(titles: list[str]) -> tuple[list[str], np.ndarray]:
     """The distinct titles in order of appearance, and each item's place among them, -1 if empty."""
     places: dict[str, int] = {}
     index = [places.setdefault(title, len(places)) if title.strip() else -1 for title in titles]
     return list(places), np.array(index)
-
-
-def _rate(count: int, start: float) -> float:
-    return count / max(time.perf_counter() - start, 1e-9)
 
 
 if __name__ == "__main__":

@@ -1,28 +1,26 @@
-"""Titles to vectors, with open_clip or transformers."""
+"""Titles to batches of tokens, and the models of open_clip and transformers that read them."""
 
+import hashlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
-from tqdm import tqdm
+from torch.utils.data import Dataset
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from embed.encoders import (
-    autocast,
-    best_device,
-    check_finite,
-    load_open_clip,
-    to_numpy,
-    weights_sha256,
-)
+from embed.batches import Batch, even_spans
+from embed.encoders import Encoder, autocast, effective_precision, load_open_clip, weights_sha256
 from pipeline.params import EmbedText
 from pipeline.schema import InputError, versions
+
+Tokens = dict[str, np.ndarray]
+Tokenize = Callable[[list[str], int], list[tuple[np.ndarray, Tokens]]]
+"""Titles and the batch size to batches: places of titles (B,), and the model's inputs for them."""
 
 hide_progress: Callable[[], None] = disable_progress_bar
 """transformers' own function, which comes without types."""
@@ -30,82 +28,125 @@ hide_progress: Callable[[], None] = disable_progress_bar
 
 @dataclass(frozen=True)
 class TextEncoder:
-    encode: Callable[[list[str]], np.ndarray]
-    """n >= 1 titles to finite float32 (n, d), in their order."""
-    provenance: dict[str, Any]
+    tokenize: Tokenize
+    encoder: Encoder
 
 
-def load_text_encoder(section: EmbedText) -> TextEncoder:
+class TitleShards(Dataset[list[Batch]]):
+    """Entry i is the batches of the titles of shard `numbers[i]`."""
+
+    def __init__(
+        self,
+        titles: list[str],
+        runs: list[tuple[int, int]],
+        numbers: list[int],
+        tokenize: Tokenize,
+        batch_size: int,
+    ) -> None:
+        self.titles = titles
+        self.runs = runs
+        self.numbers = numbers
+        self.tokenize = tokenize
+        self.batch_size = batch_size
+
+    def __getitem__(self, place: int) -> list[Batch]:
+        number = self.numbers[place]
+        start, stop = self.runs[number]
+        batches = self.tokenize(self.titles[start:stop], self.batch_size)
+        return [Batch(number, (start + rows).astype(np.int32), tokens) for rows, tokens in batches]
+
+
+def load_text_encoder(section: EmbedText, device: torch.device) -> TextEncoder:
     """Raises InputError if the model is unknown, unreachable or of a kind that gives no vectors."""
     if section.library == "open_clip":
-        return _open_clip(section)
-    return _transformers(section)
+        clip = load_open_clip("embed_text", section, device)
+        return TextEncoder(FixedLength(clip.tokenizer()), clip.text_encoder(section))
+    return _transformers(section, device)
 
 
-def _open_clip(section: EmbedText) -> TextEncoder:
-    clip = load_open_clip("embed_text", section.model, section.pretrained)
+@dataclass(frozen=True)
+class FixedLength:
+    """open_clip's tokenizers, which pad to the model's context length themselves."""
 
-    def encode(titles: list[str]) -> np.ndarray:
-        return _in_batches(
-            np.arange(len(titles)),
-            section,
-            lambda rows: clip.encode_text([titles[row] for row in rows], section.mixed_precision),
-        )
+    tokenizer: Callable[[list[str]], Tensor]
 
-    provenance = {
-        "encoder": f"open_clip {section.model}",
-        "pretrained": section.pretrained,
-        "weights_sha256": weights_sha256(clip.model),
-        "mixed_precision": section.mixed_precision if clip.device.type == "cuda" else "no",
-        "versions": versions("open_clip_torch", "torch"),
-    }
-    return TextEncoder(encode, provenance)
+    def __call__(self, titles: list[str], batch_size: int) -> list[tuple[np.ndarray, Tokens]]:
+        return [
+            (np.arange(start, stop), {"text": self.tokenizer(titles[start:stop]).numpy()})
+            for start, stop in even_spans(0, len(titles), batch_size)
+        ]
 
 
-def _transformers(section: EmbedText) -> TextEncoder:
-    tokenizer, model = _load_transformers(section)
+@dataclass(frozen=True)
+class LikeLengths:
+    """transformers' tokenizers: like lengths together, which saves padding.
+
+    The longest come first, so that memory runs out at once if it does.
+    """
+
+    tokenizer: Any
+    limit: int
+
+    def __call__(self, titles: list[str], batch_size: int) -> list[tuple[np.ndarray, Tokens]]:
+        token_ids = self.tokenizer(titles, truncation=True, max_length=self.limit)["input_ids"]
+        order = np.argsort([-len(ids) for ids in token_ids], kind="stable")
+        return [
+            (order[start:stop], self._padded([token_ids[row] for row in order[start:stop]]))
+            for start, stop in even_spans(0, len(titles), batch_size)
+        ]
+
+    def _padded(self, token_ids: list[list[int]]) -> Tokens:
+        """Padded on the right with a masked token: (B, T) each, int64."""
+        longest = max(len(ids) for ids in token_ids)
+        ids = np.full((len(token_ids), longest), self.tokenizer.pad_token_id or 0, np.int64)
+        mask = np.zeros_like(ids)
+        for row, own in enumerate(token_ids):
+            ids[row, : len(own)] = own
+            mask[row, : len(own)] = 1
+        return {"input_ids": ids, "attention_mask": mask}
+
+
+def _transformers(section: EmbedText, device: torch.device) -> TextEncoder:
+    tokenizer, model = _load_transformers(section, device)
     limit = _token_limit(section.max_tokens, tokenizer, model)
 
-    def encode(titles: list[str]) -> np.ndarray:
-        token_ids = tokenizer(titles, truncation=True, max_length=limit)["input_ids"]
-        # Like lengths together save padding; the longest first, so that memory runs out at once.
-        order = np.argsort([-len(ids) for ids in token_ids], kind="stable")
-        padding = tokenizer.pad_token_id or 0
-        return _in_batches(
-            order,
-            section,
-            lambda rows: _encode_tokens(model, [token_ids[row] for row in rows], padding, section),
-        )
+    @torch.inference_mode()
+    def forward(inputs: dict[str, Tensor]) -> Tensor:
+        with autocast(device, section.mixed_precision):
+            hidden = model(**inputs).last_hidden_state  # (B, T, d)
+        return pool(hidden.float(), inputs["attention_mask"], section.pooling)
 
     provenance = {
         "encoder": f"transformers {section.model}",
         "revision": getattr(model.config, "_commit_hash", None) or section.revision,
         "weights_sha256": weights_sha256(model),
+        "config_sha256": config_sha256(model.config, tokenizer),
         "pooling": section.pooling,
         "max_tokens": limit,
-        "mixed_precision": section.mixed_precision if model.device.type == "cuda" else "no",
+        "mixed_precision": effective_precision(device, section.mixed_precision),
         "versions": versions("transformers", "tokenizers", "torch"),
     }
-    return TextEncoder(encode, provenance)
+    encoder = Encoder("embed_text", section.model, forward, device, provenance)
+    return TextEncoder(LikeLengths(tokenizer, limit), encoder)
 
 
-@torch.inference_mode()
-def _encode_tokens(
-    model: Any, token_ids: list[list[int]], padding: int, section: EmbedText
-) -> np.ndarray:
-    """Titles of different lengths, padded on the right with a masked token, to float32 (B, d)."""
-    ids = [torch.tensor(row) for row in token_ids]
-    mask = pad_sequence([torch.ones_like(row) for row in ids], batch_first=True).to(model.device)
-    padded = pad_sequence(ids, batch_first=True, padding_value=padding).to(model.device)
-    with autocast(model.device, section.mixed_precision):
-        hidden = model(input_ids=padded, attention_mask=mask).last_hidden_state  # (B, T, d)
-    return to_numpy(pool(hidden.float(), mask, section.pooling))
-
-
-def _load_transformers(section: EmbedText) -> tuple[Any, Any]:
-    """Tokenizer and float32 model, from the hub, its cache or a folder; ready on its device."""
+def hide_bars() -> None:
+    """transformers' own progress bars, where there is no terminal to show them."""
     if not sys.stderr.isatty():
         hide_progress()
+
+
+def config_sha256(config: Any, tokenizer: Any) -> str:
+    """A digest of a transformers model's configuration and of its tokenizer."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    tokens = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab()))
+    content = config.to_json_string() + tokens + str(tokenizer.pad_token_id)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _load_transformers(section: EmbedText, device: torch.device) -> tuple[Any, Any]:
+    """Tokenizer and float32 model, from the hub, its cache or a folder; ready on `device`."""
+    hide_bars()
     source = {"revision": section.revision or "main", "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(section.model, **source)
@@ -123,7 +164,7 @@ def _load_transformers(section: EmbedText) -> tuple[Any, Any]:
             f"params.yaml: embed_text.model is {section.model!r}, an encoder-decoder; "
             "name an encoder or a decoder-only model"
         )
-    return tokenizer, model.to(best_device()).eval()
+    return tokenizer, model.to(device).eval()
 
 
 def _token_limit(max_tokens: int, tokenizer: Any, model: Any) -> int:
@@ -133,31 +174,13 @@ def _token_limit(max_tokens: int, tokenizer: Any, model: Any) -> int:
 
 
 def pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """Hidden states (B, T, d) to (B, d): the mean over real tokens (mask 1), or the first token."""
+    """Hidden states (B, T, d), padded on the right, to (B, d).
+
+    `mean` is that over real tokens (mask 1), `cls` the first token, `last` the last real one.
+    """
     if pooling == "cls":
         return hidden[:, 0]
+    if pooling == "last":
+        return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(1) - 1]
     weights = mask.unsqueeze(-1).to(hidden.dtype)  # (B, T, 1)
     return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
-
-
-def _in_batches(
-    order: np.ndarray, section: EmbedText, encode: Callable[[np.ndarray], np.ndarray]
-) -> np.ndarray:
-    """`encode` of the rows in `order`, a batch at a time; the result is back in row order."""
-    encoded: np.ndarray | None = None
-    for rows in _slices(order, section.batch_size):
-        vectors = encode(rows)
-        check_finite(vectors, "embed_text", section.model)
-        if encoded is None:
-            encoded = np.empty((len(order), vectors.shape[1]), np.float32)
-        encoded[rows] = vectors
-    assert encoded is not None
-    return encoded
-
-
-def _slices(order: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    with tqdm(total=len(order), desc="titles", unit="title", disable=None) as bar:
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
-            yield rows
-            bar.update(len(rows))

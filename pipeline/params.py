@@ -17,7 +17,7 @@ Rate = Annotated[float, Field(gt=0, lt=1)]
 Precision = Literal["no", "bf16", "fp16"]
 CtrPrecision = Literal["no", "tf32", "bf16", "fp16"]
 Residence = Literal["auto", "device", "file"]
-
+Workers = Annotated[int, Field(ge=0, le=256)]
 
 LAUNCH = (
     r"^--num_processes [1-9]\d*"
@@ -25,6 +25,7 @@ LAUNCH = (
     r"|main_process_port \d+|gpu_ids [\d,]+|rdzv_backend \w+|same_network))*$"
 )
 """A flag that accelerate refuses would end the stage before it can say what is wrong."""
+Launch = Annotated[str, Field(pattern=LAUNCH)]
 
 
 class Section(BaseModel):
@@ -71,7 +72,21 @@ class Encoder(Section):
         return self
 
 
-class EmbedText(Section):
+class Extraction(Section):
+    """What the three embedding stages share."""
+
+    batch_size: Count
+    shard_size: Count
+    """Items a shard: what a run that was killed has to do again at most, in each process."""
+    workers: Workers
+    """Processes that prepare batches for each process of the launch; 0 prepares them in it."""
+    mixed_precision: Precision
+    """Takes effect on a GPU."""
+    launch: Launch
+    """Flags of `accelerate launch` for this stage; shards are split over all processes."""
+
+
+class EmbedText(Extraction):
     """`embed_text`: which model turns titles into vectors."""
 
     library: Literal["open_clip", "transformers", "given"]
@@ -81,17 +96,14 @@ class EmbedText(Section):
     pretrained: str
     """open_clip's weights tag; empty where the model brings its own weights."""
     revision: str
-    """transformers' weights revision; empty for the newest."""
+    """Of a model from the hub: branch, tag or commit; empty for the newest."""
     pooling: Literal["mean", "cls"]
     """Of a transformers encoder's last hidden states."""
     max_tokens: Annotated[int, Field(ge=4, le=8192)]
     """Longer titles are cut; transformers only, open_clip models have a context of their own."""
-    batch_size: Count
-    mixed_precision: Precision
-    """Takes effect on a GPU."""
 
 
-class EmbedImage(Section):
+class EmbedImage(Extraction):
     """`embed_image`: which model turns covers into vectors."""
 
     library: Literal["open_clip", "given"]
@@ -100,11 +112,33 @@ class EmbedImage(Section):
     """`trained` (the encoder stage's), or an open_clip name, `hf-hub:...` or `local-dir:...`."""
     pretrained: str
     """open_clip's weights tag; empty where the model brings its own weights."""
-    batch_size: Count
-    workers: Annotated[int, Field(ge=0, le=256)]
-    """Processes that decode covers; 0 decodes in the main process."""
-    mixed_precision: Precision
-    """Takes effect on a GPU."""
+    revision: str
+    """Of an `hf-hub:` model: branch, tag or commit; empty for the newest."""
+
+
+class EmbedVlm(Extraction):
+    """`embed_vlm`: a vision-language model's hidden states for title and cover together."""
+
+    library: Literal["none", "transformers"]
+    """`none` leaves the step out."""
+    model: Annotated[str, Field(min_length=1)]
+    """A hub id or a local folder."""
+    revision: str
+    """Branch, tag or commit; empty for the newest."""
+    prompt: str
+    """What the model reads after the cover; `{title}` stands for the title."""
+    layer: Annotated[int, Field(ge=-1000, le=1000)]
+    """Of the hidden states: 0 is the token embeddings, -1 the last layer, -2 the one before it."""
+    pooling: Literal["mean", "last"]
+    """Over the tokens of prompt and cover, or the last of them."""
+    max_pixels: Annotated[int, Field(ge=784, le=16_777_216)]
+    """Larger covers are scaled down to about so many."""
+
+    @model_validator(mode="after")
+    def _title_is_asked_for(self) -> Self:
+        if "{title}" not in self.prompt:
+            raise ValueError(f"embed_vlm.prompt: expected {{title}} in it, found {self.prompt!r}")
+        return self
 
 
 class Fuse(Section):
@@ -172,7 +206,7 @@ class Train(Section):
     file; `auto` takes a GPU's memory where they fit into a quarter of what is free."""
     compile: bool
     """Whether `torch.compile` fuses the model's operations (a minute or more at the start)."""
-    launch: Annotated[str, Field(pattern=LAUNCH)]
+    launch: Launch
     """Flags of `accelerate launch` for this stage; results depend on the number of processes."""
     seed: Seed
 
@@ -205,6 +239,7 @@ class Params(Section):
     encoder: Encoder
     embed_text: EmbedText
     embed_image: EmbedImage
+    embed_vlm: EmbedVlm
     fuse: Fuse
     neighbors: Neighbors
     train: Train
@@ -259,7 +294,7 @@ def _fault(details: dict[str, object]) -> str:
             return f"{key}: missing"
         case "value_error":
             return str(details["msg"]).removeprefix("Value error, ")
-        case "string_pattern_mismatch" if key == "train.launch":
+        case "string_pattern_mismatch" if location[-1] == "launch":
             return (
                 f"{key}: expected '--num_processes N' first, then any of --multi_gpu, "
                 "--num_machines N, --machine_rank N, --main_process_ip HOST, "

@@ -5,14 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from accelerate import Accelerator
 from safetensors.numpy import load_file
 
 from ctr import predict, train
 from ctr.metrics import auc
-from ctr.train import refuse_lost_processes
 from pipeline import schema
-from pipeline.schema import InputError
 from tests.ctr.tiny_world import (
     BIN,
     read_curve,
@@ -26,33 +23,6 @@ from tests.ctr.tiny_world import (
 CURVE = ("train_loss", "auc", "gauc", "logloss", "learning_rate")
 
 pytestmark = pytest.mark.usefixtures("cpu", "world")
-
-
-@pytest.mark.parametrize(
-    "launch",
-    ["--multi_gpu --num_processes 2", "--num_processes=2", "--num-processes 2 --gpu_ids 0,1"],
-)
-def test_lost_processes_are_refused_within_dvc(
-    launch: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    accelerator = Accelerator()
-    refuse_lost_processes(accelerator, launch)  # by hand, anyone may start what they like
-    monkeypatch.setenv("DVC_STAGE", "train")
-    with pytest.raises(InputError, match="asks for 2 processes, accelerate started 1"):
-        refuse_lost_processes(accelerator, launch)
-
-
-@pytest.mark.parametrize("launch", ["", "--num_processes 1", "--num_processes=1 --gpu_ids 0"])
-def test_a_launch_that_got_what_it_asked_for(launch: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DVC_STAGE", "train")
-    refuse_lost_processes(Accelerator(), launch)
-
-
-@pytest.mark.parametrize("count", ["two", "1.5", "-1"])
-def test_a_malformed_number_of_processes(count: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DVC_STAGE", "train")
-    with pytest.raises(InputError, match=rf"train\.launch.*whole number, found '{count}'"):
-        refuse_lost_processes(Accelerator(), f"--num_processes {count}")
 
 
 def test_two_processes_score_every_row_once() -> None:

@@ -12,12 +12,15 @@ import torch
 from PIL import Image
 
 from embed import encoder
-from pipeline.params import Params, load_params
+from embed.extraction import shards_of
+from embed.text_encoders import TitleShards, load_text_encoder
+from pipeline.params import EmbedText, Params, load_params
 from pipeline.schema import COVERS, ITEMS
 
 REPOSITORY = Path(__file__).parents[2]
 COLORS = ("red", "lime", "blue", "yellow", "purple", "orange", "black", "white")
 N = 40
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,12 @@ def write_catalogue(catalogue: Catalogue) -> None:
     pq.write_table(pa.table(covers), COVERS, row_group_size=12)
 
 
+@pytest.fixture(autouse=True)
+def one_thread(cpu: torch.device) -> None:
+    """The stages would take all cores, which slows tiny models down."""
+    assert cpu == CPU
+
+
 @pytest.fixture(scope="session")
 def params() -> Params:
     """The repository's settings with an encoder that trains in a second."""
@@ -99,10 +108,24 @@ def params() -> Params:
     return loaded.model_copy(
         update={
             "encoder": loaded.encoder.model_copy(update=small),
-            "embed_text": loaded.embed_text.model_copy(update={"batch_size": 7}),
-            "embed_image": loaded.embed_image.model_copy(update={"batch_size": 5, "workers": 0}),
+            "embed_text": loaded.embed_text.model_copy(
+                update={"batch_size": 7, "shard_size": 9, "workers": 0}
+            ),
+            "embed_image": loaded.embed_image.model_copy(
+                update={"batch_size": 5, "shard_size": 8, "workers": 0}
+            ),
         }
     )
+
+
+def encode_titles(section: EmbedText, titles: list[str]) -> np.ndarray:
+    """Their vectors in order, by way of one shard."""
+    loaded = load_text_encoder(section, CPU)
+    runs = [(0, len(titles))]
+    batches = TitleShards(titles, runs, [0], loaded.tokenize, section.batch_size)[0]
+    ((_, shard),) = shards_of(batches, loaded.encoder)
+    assert sorted(shard.items) == list(range(len(titles)))
+    return shard.vectors[np.argsort(shard.items)]
 
 
 @pytest.fixture

@@ -4,9 +4,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from open_clip.transform import PreprocessCfg
 
-from embed.cover_batches import CoverBatch, CoverBatches, read_covers
+from embed.cover_batches import CoverBatch, CoverBatches, CoverFile, read_covers
 from embed.covers import decode
 from embed.encoders import ResizeToPixels
 from pipeline.schema import COVERS
@@ -44,10 +46,39 @@ def test_workers_change_neither_batches_nor_what_is_unreadable(catalogue: Catalo
         assert all(unreadable.values())
 
 
-def test_batches_stay_in_their_row_group_and_are_even(catalogue: Catalogue) -> None:
-    sizes = [len(batch) for batch in CoverBatches(COVERS, 5, TO_PIXELS)]
-    assert sizes == [4, 4, 4, 4, 4, 4, 4, 4, 4, 2]
+def test_batches_are_even_and_span_row_groups(catalogue: Catalogue) -> None:
+    sizes = [len(batch) for batch in read_covers(COVERS, 5, TO_PIXELS, 0)]
+    assert sizes == [4, 5, 5, 5, 4, 5, 5, 5]
     assert sum(sizes) == len(catalogue.covers)
+
+
+@given(bounds=st.lists(st.integers(0, 38), min_size=2, max_size=2, unique=True).map(sorted))
+@settings(
+    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+def test_any_run_of_rows(catalogue: Catalogue, bounds: list[int]) -> None:
+    start, stop = bounds
+    table = CoverFile(COVERS).rows(start, stop)
+    assert table["item"].to_pylist() == list(catalogue.covers)[start:stop]
+    assert table["image"].to_pylist() == list(catalogue.covers.values())[start:stop]
+
+
+def test_only_the_row_groups_asked_for_are_read(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[list[int]] = []
+    original = pq.ParquetFile.read_row_groups
+
+    def recorded(self: pq.ParquetFile, groups: list[int], **options: bool) -> pa.Table:
+        read.append(groups)
+        return original(self, groups, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_groups", recorded)
+    file = CoverFile(COVERS)  # 38 rows in groups of 12
+    assert len(file) == len(catalogue.covers) == 38
+    for start, stop in ((0, 12), (12, 13), (11, 13), (23, 37), (37, 38)):
+        file.rows(start, stop)
+    assert read == [[0], [1], [0, 1], [1, 2, 3], [3]]
 
 
 def test_order_is_that_of_the_file(catalogue: Catalogue) -> None:
@@ -57,10 +88,10 @@ def test_order_is_that_of_the_file(catalogue: Catalogue) -> None:
 
 @pytest.mark.usefixtures("catalogue")
 def test_dataset_can_be_sent_to_a_spawned_process() -> None:
-    dataset = CoverBatches(COVERS, 5, TO_PIXELS)
+    dataset = CoverBatches(CoverFile(COVERS), [(0, 5), (30, 38)], TO_PIXELS)
     copy = pickle.loads(pickle.dumps(dataset))
-    for batch, again in zip(dataset, copy, strict=True):
-        np.testing.assert_array_equal(batch.pixels, again.pixels)
+    for place in range(2):
+        np.testing.assert_array_equal(dataset[place].pixels, copy[place].pixels)
 
 
 @pytest.mark.usefixtures("catalogue")

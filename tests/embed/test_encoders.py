@@ -15,12 +15,13 @@ from embed.encoders import (
     normalize,
     weights_sha256,
 )
+from pipeline.params import Params
 from pipeline.schema import ENCODER, InputError
-from tests.embed.conftest import Catalogue
+from tests.embed.conftest import CPU, Catalogue
 
 
-def test_preprocessing_in_two_steps_is_open_clips_own(trained: Catalogue) -> None:
-    clip = load_open_clip("embed_image", "trained", "")
+def test_preprocessing_in_two_steps_is_open_clips_own(trained: Catalogue, params: Params) -> None:
+    clip = load_open_clip("embed_image", params.embed_image, CPU)
     _, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{ENCODER}")
     image = decode(trained.covers[1])
     pixels = torch.from_numpy(ResizeToPixels(clip.preprocess)(image))
@@ -28,19 +29,22 @@ def test_preprocessing_in_two_steps_is_open_clips_own(trained: Catalogue) -> Non
     torch.testing.assert_close(ours, preprocess(image), rtol=0, atol=1e-6)
 
 
-def test_vectors_are_the_models_own(trained: Catalogue) -> None:
-    clip = load_open_clip("embed_text", "trained", "")
+def test_vectors_are_the_models_own(trained: Catalogue, params: Params) -> None:
+    clip = load_open_clip("embed_text", params.embed_text, CPU)
     assert not clip.model.training
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{ENCODER}")
     tokenize = open_clip.get_tokenizer(f"local-dir:{ENCODER}")
     model.eval()
     title, image = trained.titles[1], decode(trained.covers[1])
     with torch.no_grad():
-        text = model.encode_text(tokenize([title])).numpy()
-        visual = model.encode_image(preprocess(image)[None]).numpy()
-    np.testing.assert_allclose(clip.encode_text([title], "bf16"), text, atol=1e-6)
-    pixels = ResizeToPixels(clip.preprocess)(image)[None]
-    np.testing.assert_allclose(clip.encode_image(pixels, "bf16"), visual, atol=1e-5)
+        text = model.encode_text(tokenize([title]))
+        visual = model.encode_image(preprocess(image)[None])
+    tokens = {"text": clip.tokenizer()([title])}
+    pixels = {"pixels": torch.from_numpy(ResizeToPixels(clip.preprocess)(image))[None]}
+    found = clip.text_encoder(params.embed_text).forward(tokens)
+    torch.testing.assert_close(found, text, rtol=0, atol=1e-6)
+    found = clip.image_encoder(params.embed_image).forward(pixels)
+    torch.testing.assert_close(found, visual, rtol=0, atol=1e-5)
 
 
 def test_autocast_is_off_on_a_cpu() -> None:
@@ -48,9 +52,11 @@ def test_autocast_is_off_on_a_cpu() -> None:
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
 
 
-def test_loading_leaves_logging_on(trained: Catalogue, caplog: pytest.LogCaptureFixture) -> None:
+def test_loading_leaves_logging_on(
+    trained: Catalogue, params: Params, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
-    load_open_clip("embed_text", "trained", "")
+    load_open_clip("embed_text", params.embed_text, CPU).tokenizer()
     assert not caplog.records
     logging.getLogger("embed").info("titles of %d items", len(trained.titles))
     assert len(caplog.records) == 1
@@ -68,16 +74,19 @@ def test_loading_leaves_logging_on(trained: Catalogue, caplog: pytest.LogCapture
     ],
 )
 @pytest.mark.usefixtures("catalogue")
-def test_unusable_model_is_reported(model: str, pretrained: str, message: str) -> None:
+def test_unusable_model_is_reported(
+    model: str, pretrained: str, message: str, params: Params
+) -> None:
+    section = params.embed_text.model_copy(update={"model": model, "pretrained": pretrained})
     with pytest.raises(InputError, match=message):
-        load_open_clip("embed_text", model, pretrained)
+        load_open_clip("embed_text", section, CPU)
 
 
 @pytest.mark.usefixtures("trained")
-def test_model_folder_without_weights_is_refused() -> None:
+def test_model_folder_without_weights_is_refused(params: Params) -> None:
     (ENCODER / "open_clip_model.safetensors").unlink()
     with pytest.raises(InputError, match="could not be loaded"):
-        load_open_clip("embed_text", "trained", "")
+        load_open_clip("embed_text", params.embed_text, CPU)
 
 
 def test_digest_sees_values_names_and_types() -> None:

@@ -6,9 +6,7 @@ import pytest
 import torch
 
 from embed import image
-from embed.cover_batches import CoverBatch
 from embed.covers import decode
-from embed.image import collect
 from pipeline.params import Params
 from pipeline.schema import (
     ENCODER,
@@ -66,7 +64,7 @@ def test_unreadable_covers_are_counted_and_named_once(
         "unreadable_items": raw_ids,
         "dim": params.encoder.embed_dim,
     }
-    (record,) = [record for record in caplog.records if record.name == "embed.image"]
+    (record,) = [record for record in caplog.records if record.name == "embed.covers"]
     assert record.getMessage().startswith("2 covers are unreadable")
     assert all(f"item {raw_id}:" in record.getMessage() for raw_id in raw_ids)
 
@@ -105,17 +103,3 @@ def test_given_vectors_that_are_not_there(catalogue: Catalogue, params: Params) 
     write_array(GIVEN_IMAGE, np.zeros((len(catalogue.titles), 0), np.float32))
     with pytest.raises(InputError, match=r"embed_image\.library .* the source has none"):
         image.main(with_image(params, library="given"))
-
-
-def test_collect_puts_batches_in_item_order() -> None:
-    pixels = np.zeros((2, 3, 1, 1), np.uint8)
-    last = CoverBatch(np.array([5, 3]), pixels, [(4, "torn")])
-    first = CoverBatch(np.array([1, 2]), pixels, [])
-    none = CoverBatch(np.array([], np.int32), pixels[:0], [(6, "torn")])
-    empty = np.empty((0, 0), np.float32)
-    found = collect(
-        [(none, empty), (last, np.array([[5.0], [3]])), (first, np.array([[1.0], [2]]))], 8
-    )
-    assert found.vectors.tolist() == [[0], [1], [2], [3], [0], [5], [0], [0]]
-    assert np.flatnonzero(found.present).tolist() == [1, 2, 3, 5]
-    assert found.unreadable == [(4, "torn"), (6, "torn")]

