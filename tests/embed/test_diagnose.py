@@ -11,7 +11,7 @@ from pipeline.params import Diagnose, Params
 from pipeline.schema import ITEM, Split, metrics_path, read_json, split_path, write_array
 from tests.embed.test_retrieval import HISTORY, ITEMS, clicks, plain_hit, real
 
-SETTINGS = Diagnose(k=4, window=3, sample=10**6, pairs=10**6, near_duplicate=0.9, seed=5)
+SETTINGS = Diagnose(k=4, window=3, sample=10**6, pairs=10**6, near_duplicate=0.7, seed=5)
 
 
 def item_vectors() -> np.ndarray:
@@ -45,6 +45,7 @@ def test_every_measure_by_name() -> None:
     scores = retrieval.cosine_scores(unit, VALID, 3)
     cold_valid = np.array([cold(target) for target in VALID.target])
     assert 0 < sum(cold_rows) < len(rows)
+    assert near_duplicates(unit, 0.7, 10**6, 0) != near_duplicates(unit, 0.99, 10**6, 0)
     assert diagnose(vectors, TRAIN, VALID, SETTINGS) == pytest.approx(
         {
             "items": ITEMS,
@@ -52,7 +53,7 @@ def test_every_measure_by_name() -> None:
             "mean_norm": np.mean([np.linalg.norm(v) for v in vectors if v.any()]),
             "effective_rank": effective_rank(vectors),
             "uniformity": uniformity(unit, 10**6, 0),
-            "near_duplicates": near_duplicates(unit, 0.9, 10**6, 0),
+            "near_duplicates": near_duplicates(unit, 0.7, 10**6, 0),
             "alignment": retrieval.alignment(unit, rows),
             "recall_rows": len(rows),
             "recall_rows_cold": sum(cold_rows),
