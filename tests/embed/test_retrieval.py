@@ -88,7 +88,8 @@ def test_equal_vectors_do_no_better_than_chance() -> None:
 
 
 def test_a_tie_across_the_cut_counts_its_share() -> None:
-    unit = np.array([[0, 0], [1, 0], [0.8, 0.6], [0, 1], [0, 1], [0, 1]], np.float32)
+    rounding = [[5e-7, 1], [0, 1], [-5e-7, 1]]
+    unit = np.array([[0, 0], [1, 0], [0.8, 0.6], *rounding], np.float32)
     rows = Split(np.array([[0, 1, 4, 0, 0, 1, 0]], np.int32))
     found = [float(retrieval.hits(unit, rows, 2, k)[0]) for k in (1, 2, 3, 4)]
     assert found == pytest.approx([0, 1 / 3, 2 / 3, 1])
