@@ -91,10 +91,11 @@ def near_duplicates(unit: np.ndarray, threshold: float, sample: int, seed: int) 
     Of `sample` random items with a vector, each compared with all. None where no item has one.
     """
     rows = unit[has_vector(unit)]
-    if len(rows) < 2:
-        return 0.0 if len(rows) else None
+    if not len(rows):
+        return None
     random = np.random.default_rng(seed)
     asked = np.sort(random.choice(len(rows), min(sample, len(rows)), replace=False))
     cosine, _ = exact_search(rows).index.search(rows[asked], 2)
-    # The highest is the item's own, or, among equal vectors, as high as the second.
+    # The highest is the item's own, or, among equal vectors, as high as the second. Of a single
+    # item faiss gives the lowest float as the second.
     return float((cosine[:, 1] > threshold).mean())
