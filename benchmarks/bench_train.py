@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.raw_layout import ROWS
+from benchmarks.raw_layout import ITEMS, ROWS
 from benchmarks.training_world import write_world
 from pipeline import schema
 
@@ -44,6 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="QIN's training beside the published path.")
     found = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", choices=("cpu", "cuda"), default=found)
+    parser.add_argument("--items", type=int, default=ITEMS, help="of the catalogue")
     parser.add_argument("--rows", type=int, default=ROWS["train"], help="clicks of train")
     parser.add_argument("--batch-size", type=int, default=8192)
     parser.add_argument("--steps", type=int, help="of ours, timed")
@@ -55,7 +56,7 @@ def main() -> None:
     measured: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         with chdir(folder):
-            write_world(train_rows=options.rows)
+            write_world(items=options.items, train_rows=options.rows)
         print(header())
         for name, arguments in (RUNS if options.quick else RUNS | LONGER).items():
             measured[name] = run(arguments, options, Path(folder))

@@ -90,7 +90,9 @@ def measure(settings: Train, steps: int, scored_batches: int) -> dict[str, Any]:
         "seconds": {name: spent / steps for name, spent in learner.watch.seconds.items()},
         "loader_share": learner.watch.seconds["data"] / learner.watch.total(),
         "flops_per_s": rate * flops_a_sample(config, settings.history),
-        "matmul_flops_per_s": matmul_rate(accelerator.device, DTYPES[settings.mixed_precision]),
+        "matmul_flops_per_s": matmul_rate(
+            accelerator.device, DTYPES[settings.mixed_precision], settings.batch_size
+        ),
         "peak_bytes": peaks,
         "losses": losses,
     }

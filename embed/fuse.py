@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 from embed.given import given_vectors
-from embed.item_info import write_item_info
+from pipeline.item_info import write_item_info
 from pipeline.params import Fuse, Params
 from pipeline.schema import (
     GIVEN_ITEM,

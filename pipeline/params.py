@@ -162,6 +162,22 @@ class Neighbors(Section):
     seed: Seed
 
 
+class Diagnose(Section):
+    """`diagnose`: what the item embedding is worth before any model is trained."""
+
+    k: Annotated[int, Field(ge=1, le=10_000)]
+    """Items retrieved a row: recall at k."""
+    window: Annotated[int, Field(ge=1, le=10_000)]
+    """The last items of a history that describe it."""
+    sample: Count
+    """Rows whose targets are retrieved, and items whose duplicates are looked for, at most."""
+    pairs: Count
+    """Pairs of items whose distance is taken, at most."""
+    near_duplicate: Annotated[float, Field(gt=0, lt=1)]
+    """Cosine above which two items count as duplicates."""
+    seed: Seed
+
+
 class Features(Section):
     """What the model sees; switching one off replaces it by padding (for ablations)."""
 
@@ -242,6 +258,7 @@ class Params(Section):
     embed_vlm: EmbedVlm
     fuse: Fuse
     neighbors: Neighbors
+    diagnose: Diagnose
     train: Train
     predict: Predict
     evaluate: Evaluate

@@ -64,7 +64,7 @@ def test_the_table_and_what_stands_below_it() -> None:
 
 @pytest.mark.slow
 def test_the_quick_run_writes_its_figures(tmp_path: Path) -> None:
-    sizes = ["--rows=200", "--batch-size=64", "--steps=1", "--device=cpu"]
+    sizes = ["--items=500", "--rows=200", "--batch-size=64", "--steps=1", "--device=cpu"]
     command = [sys.executable, "-m", "benchmarks.bench_train", "--quick", "--json"]
     path = tmp_path / "figures.json"
     done = subprocess.run(
