@@ -11,6 +11,7 @@ import mmap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from ctr.model import Clicks, ItemTable
 from pipeline import schema
+from pipeline.item_info import read_item_info
 from pipeline.params import Features, Residence
 from pipeline.schema import InputError, Split
 
@@ -55,16 +57,19 @@ class ClickLog:
         rank: int = 0,
         world: int = 1,
         residence: Residence = "auto",
+        last: int = 0,
     ) -> "ClickLog":
+        """Of the split's `last` rows (0: of all) those of this process."""
         file = np.load(schema.split_path(split), mmap_mode="c", allow_pickle=False)
-        rows = torch.from_numpy(file)[rank::world, -(history + len(Split.TAIL)) :]
+        whole = torch.from_numpy(file)[-last:]
+        rows = whole[rank::world, -(history + len(Split.TAIL)) :]
         if residence == "file" or (residence == "auto" and not fits(rows, device)):
-            return ClickLog(rows, len(file), features, device, file.base, rank, world)
+            return ClickLog(rows, len(whole), features, device, file.base, rank, world)
         resident = torch.empty(rows.shape, dtype=rows.dtype, device=device)
         for part in range(0, len(rows), BLOCK):
             resident[part : part + BLOCK] = rows[part : part + BLOCK]
             forget_pages(file.base)
-        return ClickLog(resident, len(file), features, device, None, rank, world)
+        return ClickLog(resident, len(whole), features, device, None, rank, world)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -232,6 +237,30 @@ def load_items(features: Features, device: torch.device) -> ItemTable:
         content=content if features.content else torch.zeros_like(content),
         neighbors=neighbors if near else neighbors[:, :0],
         cosine=cosine if near else cosine[:, :0],
+    )
+    return ItemTable(*(column.to(device) for column in table))
+
+
+def load_judged_items(file: Path, device: torch.device) -> ItemTable:
+    """Every item's features on `device`, from Task 1's file alone; it has no neighbours.
+
+    Raises InputError if the file breaks the organisers' schema or is of another catalogue.
+    """
+    stats = schema.read_json(schema.STATS)
+    info = read_item_info(file, tags=None)
+    if len(info.item_id) != stats["items"] + 1:
+        raise InputError(
+            f"{file}: has {len(info.item_id) - 1} items, the source has {stats['items']}; "
+            "expected one row for each of them after the padding row"
+        )
+    present = np.unique(np.append(0, info.tags))
+    id = torch.arange(len(info.item_id), dtype=torch.int32)
+    table = ItemTable(
+        id=id,
+        tags=torch.from_numpy(np.searchsorted(present, info.tags).astype(np.int32)),
+        content=torch.from_numpy(info.vectors),
+        neighbors=id.new_zeros((len(id), 0)),
+        cosine=torch.zeros((len(id), 0)),
     )
     return ItemTable(*(column.to(device) for column in table))
 

@@ -52,13 +52,16 @@ def load_data(
     features: Features,
     accelerator: Accelerator,
     residence: Residence = "auto",
+    last: int = 0,
 ) -> TrainingData:
     """Both splits, the last `history` items of each row, and `items`.
+
+    Of train the `last` rows, all of them for 0.
 
     Raises InputError if train has too few rows for the processes there are.
     """
 
-    def load(split: str) -> ClickLog:
+    def load(split: str, last: int = 0) -> ClickLog:
         return ClickLog.load(
             split,
             history,
@@ -67,9 +70,10 @@ def load_data(
             accelerator.process_index,
             accelerator.num_processes,
             residence,
+            last,
         )
 
-    valid, train = Split.load("valid"), load("train")
+    valid, train = Split.load("valid"), load("train", last)
     refuse_few_rows(train.total, accelerator.num_processes)
     return TrainingData(train, load("valid"), valid.label, valid.user, items)
 

@@ -77,11 +77,11 @@ def _lists(matrix: np.ndarray) -> pa.ListArray:
     return pa.ListArray.from_arrays(offsets, matrix.reshape(-1))
 
 
-def read_item_info(path: Path, tags: int = TAGS) -> ItemInfo:
+def read_item_info(path: Path, tags: int | None = TAGS) -> ItemInfo:
     """The file's content; vectors come as float32 whatever float type they are stored in.
 
     Raises InputError, naming file, row, column and value, where it is not in the organisers' schema
-    with `tags` tags an item.
+    with `tags` tags an item, or as many as the first one has.
     """
     if not path.is_file():
         raise InputError(f"{path}: not found; `dvc repro fuse` writes {ITEM_INFO}")
@@ -105,8 +105,10 @@ def _read_ids(table: RawTable) -> np.ndarray:
     return ids
 
 
-def _read_tags(table: RawTable, width: int) -> np.ndarray:
+def _read_tags(table: RawTable, width: int | None) -> np.ndarray:
     column = table.column("item_tags")
+    if width is None:
+        width = int(column.lengths()[0])
     tags = column.integer_matrix(width, "fill a shorter list with 0")
     wrong = (tags < 0) | (tags > MAX_INT64)
     column.first(wrong, tags, "expected a tag id of 0 (none) or more")

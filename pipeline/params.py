@@ -227,6 +227,32 @@ class Train(Section):
     seed: Seed
 
 
+class Judge(Section):
+    """`judge`: the organisers' DIN, which reads Task 1's file. They let five settings be tuned."""
+
+    file: Annotated[str, Field(min_length=1)]
+    """In the schema of `item_info.parquet`."""
+    embedding_regularizer: Annotated[float, Field(ge=0, lt=1)]
+    net_regularizer: Annotated[float, Field(ge=0, lt=1)]
+    net_dropout: Annotated[float, Field(ge=0, lt=1)]
+    learning_rate: Rate
+    batch_size: Annotated[int, Field(ge=2)]
+    """The last of the five; of all processes together."""
+    rows: Annotated[int, Field(ge=0)]
+    """The last rows of train that are read; 0 reads all, as the organisers do."""
+    runs: Annotated[int, Field(ge=1, le=100)]
+    """Trainings with seeds of their own, whose metrics are averaged."""
+    epochs: Count
+    patience: Count
+    mixed_precision: CtrPrecision
+    launch: Launch
+    seed: Seed
+
+    @property
+    def max_grad_norm(self) -> float:
+        return 10.0
+
+
 class Predict(Section):
     """`predict`: scoring valid and test."""
 
@@ -260,6 +286,7 @@ class Params(Section):
     neighbors: Neighbors
     diagnose: Diagnose
     train: Train
+    judge: Judge
     predict: Predict
     evaluate: Evaluate
     submit: Submit

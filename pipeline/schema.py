@@ -39,6 +39,7 @@ IMAGE_PRESENT = Path("embeddings/image_present.npy")
 VLM = Path("embeddings/vlm.npy")
 VLM_PRESENT = Path("embeddings/vlm_present.npy")
 ITEM = Path("embeddings/item.npy")
+TASK1_METRICS = Path("metrics/task1.json")
 ITEM_INFO = Path("submissions/task1/item_info.parquet")
 NEIGHBORS = Path("embeddings/neighbors.npz")
 # ctr

@@ -1,0 +1,117 @@
+"""Stage `judge`: what Task 1's file is worth, as the organisers judge it.
+
+Trains their DIN (`ctr/din.py`) on the file at `judge.file`, from which alone item ids, tags and
+vectors are read, and writes metrics/task1.json: the best epoch's metrics on valid, means over
+`judge.runs` runs with the seeds seed, seed + 1, ... As in the competition only five settings may be
+tuned: both regularizers, dropout, learning rate and batch size.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from ctr.data import load_judged_items
+from ctr.din import DIN, DINConfig
+from ctr.machine import open_accelerator, prepare_cpu
+from ctr.metrics import auc
+from ctr.scoring import score
+from ctr.training import (
+    TrainingData,
+    fit,
+    load_data,
+    none_for_nan,
+    refuse_uneven_batches,
+    seed_dropout,
+)
+from pipeline import schema
+from pipeline.launch import refuse_lost_processes
+from pipeline.params import Features, Judge, Params
+from pipeline.schema import Outputs, Split
+from pipeline.stage import run
+
+HISTORY = 64
+"""The last items of a history that the organisers' DIN reads."""
+
+EVERYTHING = Features(id=True, tags=True, content=True, levels=True, history=True, neighbors=False)
+
+log = logging.getLogger(__name__)
+
+
+def main(params: Params) -> None:
+    section = params.judge
+    prepare_cpu()
+    accelerator = open_accelerator("judge", section.mixed_precision)
+    refuse_lost_processes("judge", accelerator.num_processes, section.launch)
+    refuse_uneven_batches(section.batch_size, accelerator.num_processes)
+    verdict = judge(Path(section.file), section, accelerator)
+    if accelerator.is_main_process:
+        with Outputs() as outputs:
+            outputs.json(schema.TASK1_METRICS, verdict)
+        log.info("judge: valid AUC %(auc)s, cold items %(auc_cold_items)s", verdict)
+    accelerator.end_training()
+
+
+def judge(file: Path, section: Judge, accelerator: Accelerator) -> dict[str, Any]:
+    """The judgement of `file`, means over the runs; the same in every process.
+
+    `auc_std` is the deviation between runs (n - 1), null for a single one.
+    """
+    items = load_judged_items(file, accelerator.device)
+    history = min(HISTORY, Split.load("train").history.shape[1])
+    data = load_data(items, history, EVERYTHING, accelerator, last=section.rows)
+    warm = np.isin(Split.load("valid").target, Split.load("train").target)
+    judged = [
+        judged_once(data, warm, section.model_copy(update={"seed": seed}), accelerator)
+        for seed in range(section.seed, section.seed + section.runs)
+    ]
+    means = {name: mean_of([run[name] for run in judged]) for name in judged[0]}
+    aucs = np.array([run["auc"] for run in judged], dtype=float)
+    return {
+        **means,
+        "auc_std": none_for_nan(float(aucs.std(ddof=1))) if len(aucs) > 1 else None,
+        "dim": items.content.shape[1],
+        "runs": section.runs,
+        "train_rows": data.train.total,
+    }
+
+
+def judged_once(
+    data: TrainingData, warm: np.ndarray, section: Judge, accelerator: Accelerator
+) -> dict[str, float | None]:
+    """The best epoch of one run: metrics over valid, and AUC of targets train knows or does not."""
+    set_seed(section.seed)
+    model = DIN(
+        DINConfig(
+            items=len(data.items.id) - 1,
+            tags=int(data.items.tags.max()) + 1,
+            levels=schema.LEVELS,
+            content_dim=data.items.content.shape[1],
+            net_dropout=section.net_dropout,
+        )
+    )
+    seed_dropout(section.seed, accelerator)
+    trained = fit(model, data, section, accelerator)
+    best = trained.curve[trained.best_epoch - 1]
+    model.load_state_dict(trained.weights)
+    (logits,) = score(model, [data.valid], data.items, section.batch_size, accelerator)
+    ranking = logits.numpy()
+    return {
+        **{name: none_for_nan(best[name]) for name in ("auc", "gauc", "logloss")},
+        "auc_warm_items": auc(data.valid_label[warm], ranking[warm]),
+        "auc_cold_items": auc(data.valid_label[~warm], ranking[~warm]),
+        "best_epoch": float(trained.best_epoch),
+    }
+
+
+def mean_of(values: list[float | None]) -> float | None:
+    """None where any of the values is."""
+    present = [value for value in values if value is not None]
+    return float(np.mean(present)) if len(present) == len(values) else None
+
+
+if __name__ == "__main__":
+    run(main)
