@@ -258,7 +258,7 @@ def load_judged_items(file: Path, device: torch.device) -> ItemTable:
     table = ItemTable(
         id=id,
         tags=torch.from_numpy(np.searchsorted(present, info.tags).astype(np.int32)),
-        content=torch.from_numpy(info.vectors),
+        content=torch.from_numpy(info.vectors.copy()),
         neighbors=id.new_zeros((len(id), 0)),
         cosine=torch.zeros((len(id), 0)),
     )

@@ -1,4 +1,4 @@
-"""Stage `fuse`: text and image vectors to one vector an item, and Task 1's file.
+"""Stage `fuse`: one vector an item by the recipe asked for, and Task 1's file.
 
 Writes embeddings/item.npy (N + 1, dim) float32 and submissions/task1/item_info.parquet.
 """
@@ -9,17 +9,15 @@ from typing import Any
 import numpy as np
 from sklearn.decomposition import PCA
 
+from embed.content import Content, load_content
 from embed.given import given_vectors
-from pipeline.item_info import write_item_info
+from pipeline.item_info import MAX_DIM, write_item_info
 from pipeline.params import Fuse, Params
 from pipeline.schema import (
+    ALIGNED,
     GIVEN_ITEM,
-    IMAGE,
-    IMAGE_PRESENT,
     ITEM,
     ITEM_INFO,
-    TEXT,
-    TEXT_PRESENT,
     InputError,
     Outputs,
     metrics_path,
@@ -28,9 +26,6 @@ from pipeline.schema import (
 )
 from pipeline.stage import run
 
-MAX_DIM = 128
-"""Task 1's rule."""
-
 NEGLIGIBLE = 1e-12
 """A component's variance over the first one's, below which it is float32 rounding."""
 
@@ -38,96 +33,83 @@ log = logging.getLogger(__name__)
 
 
 def main(params: Params) -> None:
-    if params.fuse.given:
+    section = params.fuse
+    if section.recipe == "given":
         vectors = _given_item_vectors()
-        provenance: dict[str, Any] = {"encoder": "given"}
-        metrics: dict[str, Any] = {"given": True}
+        metrics: dict[str, Any] = {}
     else:
-        vectors, explained = _fused(params.fuse)
-        provenance = {"pca": params.fuse.pca, "versions": versions("scikit-learn", "numpy")}
+        vectors, explained = fuse(load_content(), read_array(ALIGNED), section)
         metrics = {
-            "given": False,
             "components": len(explained),
             "explained_variance_ratio": min(1.0, float(explained.sum())),
         }
     items = len(vectors) - 1
     metrics |= {
+        "recipe": section.recipe,
         "items": items,
         "items_without": items - int(vectors.any(axis=1).sum()),
         "dim": vectors.shape[1],
     }
     with Outputs() as outputs:
-        outputs.array(ITEM, vectors, **provenance)
+        provenance = versions("scikit-learn", "numpy")
+        outputs.array(ITEM, vectors, recipe=section.recipe, versions=provenance)
         write_item_info(outputs.path(ITEM_INFO), vectors)
         outputs.json(metrics_path("fuse"), metrics)
-    log.info("%(items)d items, dim %(dim)d, %(items_without)d without content", metrics)
+    log.info("%(recipe)s: %(items)d items, dim %(dim)d, %(items_without)d without content", metrics)
 
 
 def _given_item_vectors() -> np.ndarray:
-    vectors, _ = given_vectors(GIVEN_ITEM, "fuse.given")
+    vectors, _ = given_vectors(GIVEN_ITEM, "fuse.recipe")
     if vectors.shape[1] > MAX_DIM:
         raise InputError(
             f"{GIVEN_ITEM}: the source's item vectors have {vectors.shape[1]} columns, Task 1 "
-            f"allows {MAX_DIM}; set fuse.given to false in params.yaml"
+            f"allows {MAX_DIM}; take another fuse.recipe in params.yaml"
         )
     return vectors
 
 
-def _fused(section: Fuse) -> tuple[np.ndarray, np.ndarray]:
-    return fuse(
-        read_array(TEXT),
-        read_array(TEXT_PRESENT),
-        read_array(IMAGE),
-        read_array(IMAGE_PRESENT),
-        section.dim,
-        section.pca,
-    )
+def fuse(content: Content, aligned: np.ndarray, section: Fuse) -> tuple[np.ndarray, np.ndarray]:
+    """One vector an item, float32 (N + 1, dim), and the variance ratio of each component of PCA.
 
+    `aligned` (N + 1, a) is what `align` wrote. The modalities' standardised features, one after the
+    other, are reduced by PCA, fitted on items with at least one of them (`pca`), or must fit in
+    `dim` (`concat`); absent ones are zero, which is the mean, and so add nothing. `both` puts the
+    first components after the aligned columns, at the same mean norm. Fewer columns than `dim` are
+    followed by zeros. An item without content is a row of zeros. All is scaled by one scalar so
+    that rows that are not zero have a mean norm of 1: cosines do not change, and models meet inputs
+    of a known size.
 
-def fuse(
-    text: np.ndarray,
-    text_present: np.ndarray,
-    image: np.ndarray,
-    image_present: np.ndarray,
-    dim: int,
-    pca: bool,
-) -> tuple[np.ndarray, np.ndarray]:
-    """One vector an item, float32 (N + 1, dim), and the variance ratio of each component kept.
-
-    text (N + 1, d_text), image (N + 1, d_image), present (N + 1,) bool. Each modality's present
-    rows are L2-normalised and centred by their mean; absent rows take the mean, which is zero, and
-    so add nothing. The concatenation is reduced by PCA, fitted on items with at least one modality,
-    or must fit in `dim`. Fewer components than `dim` are padded with columns of zeros. An item with
-    neither modality is a row of zeros. All is scaled by one scalar so that rows that are not zero
-    have a mean norm of 1: cosines do not change, and models meet inputs of a known size.
-
-    Raises InputError if `pca` is off and the concatenation is wider than `dim`.
+    Raises InputError if the recipe needs columns that there are none of, or has too many of them.
     """
-    parts = [standardize(text, text_present), standardize(image, image_present)]
-    joined = np.concatenate(parts, axis=1)
-    if not pca and joined.shape[1] > dim:
+    joined = np.concatenate(content.parts, axis=1)[content.present]
+    explained = np.zeros(0)
+    columns = []
+    if section.recipe in ("align", "both"):
+        columns.append(_unit_scale(_aligned_rows(aligned, content.present)))
+    if section.recipe in ("pca", "both"):
+        reduced, explained = _principal(joined, section.dim - sum(c.shape[1] for c in columns))
+        columns.append(_unit_scale(reduced))
+    if section.recipe == "concat":
+        columns.append(joined)
+    rows = np.concatenate(columns, axis=1)
+    if rows.shape[1] > section.dim:
         raise InputError(
-            f"params.yaml: fuse.pca is false, but text ({text.shape[1]}) and image "
-            f"({image.shape[1]}) are {joined.shape[1]} columns together and fuse.dim is {dim}; "
-            "set fuse.pca to true or use smaller encoders"
+            f"params.yaml: fuse.recipe is concat, but the features are {rows.shape[1]} columns "
+            f"together and fuse.dim is {section.dim}; take the recipe pca, or smaller encoders"
         )
-    present = np.asarray(text_present | image_present)
-    reduced, explained = _principal(joined[present], dim) if pca else _as_they_are(joined[present])
-    vectors = np.zeros((len(joined), dim), np.float32)
-    vectors[present, : reduced.shape[1]] = reduced / _mean_norm(reduced)
+    vectors = np.zeros((len(content.present), section.dim), np.float32)
+    vectors[content.present, : rows.shape[1]] = _unit_scale(rows)
     assert np.isfinite(vectors).all()
     return vectors, explained
 
 
-def standardize(vectors: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Present rows to unit length and mean zero, absent ones zero; float64, of the same shape."""
-    result = np.zeros(vectors.shape)
-    rows = np.asarray(vectors[present], dtype=np.float64)
-    if len(rows):
-        norms = np.linalg.norm(rows, axis=1, keepdims=True)
-        unit = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
-        result[present] = unit - unit.mean(axis=0)
-    return result
+def _aligned_rows(aligned: np.ndarray, present: np.ndarray) -> np.ndarray:
+    if not aligned.shape[1]:
+        raise InputError(
+            f"{ALIGNED}: has no columns, since train's clicks are too few to learn from; "
+            "set fuse.recipe to pca in params.yaml"
+        )
+    return np.asarray(aligned[present], dtype=np.float64)
 
 
 def _principal(rows: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray]:
@@ -141,17 +123,11 @@ def _principal(rows: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray]:
     return pca.transform(rows)[:, :kept], pca.explained_variance_ratio_[:kept]
 
 
-def _as_they_are(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows unchanged, and each column's share of the variance."""
-    variance = rows.var(axis=0) if len(rows) else np.zeros(rows.shape[1])
-    return rows, variance / max(variance.sum(), np.finfo(float).tiny)
-
-
-def _mean_norm(rows: np.ndarray) -> float:
-    """Mean length of the rows that are not zero; 1 if there is none."""
+def _unit_scale(rows: np.ndarray) -> np.ndarray:
+    """`rows` (n, c) times one scalar, so that those that are not zero have a mean norm of 1."""
     norms = np.linalg.norm(rows, axis=1)
     norms = norms[norms > 0]
-    return float(norms.mean()) if len(norms) else 1.0
+    return rows / norms.mean() if len(norms) else rows
 
 
 if __name__ == "__main__":

@@ -141,15 +141,30 @@ class EmbedVlm(Extraction):
         return self
 
 
-class Fuse(Section):
-    """`fuse`: text and image vectors to one vector an item."""
+class Align(Section):
+    """`align`: what of the clicks in train an item's content tells."""
 
+    dim: Annotated[int, Field(ge=1, le=127)]
+    """Columns of which items are clicked in the same company; the appeal takes one more."""
+    window: Annotated[int, Field(ge=1, le=10_000)]
+    """The last items of a history that a clicked target is paired with."""
+    smoothing: Annotated[float, Field(gt=0)]
+    """Pairs added to what was seen and to what was expected of two items."""
+    prior: Annotated[float, Field(gt=0)]
+    """Rows at the mean click rate added to each item's."""
+    landmarks: Annotated[int, Field(ge=2, le=16_384)]
+    """Items that carry the kernel; exact where there are no more."""
+    seed: Seed
+
+
+class Fuse(Section):
+    """`fuse`: one vector an item, for Task 1 and for the model of Task 2."""
+
+    recipe: Literal["align", "pca", "both", "concat", "given"]
+    """`align`: what content tells of behaviour. `pca`: of the features. `both`: one after the
+    other. `concat`: the features as they are. `given`: the source's own `item_emb_d128`."""
     dim: Annotated[int, Field(ge=1, le=128)]
     """Task 1's rule allows 128."""
-    pca: bool
-    """False concatenates only; the parts must then fit in `dim`."""
-    given: bool
-    """True takes the source's own `item_emb_d128` instead of the vectors made here."""
 
 
 class Neighbors(Section):
@@ -282,6 +297,7 @@ class Params(Section):
     embed_text: EmbedText
     embed_image: EmbedImage
     embed_vlm: EmbedVlm
+    align: Align
     fuse: Fuse
     neighbors: Neighbors
     diagnose: Diagnose
@@ -297,6 +313,15 @@ class Params(Section):
             uses_trained = section.library == "open_clip" and section.model == "trained"
             if uses_trained and not self.encoder.train:
                 raise ValueError(f"{name}.model is 'trained', so encoder.train must be true")
+        return self
+
+    @model_validator(mode="after")
+    def _aligned_vectors_fit(self) -> Self:
+        if self.fuse.recipe in ("align", "both") and self.align.dim + 1 > self.fuse.dim:
+            raise ValueError(
+                f"align.dim is {self.align.dim}, which with the appeal makes "
+                f"{self.align.dim + 1} columns, but fuse.dim is {self.fuse.dim}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,0 +1,96 @@
+"""Stage `align`: item vectors that content can tell and behaviour asks for.
+
+Learns from the train period which titles and covers are clicked in the same company, and how often,
+and writes what content predicts of it: embeddings/aligned.npy (N + 1, dim + 1) float32, the company
+in `dim` columns and the appeal in the last. An item that train knows gets the prediction of a
+regression that was fitted without it, so that its vector is as good, and no better, than that of an
+item that train has never seen: a model that learns to trust these vectors may trust those of cold
+items. Items without content have a row of zeros.
+"""
+
+import logging
+
+import numpy as np
+
+from embed.behaviour import Behaviour, behaviour
+from embed.content import Content, load_content
+from embed.kernel_regression import fit_leaving_out
+from pipeline.params import Align, Params
+from pipeline.schema import ALIGNED, Outputs, Split, metrics_path, versions
+from pipeline.stage import run
+
+FEWEST = 20
+"""Items with content and behaviour, below which there is nothing to learn from."""
+
+CONFIDENT = 20.0
+"""Times that an item is shown until it counts half of what one shown without end does."""
+
+log = logging.getLogger(__name__)
+
+
+def main(params: Params) -> None:
+    section = params.align
+    content = load_content()
+    seen = behaviour(
+        Split.load("train"),
+        len(content.present) - 1,
+        section.dim,
+        section.window,
+        section.smoothing,
+        section.prior,
+    )
+    vectors, r2 = align(content, seen, section)
+    metrics = {
+        "items": len(vectors) - 1,
+        "learned_from": int((seen.known & content.present).sum()),
+        "pairs": seen.pairs,
+        "dim": vectors.shape[1],
+        "r2_company": float(r2[:-1].mean()) if len(r2) else None,
+        "r2_appeal": float(r2[-1]) if len(r2) else None,
+    }
+    with Outputs() as outputs:
+        outputs.array(ALIGNED, vectors, seed=section.seed, versions=versions("numpy", "scipy"))
+        outputs.json(metrics_path("align"), metrics)
+    log.info(
+        "learned from %(learned_from)d of %(items)d items: R2 of company %(r2_company)s, "
+        "of appeal %(r2_appeal)s",
+        metrics,
+    )
+
+
+def align(content: Content, seen: Behaviour, section: Align) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors (N + 1, dim + 1) float32, and the share of each column's variance that content tells.
+
+    No columns where fewer than FEWEST items have both content and behaviour.
+    """
+    known = seen.known & content.present
+    if known.sum() < FEWEST:
+        return np.zeros((len(known), 0), np.float32), np.zeros(0)
+    inputs = np.concatenate([scaled(part) for part in content.parts], axis=1)
+    targets = np.column_stack([seen.company, seen.appeal])
+    unknown = content.present & ~known
+    weights = seen.shown[known] / (seen.shown[known] + CONFIDENT)
+    fitted = fit_leaving_out(
+        inputs[known], targets[known], weights, inputs[unknown], section.landmarks, section.seed
+    )
+    vectors = np.zeros(targets.shape)
+    vectors[known], vectors[unknown] = fitted.left_out, fitted.predicted
+    return centred(vectors, content.present).astype(np.float32), fitted.r2
+
+
+def scaled(part: np.ndarray) -> np.ndarray:
+    """`part` (N + 1, d) with a mean squared norm of 1 over the rows that are not zero."""
+    squares = (part**2).sum(axis=1)
+    mean = squares[squares > 0].mean() if squares.any() else 1.0
+    return np.asarray(part / np.sqrt(mean))
+
+
+def centred(vectors: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """The `present` rows less their mean, the others zero."""
+    result = np.zeros_like(vectors)
+    result[present] = vectors[present] - vectors[present].mean(axis=0)
+    return result
+
+
+if __name__ == "__main__":
+    run(main)

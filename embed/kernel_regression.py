@@ -1,0 +1,107 @@
+"""Kernel ridge regression whose prediction for a row that it was fitted on ignores that row.
+
+A Gaussian kernel, through the features of landmark rows (Nyström) where there are many rows; with
+all rows as landmarks it is exact. Leave-one-out predictions have a closed form, so the kernel's
+width and the penalty are chosen by them, for each target column on its own.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+WIDTHS = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Of the kernel: exp(-width * squared distance / mean squared distance)."""
+PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0)
+NEGLIGIBLE = 1e-10
+"""Eigenvalue of the landmarks' kernel over the largest, below which it is rounding."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Predictions by the best width and penalty of each of t target columns."""
+
+    left_out: np.ndarray
+    """float64 (n, t), for the rows fitted on, each as if it had been left out."""
+    predicted: np.ndarray
+    """float64 (m, t), for the other rows."""
+    r2: np.ndarray
+    """float64 (t,): 1 - weighted squared error of `left_out` over the targets' weighted variance;
+    0 for a column that does not vary or that the inputs do not explain, predicted by its mean."""
+
+
+def fit_leaving_out(
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray,
+    others: np.ndarray,
+    landmarks: int,
+    seed: int,
+) -> Fitted:
+    """Fit `targets` (n, t) on `inputs` (n, d), and predict for `others` (m, d) too.
+
+    Each row counts by `weights` (n,), which are positive. At most `landmarks` rows, drawn by
+    `seed`, carry the kernel.
+    """
+    weights = weights / weights.mean()
+    mean = np.average(targets, axis=0, weights=weights)
+    centred = targets - mean
+    variance = weights @ centred**2
+    best = Fitted(
+        np.tile(mean, (len(inputs), 1)), np.tile(mean, (len(others), 1)), np.zeros(len(mean))
+    )
+    for left_out, predicted in candidates(inputs, centred, weights, others, landmarks, seed):
+        error = weights @ (centred - left_out) ** 2
+        r2 = 1 - np.divide(error, variance, out=np.ones_like(error), where=variance > 0)
+        better = r2 > best.r2
+        best.left_out[:, better] = mean[better] + left_out[:, better]
+        best.predicted[:, better] = mean[better] + predicted[:, better]
+        best.r2[better] = r2[better]
+    return best
+
+
+def candidates(
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray,
+    others: np.ndarray,
+    landmarks: int,
+    seed: int,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Left-out predictions (n, t) and those for `others` (m, t), by width and penalty."""
+    drawn = np.random.default_rng(seed).permutation(len(inputs))[:landmarks]
+    chosen = inputs[np.sort(drawn)]
+    scale = mean_squared_distance(inputs)
+    for width in WIDTHS:
+        features, of_others = kernel_features(chosen, (inputs, others), width / scale)
+        values, rotation = np.linalg.eigh(features.T @ (weights[:, None] * features))
+        features, of_others = features @ rotation, of_others @ rotation  # (n, r), (m, r)
+        moments = features.T @ (weights[:, None] * targets)  # (r, t)
+        for penalty in PENALTIES:
+            shrunk = 1 / (values.clip(min=0) + penalty)  # (r,)
+            fitted = features @ (shrunk[:, None] * moments)  # (n, t)
+            leverage = weights * (features**2 @ shrunk)  # (n,), below 1
+            left_out = targets - (targets - fitted) / (1 - leverage)[:, None]
+            yield left_out, of_others @ (shrunk[:, None] * moments)
+
+
+def kernel_features(
+    landmarks: np.ndarray, rows: tuple[np.ndarray, ...], gamma: float
+) -> list[np.ndarray]:
+    """For each of `rows` (n, d) features (n, r) whose products are the kernel, by Nyström."""
+    values, vectors = np.linalg.eigh(kernel(landmarks, landmarks, gamma))
+    kept = values > NEGLIGIBLE * values[-1]
+    root = vectors[:, kept] / np.sqrt(values[kept])
+    return [kernel(part, landmarks, gamma) @ root for part in rows]
+
+
+def kernel(left: np.ndarray, right: np.ndarray, gamma: float) -> np.ndarray:
+    """exp(-gamma * squared distance), (n, m) of rows (n, d) and (m, d)."""
+    squares = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1) - 2 * left @ right.T
+    return np.exp(-gamma * squares.clip(min=0))
+
+
+def mean_squared_distance(rows: np.ndarray) -> float:
+    """Over all pairs of `rows` (n, d); 1 where they are all the same."""
+    distance = 2 * ((rows**2).sum(axis=1).mean() - (rows.mean(axis=0) ** 2).sum())
+    return float(distance) if distance > 0 else 1.0
