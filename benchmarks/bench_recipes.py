@@ -1,0 +1,154 @@
+"""What each recipe of item vectors is worth: judge, QIN, cold items, retrieval, and seconds.
+
+For the data that the pipeline has ingested and embedded in the working directory, with its
+`params.yaml`. `zeros` and `random` are there to be beaten. Ends with how well each cheap diagnostic
+of `metrics/embeddings.json` ranks the recipes as the judge does (Spearman's rank correlation).
+
+    python -m benchmarks.bench_recipes [--recipes pca align] [--runs 3] [--json PATH]
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import set_seed
+from scipy.stats import spearmanr
+
+from ctr import train
+from ctr.data import load_items
+from ctr.judge import judge
+from ctr.machine import open_accelerator, prepare_cpu
+from ctr.training import fit, load_data
+from embed.align import align
+from embed.behaviour import behaviour
+from embed.content import Content, load_content
+from embed.diagnose import diagnose
+from embed.fuse import fuse
+from embed.nearest import nearest_items
+from pipeline.item_info import write_item_info
+from pipeline.params import Params, load_params
+from pipeline.schema import Split, write_json
+
+RECIPES = ("zeros", "random", "pca", "align", "both")
+COLUMNS = ("judge", "± sd", "cold", "QIN", "recall@50", "separation", "seconds")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=RECIPES)
+    parser.add_argument("--runs", type=int, default=3, help="the judge's seeds")
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    options = parser.parse_args()
+    params = load_params()
+    prepare_cpu()
+    results = {}
+    for recipe in options.recipes:
+        results[recipe] = measured(recipe, params, options.runs)
+        print_row(recipe, results[recipe], header=len(results) == 1)
+        if options.json:
+            write_json(options.json, results)
+    print_correlations(results)
+
+
+def measured(recipe: str, params: Params, runs: int) -> dict[str, Any]:
+    started = time.perf_counter()
+    vectors = vectors_of(recipe, load_content(), params)
+    seconds = time.perf_counter() - started
+    return {
+        "judge": judged(vectors, params, runs),
+        "qin": ranked_by_qin(vectors, params),
+        "diagnostics": diagnose(vectors, Split.load("train"), Split.load("valid"), params.diagnose),
+        "seconds": seconds,
+    }
+
+
+def vectors_of(recipe: str, content: Content, params: Params) -> np.ndarray:
+    """float32 (N + 1, fuse.dim)."""
+    items = len(content.present) - 1
+    vectors = np.zeros((items + 1, params.fuse.dim), np.float32)
+    if recipe == "random":
+        drawn = np.random.default_rng(params.align.seed).normal(size=(items, params.fuse.dim))
+        vectors[1:] = drawn / params.fuse.dim**0.5  # of length 1, as the others are
+    if recipe in ("zeros", "random"):
+        return vectors
+    aligned = np.zeros((items + 1, 0), np.float32)
+    if recipe in ("align", "both"):
+        section = params.align
+        seen = behaviour(
+            Split.load("train"),
+            items,
+            section.dim,
+            section.window,
+            section.smoothing,
+            section.prior,
+        )
+        aligned, _ = align(content, seen, section)
+    return fuse(content, aligned, params.fuse.model_copy(update={"recipe": recipe}))[0]
+
+
+def judged(vectors: np.ndarray, params: Params, runs: int) -> dict[str, Any]:
+    section = params.judge.model_copy(update={"runs": runs})
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "item_info.parquet"
+        write_item_info(file, vectors)
+        return judge(file, section, opened("judge", section.mixed_precision))
+
+
+def ranked_by_qin(vectors: np.ndarray, params: Params) -> float:
+    """QIN's best AUC on valid, one seed, with these vectors and the neighbours found by them."""
+    settings = params.train
+    accelerator = opened("train", settings.mixed_precision)
+    section = params.neighbors
+    near = nearest_items(vectors, section.k, section.exact_below, section.seed)
+    items = load_items(settings.features, accelerator.device)._replace(
+        content=torch.from_numpy(vectors).to(accelerator.device),
+        neighbors=torch.from_numpy(near.ids).to(accelerator.device),
+        cosine=torch.from_numpy(near.cosine).to(accelerator.device),
+    )
+    set_seed(settings.seed)
+    data = load_data(items, settings.history, settings.features, accelerator, settings.residence)
+    model = train.build_model(train.model_config(settings, items), settings)
+    return max(entry["auc"] for entry in fit(model, data, settings, accelerator).curve)
+
+
+def opened(section: str, mixed_precision: Any) -> Accelerator:
+    """A new accelerator, as in a process of its own."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return open_accelerator(section, mixed_precision)
+
+
+def print_row(recipe: str, result: dict[str, Any], header: bool) -> None:
+    if header:
+        print(f"{'':8}" + "".join(f"{name:>12}" for name in COLUMNS))
+    judge, found = result["judge"], result["diagnostics"]
+    recall = next(value for name, value in found.items() if name.startswith("recall_"))
+    cells = (
+        judge["auc"],
+        judge["auc_std"],
+        judge["auc_cold_items"],
+        result["qin"],
+        found.get("recall_50", recall),
+        found["separation"],
+    )
+    text = "".join(f"{'-' if cell is None else format(cell, '.4f'):>12}" for cell in cells)
+    print(f"{recipe:8}{text}{result['seconds']:>12.1f}", flush=True)
+
+
+def print_correlations(results: dict[str, Any]) -> None:
+    """Over the recipes; a diagnostic that is missing or the same for all of them is left out."""
+    aucs = [result["judge"]["auc"] for result in results.values()]
+    names = next(iter(results.values()))["diagnostics"]
+    for name in names:
+        values = [result["diagnostics"][name] for result in results.values()]
+        if None not in values and len(set(values)) > 1:
+            print(f"{name:24} ranks as the judge does: {spearmanr(values, aucs).statistic:+.2f}")
+
+
+if __name__ == "__main__":
+    main()
