@@ -18,7 +18,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from ctr.layers import BatchNorm, Dropout, Masks
+from ctr.layers import BatchNorm, Dropout, Masks, zero_
 
 CHUNK = 512
 """Batch rows that the CPU holds of a (B, R X) tensor; a multiple of `layers.LANES`."""
@@ -141,7 +141,7 @@ class _GateSum(Function):
         with torch.autocast("cpu", enabled=False):
             factor, addend = weight.to(precision).T, bias.to(precision)
             for part, dropped in _chunks(masks, x, rows):
-                gates = torch.addmm(addend, x[part].to(precision), factor).masked_fill_(dropped, 0)
+                gates = zero_(torch.addmm(addend, x[part].to(precision), factor), dropped)
                 torch.sum(gates.unflatten(1, (rows, -1)), 1, dtype=out.dtype, out=out[part])
         ctx.save_for_backward(x, weight)
         ctx.masks, ctx.rows, ctx.precision = masks, rows, precision
@@ -156,7 +156,7 @@ class _GateSum(Function):
         bias_gradient = torch.zeros_like(weight[:, 0])
         for part, dropped in _chunks(ctx.masks.restarted(), x, ctx.rows):
             scaled = (gradient[part] * ctx.masks.scale).to(ctx.precision)
-            gates = scaled.repeat(1, ctx.rows).masked_fill_(dropped, 0)
+            gates = zero_(scaled.repeat(1, ctx.rows), dropped)
             x_gradient[part] = gates @ factor
             if ctx.precision == weight.dtype:
                 weight_gradient.addmm_(gates.T, x[part])
@@ -210,7 +210,7 @@ class _ResidualUnit(Function):
                     norm.momentum,
                     norm.eps,
                 )
-                unit = F.prelu(normed, slope).masked_fill_(dropped[:, part], 0)
+                unit = zero_(F.prelu(normed, slope), dropped[:, part])
                 torch.add(x[:, part], unit, alpha=ctx.masks.scale, out=out[:, part])
                 statistics.append((mean, scale))
         mean, scale = map(torch.cat, zip(*statistics, strict=True))
@@ -228,7 +228,7 @@ class _ResidualUnit(Function):
         for part in _columns(x):
             centred = (x[:, part] * gates[:, part]).sub_(mean[part]).mul_(scale[part])
             normed = torch.addcmul(bias[part], centred, weight[part])
-            unit = (gradient[:, part] * ctx.masks.scale).masked_fill_(dropped[:, part], 0)
+            unit = zero_(gradient[:, part] * ctx.masks.scale, dropped[:, part])
             sloped = normed <= 0
             slope_gradient += normed.mul_(unit).masked_fill_(~sloped, 0).sum()
             unit = torch.where(sloped, unit * slope, unit)

@@ -84,7 +84,20 @@ class Masks:
         numbers = torch.empty(-(-count // LANES), dtype=torch.int64)
         numbers.random_(-(2**63), None, generator=self.generator)
         lanes = numbers.view(torch.int16)[:count].view(rows, self.world, columns)
-        return lanes[:, self.rank] < self.threshold
+        below = lanes[:, self.rank].lt_(self.threshold)  # as int16, which torch vectorises
+        return below.to(torch.int8).view(torch.bool)
+
+
+def zero_(x: Tensor, dropped: Tensor) -> Tensor:
+    """`x.masked_fill_(dropped, 0)` on a CPU, in a fifth of the time, in bf16 a ninth.
+
+    torch goes through numbers beside booleans one by one; the gradient of a threshold computes the
+    same from numbers alone, and is vectorised.
+    """
+    bits = x.view(torch.int16) if x.element_size() == 2 else x
+    level = dropped.view(torch.int8).to(bits.dtype).neg_()  # 0, or -1 where dropped
+    torch.ops.aten.threshold_backward.grad_input(bits, level, -1, grad_input=bits)
+    return x
 
 
 class _ScaledMask(Function):
@@ -94,12 +107,12 @@ class _ScaledMask(Function):
     def forward(ctx: Any, x: Tensor, dropped: Tensor, scale: float) -> Tensor:
         ctx.save_for_backward(dropped)
         ctx.scale = scale
-        return (x * scale).masked_fill_(dropped, 0)
+        return zero_(x * scale, dropped)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (dropped,) = ctx.saved_tensors
-        return (gradient * ctx.scale).masked_fill_(dropped, 0), None, None
+        return zero_(gradient * ctx.scale, dropped), None, None
 
 
 class BatchNorm(nn.BatchNorm1d):

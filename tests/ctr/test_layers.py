@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from ctr.layers import BatchNorm, Dropout, Masks, share_batches
+from ctr.layers import BatchNorm, Dropout, Masks, share_batches, zero_
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +31,25 @@ def test_masks_have_no_pattern_over_rows_and_columns() -> None:
         abs(torch.corrcoef(torch.stack([dropped[:-1].flatten(), dropped[1:].flatten()]))[0, 1])
         < 0.02
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_zeroing_is_filling_by_the_mask(dtype: torch.dtype) -> None:
+    x = torch.randn(30, 41).to(dtype)
+    x[7, ::2], x[8, ::2], x[9, ::2] = torch.nan, torch.inf, -0.0
+    dropped = Masks(0.4, seed=4).dropped(30, 50)[:, 3:44]
+    expected = x.masked_fill(dropped, 0)
+    found = zero_(x, dropped)
+    assert found is x
+    assert torch.equal(found.isnan(), expected.isnan())
+    assert torch.equal(found.nan_to_num(9.0), expected.nan_to_num(9.0))
+    assert torch.equal(found.signbit(), expected.signbit())
+
+
+@pytest.mark.parametrize(("p", "share"), [(0.0, 0), (1e-9, 0), (1 - 2**-16, 1)])
+def test_masks_at_the_ends_of_the_scale(p: float, share: int) -> None:
+    dropped = Masks(p, seed=4).dropped(50, 40)
+    assert dropped.double().mean().item() == pytest.approx(share, abs=0.002)
 
 
 def test_dropout_passes_its_mask_to_the_gradient() -> None:
