@@ -22,7 +22,8 @@ class Fitted:
     """Predictions by the best width and penalty of each of t target columns."""
 
     left_out: np.ndarray
-    """float64 (n, t), for the rows fitted on, each as if it had been left out."""
+    """float64 (n, t), for the rows fitted on, each as if it had been left out, but for the column's
+    mean, which all rows share."""
     predicted: np.ndarray
     """float64 (m, t), for the other rows."""
     r2: np.ndarray
@@ -47,12 +48,13 @@ def fit_leaving_out(
     mean = np.average(targets, axis=0, weights=weights)
     centred = targets - mean
     variance = weights @ centred**2
+    varies = variance > np.finfo(float).eps * (weights @ targets**2)  # more than rounding does
     best = Fitted(
         np.tile(mean, (len(inputs), 1)), np.tile(mean, (len(others), 1)), np.zeros(len(mean))
     )
     for left_out, predicted in candidates(inputs, centred, weights, others, landmarks, seed):
         error = weights @ (centred - left_out) ** 2
-        r2 = 1 - np.divide(error, variance, out=np.ones_like(error), where=variance > 0)
+        r2 = 1 - np.divide(error, variance, out=np.ones_like(error), where=varies)
         better = r2 > best.r2
         best.left_out[:, better] = mean[better] + left_out[:, better]
         best.predicted[:, better] = mean[better] + predicted[:, better]

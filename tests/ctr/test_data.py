@@ -157,6 +157,28 @@ def test_the_file_gives_the_batches_of_the_device(
             assert resident.tolist() == streamed.tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize("residence", ["device", "file"])
+@pytest.mark.parametrize(("last", "kept"), [(0, 23), (5, 5), (23, 23), (99, 23)])
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_the_last_rows_are_shared_out_in_turn(
+    world: int,
+    last: int,
+    kept: int,
+    residence: Residence,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    matrix = np.random.default_rng(1).integers(0, 99, (23, 9 + 5), dtype=np.int32)
+    schema.write_array(schema.split_path("train"), matrix)
+    for rank in range(world):
+        log = ClickLog.load("train", 4, EVERYTHING, CPU, rank, world, residence, last)
+        assert log.total == kept
+        assert log.rows.tolist() == matrix[23 - kept :][rank::world, -9:].tolist()
+        clicks, _ = one_batch(log, torch.tensor([0]))
+        assert clicks.target.tolist() == [matrix[23 - kept + rank, 9]]
+
+
 @pytest.mark.usefixtures("folder")
 def test_what_is_switched_off_is_padding() -> None:
     nothing = Features(

@@ -4,9 +4,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from embed import fuse as stage
+from embed.content import Content, standardize
 from embed.fuse import fuse
-from pipeline.params import Params
+from pipeline.params import Fuse, Params
 from pipeline.schema import (
+    ALIGNED,
     GIVEN_ITEM,
     IMAGE,
     IMAGE_PRESENT,
@@ -14,6 +16,8 @@ from pipeline.schema import (
     ITEM_INFO,
     TEXT,
     TEXT_PRESENT,
+    VLM,
+    VLM_PRESENT,
     InputError,
     metrics_path,
     read_array,
@@ -23,6 +27,8 @@ from pipeline.schema import (
 from tests.embed.conftest import Catalogue, N
 
 Parts = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+NOTHING = np.zeros((50, 0), np.float32)
+"""What `align` writes where there is nothing to learn from."""
 
 
 def parts(rows: int = 50, text_dim: int = 7, image_dim: int = 9) -> Parts:
@@ -36,6 +42,26 @@ def parts(rows: int = 50, text_dim: int = 7, image_dim: int = 9) -> Parts:
     text[~text_present] = 0
     image[~image_present] = 0
     return text, text_present, image, image_present
+
+
+def content_of(*given: np.ndarray) -> Content:
+    """Vectors and presence in turn, as `load_content` would make them content."""
+    present = list(given[1::2])
+    joined = [standardize(vectors, rows) for vectors, rows in zip(given[::2], present, strict=True)]
+    return Content(joined, np.logical_or.reduce(present))
+
+
+def fused(recipe: str, dim: int, *given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`given` by a recipe that does not ask for aligned vectors."""
+    section = Fuse.model_validate({"recipe": recipe, "dim": dim})
+    return fuse(content_of(*given), NOTHING, section)
+
+
+def aligned_vectors(columns: int = 4) -> np.ndarray:
+    """Of the items of `parts`; float32, of mean norm about 20."""
+    vectors = np.random.default_rng(2).normal(0, 10, (50, columns)).astype(np.float32)
+    vectors[[0, 7]] = 0
+    return vectors
 
 
 def plain_concatenation(text: Parts, rows: int = 50) -> np.ndarray:
@@ -52,6 +78,20 @@ def plain_concatenation(text: Parts, rows: int = 50) -> np.ndarray:
     return np.concatenate(columns, axis=1)
 
 
+def plain_scores(given: Parts, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """(50, columns) by a plain SVD, of mean norm 1 over present rows, and the variance ratios."""
+    joined = plain_concatenation(given)
+    present = given[1] | given[3]
+    _, singular, axes = np.linalg.svd(joined[present], full_matrices=False)
+    scores = joined @ axes[:columns].T
+    ratios = singular**2 / (singular**2).sum()
+    return scores / np.linalg.norm(scores[present], axis=1).mean(), ratios[:columns]
+
+
+def with_signs_of(columns: np.ndarray, pattern: np.ndarray) -> np.ndarray:
+    return np.asarray(columns * np.sign((columns * pattern).sum(axis=0)))
+
+
 def cosines(vectors: np.ndarray) -> np.ndarray:
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
     return np.asarray(unit @ unit.T)
@@ -59,39 +99,70 @@ def cosines(vectors: np.ndarray) -> np.ndarray:
 
 def test_pca_is_a_plain_svd_up_to_sign_and_one_scale() -> None:
     given = parts()
-    vectors, explained = fuse(*given, dim=5, pca=True)
-    joined = plain_concatenation(given)
-    present = given[1] | given[3]
-    _, singular, axes = np.linalg.svd(joined[present], full_matrices=False)
-    scores = joined @ axes[:5].T
-    scores /= np.linalg.norm(scores[present], axis=1).mean()
-    for column in range(5):
-        sign = np.sign(scores[:, column] @ vectors[:, column])
-        np.testing.assert_allclose(vectors[:, column], sign * scores[:, column], atol=1e-5)
-    np.testing.assert_allclose(explained, (singular**2 / (singular**2).sum())[:5], atol=1e-6)
+    vectors, explained = fused("pca", 5, *given)
+    scores, ratios = plain_scores(given, 5)
+    np.testing.assert_allclose(vectors, with_signs_of(scores, vectors), atol=1e-5)
+    np.testing.assert_allclose(explained, ratios, atol=1e-6)
 
 
 def test_concatenation_alone_keeps_every_cosine() -> None:
     given = parts()
-    vectors, explained = fuse(*given, dim=20, pca=False)
+    vectors, explained = fused("concat", 20, *given)
     expected = plain_concatenation(given)
     np.testing.assert_allclose(cosines(vectors[:, :16]), cosines(expected), atol=1e-5)
     assert not vectors[:, 16:].any()
-    assert explained.sum() == pytest.approx(1)
-    assert len(explained) == 16
+    assert len(explained) == 0
 
 
 def test_all_components_keep_every_cosine() -> None:
     given = parts()
-    vectors, explained = fuse(*given, dim=32, pca=True)
+    vectors, explained = fused("pca", 32, *given)
     np.testing.assert_allclose(cosines(vectors), cosines(plain_concatenation(given)), atol=1e-5)
     assert explained.sum() == pytest.approx(1)
     assert not vectors[:, len(explained) :].any()
 
 
-@pytest.mark.parametrize("pca", [True, False])
-def test_mean_norm_is_1_and_absent_items_are_zero(pca: bool) -> None:
-    vectors, _ = fuse(*parts(), dim=16, pca=pca)
+def test_align_passes_its_columns_through_up_to_one_scale() -> None:
+    aligned = aligned_vectors()
+    section = Fuse(recipe="align", dim=6)
+    vectors, explained = fuse(content_of(*parts()), aligned, section)
+    norms = np.linalg.norm(aligned.astype(float), axis=1)
+    np.testing.assert_allclose(vectors[:, :4], aligned / norms[norms > 0].mean(), rtol=1e-5)
+    assert not vectors[:, 4:].any()
+    assert len(explained) == 0
+
+
+def test_both_puts_the_first_components_after_the_aligned_columns_at_their_mean_norm() -> None:
+    given, aligned = parts(), aligned_vectors()
+    vectors, explained = fuse(content_of(*given), aligned, Fuse(recipe="both", dim=9))
+    scores, ratios = plain_scores(given, 5)
+    present = given[1] | given[3]
+    first = aligned / np.linalg.norm(aligned[present].astype(float), axis=1).mean()
+    expected = np.hstack([first, with_signs_of(scores, vectors[:, 4:])])
+    expected /= np.linalg.norm(expected[present], axis=1).mean()
+    np.testing.assert_allclose(vectors, expected, atol=1e-5)
+    np.testing.assert_allclose(explained, ratios, atol=1e-6)
+
+
+def test_both_without_room_for_a_component_is_align() -> None:
+    content, aligned = content_of(*parts()), aligned_vectors()
+    expected, _ = fuse(content, aligned, Fuse(recipe="align", dim=4))
+    vectors, explained = fuse(content, aligned, Fuse(recipe="both", dim=4))
+    np.testing.assert_allclose(vectors, expected, rtol=1e-6)
+    assert len(explained) == 0
+
+
+@pytest.mark.parametrize("recipe", ["align", "both"])
+def test_aligned_vectors_without_columns_name_what_to_do(recipe: str) -> None:
+    section = Fuse.model_validate({"recipe": recipe, "dim": 6})
+    with pytest.raises(InputError, match=r"aligned\.npy: has no columns.* fuse\.recipe to pca"):
+        fuse(content_of(*parts()), NOTHING, section)
+
+
+@pytest.mark.parametrize("recipe", ["pca", "concat", "align", "both"])
+def test_mean_norm_is_1_and_absent_items_are_zero(recipe: str) -> None:
+    section = Fuse.model_validate({"recipe": recipe, "dim": 16})
+    vectors, _ = fuse(content_of(*parts()), aligned_vectors(), section)
     assert vectors.shape == (50, 16)
     assert vectors.dtype == np.float32
     norms = np.linalg.norm(vectors, axis=1)
@@ -101,87 +172,95 @@ def test_mean_norm_is_1_and_absent_items_are_zero(pca: bool) -> None:
 
 def test_what_stands_in_an_absent_row_does_not_matter() -> None:
     text, text_present, image, image_present = parts()
-    expected, _ = fuse(text, text_present, image, image_present, 8, True)
+    expected, _ = fused("pca", 8, text, text_present, image, image_present)
     text[~text_present] = np.nan
-    vectors, _ = fuse(text, text_present, image, image_present, 8, True)
+    vectors, _ = fused("pca", 8, text, text_present, image, image_present)
     np.testing.assert_array_equal(vectors, expected)
 
 
 def test_length_of_a_modality_does_not_matter() -> None:
     text, text_present, image, image_present = parts()
-    expected, _ = fuse(text, text_present, image, image_present, 8, True)
-    vectors, _ = fuse(text * 64, text_present, image, image_present, 8, True)
+    expected, _ = fused("pca", 8, text, text_present, image, image_present)
+    vectors, _ = fused("pca", 8, text * 64, text_present, image, image_present)
     np.testing.assert_allclose(vectors, expected, atol=1e-6)
 
 
 def test_components_without_variance_are_dropped() -> None:
     text, text_present, image, image_present = parts(image_dim=4)
     doubled = np.hstack([image, image])
-    _, explained = fuse(text, text_present, doubled, image_present, 15, True)
+    _, explained = fused("pca", 15, text, text_present, doubled, image_present)
     assert len(explained) == 7 + 4
     assert explained.min() > 1e-6
 
 
 def test_fewer_items_than_dimensions() -> None:
-    vectors, explained = fuse(*parts(rows=9), dim=16, pca=True)
+    vectors, explained = fused("pca", 16, *parts(rows=9))
     assert vectors.shape == (9, 16)
     assert len(explained) <= 7
     assert np.isfinite(vectors).all()
 
 
-@pytest.mark.parametrize("pca", [True, False])
-def test_nothing_to_fuse_is_zeros(pca: bool) -> None:
+@pytest.mark.parametrize("recipe", ["pca", "concat"])
+def test_nothing_to_fuse_is_zeros(recipe: str) -> None:
     nothing, absent = np.zeros((5, 0), np.float32), np.zeros(5, bool)
-    vectors, explained = fuse(nothing, absent, nothing, absent, 4, pca)
+    vectors, explained = fused(recipe, 4, nothing, absent, nothing, absent)
     assert not vectors.any()
     assert vectors.shape == (5, 4)
     assert len(explained) == 0
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("pca", [True, False])
-def test_all_items_alike_are_zeros(pca: bool) -> None:
+@pytest.mark.parametrize("recipe", ["pca", "concat"])
+def test_all_items_alike_are_zeros(recipe: str) -> None:
     same, present = np.ones((5, 3), np.float32), np.arange(5) > 0
-    vectors, _ = fuse(same, present, same, present, 6, pca)
+    vectors, _ = fused(recipe, 6, same, present, same, present)
     np.testing.assert_allclose(vectors, 0, atol=1e-6)
 
 
-def test_one_modality_alone() -> None:
+@pytest.mark.parametrize("recipe", ["pca", "concat"])
+def test_a_modality_that_no_item_has_adds_nothing(recipe: str) -> None:
     text, text_present, _, _ = parts()
-    vectors, _ = fuse(text, text_present, np.zeros((50, 0)), np.zeros(50, bool), 7, True)
+    expected, _ = fused(recipe, 7, text, text_present)
+    vectors, _ = fused(recipe, 7, text, text_present, np.zeros((50, 0)), np.zeros(50, bool))
+    np.testing.assert_array_equal(vectors, expected)
     rows = text[text_present] / np.linalg.norm(text[text_present], axis=1, keepdims=True)
-    expected = cosines(rows - rows.mean(axis=0))
-    np.testing.assert_allclose(cosines(vectors[text_present]), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        cosines(vectors[text_present]), cosines(rows - rows.mean(axis=0)), atol=1e-5
+    )
 
 
 def test_concatenation_that_does_not_fit_names_the_widths() -> None:
-    with pytest.raises(InputError, match=r"text \(7\) and image \(9\) are 16 .* fuse\.dim is 15"):
-        fuse(*parts(), dim=15, pca=False)
+    with pytest.raises(InputError, match=r"features are 16 columns together and fuse\.dim is 15"):
+        fused("concat", 15, *parts())
 
 
 def with_fuse(params: Params, **changes: object) -> Params:
     return params.model_copy(update={"fuse": params.fuse.model_copy(update=changes)})
 
 
-def write_parts() -> Parts:
-    given = parts(rows=N + 1)
-    for path, array in zip((TEXT, TEXT_PRESENT, IMAGE, IMAGE_PRESENT), given, strict=True):
+def write_parts() -> list[np.ndarray]:
+    """What the embedding stages and `align` write; item 7 has nothing but a vector of the VLM."""
+    vlm, vlm_present = np.random.default_rng(3).normal(size=(N + 1, 3)), np.arange(N + 1) % 5 == 2
+    given = [*parts(rows=N + 1), vlm.astype(np.float32), vlm_present]
+    paths = (TEXT, TEXT_PRESENT, IMAGE, IMAGE_PRESENT, VLM, VLM_PRESENT)
+    for path, array in zip(paths, given, strict=True):
         write_array(path, array)
+    write_array(ALIGNED, aligned_vectors()[: N + 1])
     return given
 
 
 def test_stage_writes_vectors_metrics_and_task_1(catalogue: Catalogue, params: Params) -> None:
     given = write_parts()
-    stage.main(with_fuse(params, dim=6))
-    expected, explained = fuse(*given, 6, True)
+    stage.main(with_fuse(params, recipe="pca", dim=6))
+    expected, explained = fused("pca", 6, *given)
     np.testing.assert_array_equal(read_array(ITEM), expected)
     metrics = read_json(metrics_path("fuse"))
     assert metrics == {
-        "given": False,
+        "recipe": "pca",
         "components": 6,
         "explained_variance_ratio": pytest.approx(explained.sum()),
         "items": N,
-        "items_without": 1,
+        "items_without": 0,
         "dim": 6,
     }
     table = pq.read_table(ITEM_INFO)
@@ -190,12 +269,47 @@ def test_stage_writes_vectors_metrics_and_task_1(catalogue: Catalogue, params: P
     np.testing.assert_array_equal(np.stack(table["item_emb_d128"].to_pylist()), expected)
 
 
-def test_stage_gives_the_same_bytes_twice(catalogue: Catalogue, params: Params) -> None:
-    assert catalogue.titles
+@pytest.mark.usefixtures("catalogue")
+def test_stage_reads_the_aligned_vectors(params: Params) -> None:
+    write_parts()
+    stage.main(with_fuse(params, recipe="align", dim=4))
+    np.testing.assert_allclose(
+        cosines(read_array(ITEM)), cosines(aligned_vectors()[: N + 1].astype(float)), atol=1e-6
+    )
+    metrics = read_json(metrics_path("fuse"))
+    assert metrics == {
+        "recipe": "align",
+        "components": 0,
+        "explained_variance_ratio": 0.0,
+        "items": N,
+        "items_without": 1,
+        "dim": 4,
+    }
+    np.testing.assert_array_equal(
+        np.stack(pq.read_table(ITEM_INFO)["item_emb_d128"].to_pylist()), read_array(ITEM)
+    )
+
+
+@pytest.mark.usefixtures("catalogue")
+def test_vlm_vectors_are_a_third_part(params: Params) -> None:
+    given = write_parts()
+    stage.main(with_fuse(params, recipe="concat", dim=20))
+    two = plain_concatenation((given[0], given[1], given[2], given[3]), N + 1)
+    rows = given[4][given[5]].astype(float)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    third = np.zeros((N + 1, 3))
+    third[given[5]] = rows - rows.mean(axis=0)
+    expected = cosines(np.hstack([two, third]))
+    np.testing.assert_allclose(cosines(read_array(ITEM)[:, :19]), expected, atol=1e-5)
+
+
+@pytest.mark.usefixtures("catalogue")
+@pytest.mark.parametrize("recipe", ["both", "pca"])
+def test_stage_gives_the_same_bytes_twice(params: Params, recipe: str) -> None:
     write_parts()
     runs = []
     for _ in range(2):
-        stage.main(params)
+        stage.main(with_fuse(params, recipe=recipe))
         runs.append([path.read_bytes() for path in (ITEM, ITEM_INFO, metrics_path("fuse"))])
     assert runs[0] == runs[1]
 
@@ -203,10 +317,16 @@ def test_stage_gives_the_same_bytes_twice(catalogue: Catalogue, params: Params) 
 def test_given_item_vectors_are_used_as_they_are(catalogue: Catalogue, params: Params) -> None:
     given = np.random.default_rng(0).normal(size=(len(catalogue.titles), 128)).astype(np.float32)
     write_array(GIVEN_ITEM, given)
-    stage.main(with_fuse(params, given=True))
+    stage.main(with_fuse(params, recipe="given"))
     np.testing.assert_array_equal(read_array(ITEM)[1:], given[1:])
     assert not read_array(ITEM)[0].any()
     assert pq.read_schema(ITEM_INFO).field("item_emb_d128").type == pa.list_(pa.float32())
+    assert read_json(metrics_path("fuse")) == {
+        "recipe": "given",
+        "items": N,
+        "items_without": 0,
+        "dim": 128,
+    }
 
 
 @pytest.mark.parametrize(("width", "message"), [(129, "129 columns"), (0, "the source has none")])
@@ -215,5 +335,5 @@ def test_given_item_vectors_that_cannot_be_used(
 ) -> None:
     write_array(GIVEN_ITEM, np.zeros((len(catalogue.titles), width), np.float32))
     with pytest.raises(InputError, match=message):
-        stage.main(with_fuse(params, given=True))
+        stage.main(with_fuse(params, recipe="given"))
     assert not ITEM.exists()

@@ -58,7 +58,30 @@ def test_the_files_in_the_repository_are_valid() -> None:
             r"embed_vlm.prompt: expected \{title\} in it, found 'what",
         ),
         ("fuse", "dim", "129", "fuse.dim: .*less than or equal to 128, found 129"),
-        ("fuse", "pca", "maybe", "fuse.pca: .*boolean, found 'maybe'"),
+        (
+            "fuse",
+            "recipe",
+            "pcs",
+            "fuse.recipe: .*'align', 'pca', 'both', 'concat' or 'given', found 'pcs'",
+        ),
+        (
+            "fuse",
+            "dim",
+            "16",
+            "align.dim is 16, which with the appeal makes 17 .* fuse.dim is 16",
+        ),
+        ("align", "dim", "0", "align.dim: .*greater than or equal to 1, found 0"),
+        ("align", "dim", "128", "align.dim: .*less than or equal to 127, found 128"),
+        ("align", "window", "0", "align.window: .*greater than or equal to 1, found 0"),
+        ("align", "smoothing", "0.0", "align.smoothing: .*greater than 0, found 0"),
+        ("align", "prior", "-1.0", "align.prior: .*greater than 0, found -1"),
+        ("align", "landmarks", "1", "align.landmarks: .*greater than or equal to 2, found 1"),
+        ("judge", "file", '""', "judge.file: .*at least 1 character"),
+        ("judge", "net_dropout", "1.0", "judge.net_dropout: .*less than 1, found 1.0"),
+        ("judge", "rows", "-1", "judge.rows: .*greater than or equal to 0, found -1"),
+        ("judge", "runs", "0", "judge.runs: .*greater than or equal to 1, found 0"),
+        ("judge", "batch_size", "1", "judge.batch_size: .*greater than or equal to 2, found 1"),
+        ("judge", "launch", "-n 2", "judge.launch: expected '--num_processes N' first"),
         ("submit", "column", "Task3", "submit.column: .*'Task1', 'Task2' or 'Task1&2'"),
         ("data", "source", '""', "data.source: .*at least 1 character"),
         ("encoder", "train", "false", "embed_text.model is 'trained', so encoder.train"),
@@ -68,6 +91,19 @@ def test_the_files_in_the_repository_are_valid() -> None:
 def test_out_of_range(tmp_path: Path, section: str, key: str, value: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         load(tmp_path, changed(section, key, value))
+
+
+@pytest.mark.parametrize("recipe", ["align", "both"])
+def test_aligned_columns_and_the_appeal_must_fit(tmp_path: Path, recipe: str) -> None:
+    text = changed("fuse", "recipe", recipe).replace("\n  dim: 128", "\n  dim: 17")
+    assert load(tmp_path, text).fuse.dim == load(tmp_path, text).align.dim + 1
+    with pytest.raises(InputError, match=r"makes 17 columns, but fuse\.dim is 16"):
+        load(tmp_path, text.replace("\n  dim: 17", "\n  dim: 16"))
+
+
+def test_aligned_columns_that_are_not_used_need_not_fit(tmp_path: Path) -> None:
+    text = changed("fuse", "recipe", "pca").replace("\n  dim: 128", "\n  dim: 8")
+    assert load(tmp_path, text).fuse.dim == 8
 
 
 def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
