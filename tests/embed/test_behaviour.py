@@ -131,10 +131,10 @@ def test_factors_beyond_the_rank_are_zero() -> None:
 
 def test_a_negative_eigenvalue_adds_nothing() -> None:
     known = np.ones(4, bool)
-    matrix = np.diag([4.0, 1.0, -9.0, 0.25])
+    matrix = np.diag([4.0, -1.0, -9.0, 0.25])
     vectors = factors(csr_array(matrix), 3, known)
-    # Norms 2, 1, 0 and 1/2, of mean 7/8.
-    expected = np.array([[2, 0, 0], [0, 1, 0], [0, 0, 0], [0, 0, 0.5]]) * 8 / 7
+    # Norms 2, 0, 0 and 1/2, of mean 5/8; the third eigenvalue is -1.
+    expected = np.array([[2, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0.5, 0]]) * 8 / 5
     np.testing.assert_allclose(vectors, expected, atol=1e-8)
 
 
