@@ -46,7 +46,7 @@ def main(params: Params) -> None:
     prepare_cpu()
     accelerator = open_accelerator("judge", section.mixed_precision)
     refuse_lost_processes("judge", accelerator.num_processes, section.launch)
-    refuse_uneven_batches(section.batch_size, accelerator.num_processes)
+    refuse_uneven_batches("judge", section.batch_size, accelerator.num_processes)
     verdict = judge(Path(section.file), section, accelerator)
     if accelerator.is_main_process:
         with Outputs() as outputs:
@@ -82,7 +82,10 @@ def judge(file: Path, section: Judge, accelerator: Accelerator) -> dict[str, Any
 def judged_once(
     data: TrainingData, warm: np.ndarray, section: Judge, accelerator: Accelerator
 ) -> dict[str, float | None]:
-    """The best epoch of one run: metrics over valid, and AUC of targets train knows or does not."""
+    """The best epoch of one run: metrics over valid, and AUC of targets that train knows or not.
+
+    Warm is what occurs anywhere in train, as for QIN, whatever `judge.rows` leaves of it.
+    """
     set_seed(section.seed)
     model = DIN(
         DINConfig(

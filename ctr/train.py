@@ -32,7 +32,7 @@ def main(params: Params) -> None:
     prepare_cpu()
     accelerator = open_accelerator("train", settings.mixed_precision)
     refuse_lost_processes("train", accelerator.num_processes, settings.launch)
-    refuse_uneven_batches(settings.batch_size, accelerator.num_processes)
+    refuse_uneven_batches("train", settings.batch_size, accelerator.num_processes)
     set_seed(settings.seed)
     data = load_data(settings, accelerator)
     config = model_config(settings, data.items)

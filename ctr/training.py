@@ -143,8 +143,8 @@ def evaluate(
     (logits,) = score(model, [data.valid], data.items, batch_size, accelerator)
     if not logits.isfinite().all():
         raise InputError(
-            "training diverged: the model's logits are not finite; lower train.learning_rate, "
-            "or set train.mixed_precision to bf16 or no"
+            "training diverged: the model's logits are not finite; in this stage's section of "
+            "params.yaml lower learning_rate, or set mixed_precision to bf16 or no"
         )
     label, probability = data.valid_label, logits.double().sigmoid().numpy()
     metrics = {
@@ -179,11 +179,11 @@ def seed_dropout(seed: int, accelerator: Accelerator) -> None:
         torch.cuda.manual_seed(seed + accelerator.process_index)
 
 
-def refuse_uneven_batches(batch_size: int, processes: int) -> None:
+def refuse_uneven_batches(section: str, batch_size: int, processes: int) -> None:
     """Every process has an equal part of a batch, and batch norm needs two rows."""
     if batch_size % processes or batch_size < 2 * processes:
         raise InputError(
-            f"params.yaml: train.batch_size is {batch_size} for {processes} processes; "
+            f"params.yaml: {section}.batch_size is {batch_size} for {processes} processes; "
             f"make it a multiple of {processes}, at least {2 * processes}"
         )
 

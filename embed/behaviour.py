@@ -88,8 +88,8 @@ def factors(matrix: csr_array, dim: int, known: np.ndarray) -> np.ndarray:
     count = min(dim, part.shape[0] - 1)
     if count < 1 or not part.nnz:
         return result
-    start = np.ones(part.shape[0])  # or it would be drawn at random
-    values, vectors = eigsh(part, k=count, which="LA", v0=start)
+    start, rng = np.ones(part.shape[0]), np.random.default_rng(0)  # or other bytes each time
+    values, vectors = eigsh(part, k=count, which="LA", v0=start, rng=rng)
     order = np.argsort(-values)
     vectors = vectors[:, order] * np.sqrt(values[order].clip(min=0))
     signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(count)])

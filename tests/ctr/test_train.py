@@ -130,7 +130,7 @@ def test_divergence_is_an_input_error_and_leaves_earlier_outputs() -> None:
     content = schema.read_array(schema.ITEM).copy()
     content[3] = math.nan
     schema.write_array(schema.ITEM, content)
-    with pytest.raises(InputError, match=r"diverged.*train\.learning_rate"):
+    with pytest.raises(InputError, match=r"diverged.*lower learning_rate"):
         train.main(tiny_params(epochs=1))
     assert contents(OUTPUTS) == before
     assert not [path for output in OUTPUTS for path in output.parent.glob(".*")]
@@ -160,9 +160,12 @@ def test_bf16_trains_as_well() -> None:
 
 @pytest.mark.parametrize("batch_size", [2, 3, 10])
 def test_a_batch_that_the_processes_cannot_share(batch_size: int) -> None:
-    refuse_uneven_batches(6, 3)
-    with pytest.raises(InputError, match=rf"{batch_size} for 3 processes; make it a multiple of 3"):
-        refuse_uneven_batches(batch_size, 3)
+    refuse_uneven_batches("train", 6, 3)
+    with pytest.raises(
+        InputError,
+        match=rf"judge.batch_size is {batch_size} for 3 processes; make it a multiple of 3",
+    ):
+        refuse_uneven_batches("judge", batch_size, 3)
 
 
 def test_settings_reach_the_model_and_the_data() -> None:
