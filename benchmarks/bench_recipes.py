@@ -24,7 +24,7 @@ from ctr import train
 from ctr.data import load_items
 from ctr.judge import judge
 from ctr.machine import open_accelerator, prepare_cpu
-from ctr.training import fit, load_data
+from ctr.training import fit, load_data, seed_dropout
 from embed.align import align
 from embed.behaviour import behaviour
 from embed.content import Content, load_content
@@ -36,7 +36,6 @@ from pipeline.params import Params, load_params
 from pipeline.schema import Split, write_json
 
 RECIPES = ("zeros", "random", "pca", "align", "both")
-COLUMNS = ("judge", "± sd", "cold", "QIN", "recall@50", "separation", "seconds")
 
 
 def main() -> None:
@@ -50,7 +49,7 @@ def main() -> None:
     results = {}
     for recipe in options.recipes:
         results[recipe] = measured(recipe, params, options.runs)
-        print_row(recipe, results[recipe], header=len(results) == 1)
+        print_row(recipe, results[recipe], params.diagnose.k, header=len(results) == 1)
         if options.json:
             write_json(options.json, results)
     print_correlations(results)
@@ -80,14 +79,7 @@ def vectors_of(recipe: str, content: Content, params: Params) -> np.ndarray:
     aligned = np.zeros((items + 1, 0), np.float32)
     if recipe in ("align", "both"):
         section = params.align
-        seen = behaviour(
-            Split.load("train"),
-            items,
-            section.dim,
-            section.window,
-            section.smoothing,
-            section.prior,
-        )
+        seen = behaviour(Split.load("train"), items, section)
         aligned, _ = align(content, seen, section)
     return fuse(content, aligned, params.fuse.model_copy(update={"recipe": recipe}))[0]
 
@@ -114,6 +106,7 @@ def ranked_by_qin(vectors: np.ndarray, params: Params) -> float:
     set_seed(settings.seed)
     data = load_data(items, settings.history, settings.features, accelerator, settings.residence)
     model = train.build_model(train.model_config(settings, items), settings)
+    seed_dropout(settings.seed, accelerator)
     return max(entry["auc"] for entry in fit(model, data, settings, accelerator).curve)
 
 
@@ -123,17 +116,17 @@ def opened(section: str, mixed_precision: Any) -> Accelerator:
     return open_accelerator(section, mixed_precision)
 
 
-def print_row(recipe: str, result: dict[str, Any], header: bool) -> None:
+def print_row(recipe: str, result: dict[str, Any], k: int, header: bool) -> None:
+    columns = ("judge", "± sd", "cold", "QIN", f"recall@{k}", "separation", "seconds")
     if header:
-        print(f"{'':8}" + "".join(f"{name:>12}" for name in COLUMNS))
+        print(f"{'':8}" + "".join(f"{name:>12}" for name in columns))
     judge, found = result["judge"], result["diagnostics"]
-    recall = next(value for name, value in found.items() if name.startswith("recall_"))
     cells = (
         judge["auc"],
         judge["auc_std"],
         judge["auc_cold_items"],
         result["qin"],
-        found.get("recall_50", recall),
+        found[f"recall_{k}"],
         found["separation"],
     )
     text = "".join(f"{'-' if cell is None else format(cell, '.4f'):>12}" for cell in cells)
@@ -141,13 +134,16 @@ def print_row(recipe: str, result: dict[str, Any], header: bool) -> None:
 
 
 def print_correlations(results: dict[str, Any]) -> None:
-    """Over the recipes; a diagnostic that is missing or the same for all of them is left out."""
-    aucs = [result["judge"]["auc"] for result in results.values()]
-    names = next(iter(results.values()))["diagnostics"]
-    for name in names:
-        values = [result["diagnostics"][name] for result in results.values()]
-        if None not in values and len(set(values)) > 1:
-            print(f"{name:24} ranks as the judge does: {spearmanr(values, aucs).statistic:+.2f}")
+    """Over the recipes that have the diagnostic; one that is the same for all says nothing."""
+    for name in next(iter(results.values()))["diagnostics"]:
+        pairs = [
+            (result["diagnostics"][name], result["judge"]["auc"])
+            for result in results.values()
+            if result["diagnostics"][name] is not None
+        ]
+        if len({value for value, _ in pairs}) > 1:
+            rank = spearmanr(*zip(*pairs, strict=True)).statistic
+            print(f"{name:24} ranks {len(pairs)} recipes as the judge does: {rank:+.2f}")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ class ClickLog:
     rows: Tensor
     """int32 (own rows, L + 5): the last L items of the history, then `Split.TAIL`."""
     total: int
-    """Rows of the whole split."""
+    """Rows of all processes: of the whole split, or of its last ones."""
     features: Features
     device: torch.device
     file: mmap.mmap | None = None
@@ -244,7 +244,7 @@ def load_items(features: Features, device: torch.device) -> ItemTable:
 def load_judged_items(file: Path, device: torch.device) -> ItemTable:
     """Every item's features on `device`, from Task 1's file alone; it has no neighbours.
 
-    Raises InputError if the file breaks the organisers' schema or is of another catalogue.
+    Raises InputError if the file breaks the organisers' schema or has another number of items.
     """
     stats = schema.read_json(schema.STATS)
     info = read_item_info(file, tags=None)

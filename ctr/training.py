@@ -74,6 +74,11 @@ def load_data(
         )
 
     valid, train = Split.load("valid"), load("train", last)
+    if valid.label.min() == valid.label.max():
+        raise InputError(
+            f"{schema.split_path('valid')}: all labels are {valid.label[0]}; AUC, by which the "
+            "best epoch is chosen, needs both"
+        )
     refuse_few_rows(train.total, accelerator.num_processes)
     return TrainingData(train, load("valid"), valid.label, valid.user, items)
 

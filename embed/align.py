@@ -22,6 +22,9 @@ from pipeline.stage import run
 FEWEST = 20
 """Items with content and behaviour, below which there is nothing to learn from."""
 
+ROUNDING = 1e-20
+"""Mean squared norm below which features differ by rounding alone."""
+
 CONFIDENT = 20.0
 """Times that an item is shown until it counts half of what one shown without end does."""
 
@@ -34,10 +37,7 @@ def main(params: Params) -> None:
     seen = behaviour(
         Split.load("train"),
         len(content.present) - 1,
-        section.dim,
-        section.window,
-        section.smoothing,
-        section.prior,
+        section,
     )
     vectors, r2 = align(content, seen, section)
     metrics = {
@@ -75,14 +75,16 @@ def align(content: Content, seen: Behaviour, section: Align) -> tuple[np.ndarray
     )
     vectors = np.zeros(targets.shape)
     vectors[known], vectors[unknown] = fitted.left_out, fitted.predicted
-    return centred(vectors, content.present).astype(np.float32), fitted.r2
+    vectors = centred(vectors, content.present)
+    vectors[:, fitted.r2 <= 0] = 0  # the mean alone, but for rounding
+    return vectors.astype(np.float32), fitted.r2
 
 
 def scaled(part: np.ndarray) -> np.ndarray:
-    """`part` (N + 1, d) with a mean squared norm of 1 over the rows that are not zero."""
+    """`part` (N + 1, d) with a mean squared norm of 1 over those rows that are not zero."""
     squares = (part**2).sum(axis=1)
-    mean = squares[squares > 0].mean() if squares.any() else 1.0
-    return np.asarray(part / np.sqrt(mean))
+    mean = squares[squares > 0].mean() if squares.any() else 0.0
+    return np.asarray(part / np.sqrt(mean)) if mean > ROUNDING else np.zeros_like(part)
 
 
 def centred(vectors: np.ndarray, present: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.linalg import eigsh
 
+from pipeline.params import Align
 from pipeline.schema import Split
 
 CHUNK = 1 << 18
@@ -33,23 +34,21 @@ class Behaviour:
     """Pairs of a history item and a clicked target."""
 
 
-def behaviour(
-    train: Split, items: int, dim: int, window: int, smoothing: float, prior: float
-) -> Behaviour:
+def behaviour(train: Split, items: int, section: Align) -> Behaviour:
     """Of `items` items, from the rows of `train` alone.
 
-    A clicked target is paired with the last `window` items of its history. `smoothing` pairs are
-    added to what was seen and to what was expected of each pair, `prior` rows at the mean click
-    rate to each item's.
+    A clicked target is paired with the last items of its history. What was seen and what was
+    expected of each pair are smoothed, and click rates drawn towards the mean, as `section` says.
     """
-    together = pair_counts(train, items, window)
-    mutual = positive_mutual_information(together, smoothing)
+    together = pair_counts(train, items, section.window)
+    mutual = positive_mutual_information(together, section.smoothing)
     shown = np.bincount(train.target, minlength=items + 1)
-    appeal = log_odds(train, shown, prior)
+    appeal = log_odds(train, shown, section.prior)
     paired = np.asarray(together.sum(axis=1)) > 0
     known = paired & (shown > 0)
     known[0] = False
-    return Behaviour(factors(mutual, dim, known), appeal, shown, known, int(together.sum()) // 2)
+    company = factors(mutual, section.dim, known)
+    return Behaviour(company, appeal, shown, known, int(together.sum()) // 2)
 
 
 def pair_counts(train: Split, items: int, window: int) -> csr_array:

@@ -19,6 +19,17 @@ from torch import Tensor, nn
 from pipeline.params import EmbedImage, EmbedText
 from pipeline.schema import ENCODER, InputError, versions
 
+PACKAGES = (
+    "open_clip_torch",
+    "pillow",
+    "timm",
+    "tokenizers",
+    "torch",
+    "torchvision",
+    "transformers",
+)
+"""What an open_clip model computes with."""
+
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -74,7 +85,7 @@ class OpenClip:
             "weights_sha256": weights_sha256(self.model),
             "config_sha256": hashlib.sha256(json.dumps(config).encode()).hexdigest(),
             "mixed_precision": effective_precision(self.device, section.mixed_precision),
-            "versions": versions("open_clip_torch", "pillow", "timm", "torch", "torchvision"),
+            "versions": versions(*PACKAGES),
         }
 
         @torch.inference_mode()
@@ -132,6 +143,11 @@ def load_open_clip(stage: str, section: EmbedText | EmbedImage, device: torch.de
         raise InputError(
             f"params.yaml: {stage}.model is {model!r} and {stage}.pretrained is empty, so it "
             f"has no weights; set {stage}.pretrained to a tag (known: {known})"
+        )
+    if section.revision and not model.startswith("hf-hub:"):
+        raise InputError(
+            f"params.yaml: {stage}.revision is {section.revision!r}, but {stage}.model {model!r} "
+            "has no revisions; write hf-hub:<organisation>/<name>, or leave the revision empty"
         )
     try:
         with _quiet():

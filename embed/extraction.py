@@ -61,8 +61,8 @@ def extracted(
     shards = Shards(stage, agreed({**identity, "encoder": encoder.provenance}))
     with ExitStack() as held:
         missing = told_by_main(state, lambda: begin(shards, len(runs), held))
+        refuse_separate_folders(shards)
         if not state.is_main_process:
-            refuse_separate_folders(shards)
             held.enter_context(shards.lock(exclusive=False))
         mine = missing[state.process_index :: state.num_processes]
         items = sum(runs[number][1] - runs[number][0] for number in mine)
@@ -103,9 +103,10 @@ def begin(shards: Shards, count: int, held: ExitStack) -> list[int]:
 
 
 def refuse_separate_folders(shards: Shards) -> None:
-    if not shards.folder.is_dir():
+    """Where one process lacks the folder all of them stop, or the others would wait for it."""
+    if not all(gathered(shards.folder.is_dir())):
         raise InputError(
-            f"{shards.folder} is not here, but the main process has made it: "
+            f"{shards.folder}, which the main process has made, is not there for every process: "
             "on several machines the repository must lie on storage that all of them share"
         )
 

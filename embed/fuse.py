@@ -39,10 +39,10 @@ def main(params: Params) -> None:
         metrics: dict[str, Any] = {}
     else:
         vectors, explained = fuse(load_content(), read_array(ALIGNED), section)
-        metrics = {
-            "components": len(explained),
-            "explained_variance_ratio": min(1.0, float(explained.sum())),
-        }
+        metrics = {}
+    if section.recipe in ("pca", "both"):
+        ratio = min(1.0, float(explained.sum()))
+        metrics = {"components": len(explained), "explained_variance_ratio": ratio}
     items = len(vectors) - 1
     metrics |= {
         "recipe": section.recipe,

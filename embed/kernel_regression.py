@@ -85,6 +85,7 @@ def candidates(
             leverage = weights * (features**2 @ shrunk)  # (n,), below 1
             left_out = targets - (targets - fitted) / (1 - leverage)[:, None]
             yield left_out, of_others @ (shrunk[:, None] * moments)
+        del features, of_others  # or they would be there beside the next width's
 
 
 def kernel_features(
@@ -99,8 +100,13 @@ def kernel_features(
 
 def kernel(left: np.ndarray, right: np.ndarray, gamma: float) -> np.ndarray:
     """exp(-gamma * squared distance), (n, m) of rows (n, d) and (m, d)."""
-    squares = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1) - 2 * left @ right.T
-    return np.exp(-gamma * squares.clip(min=0))
+    result = left @ right.T  # changed in place, since this is all the memory there is to it
+    result *= -2
+    result += (left**2).sum(axis=1)[:, None]
+    result += (right**2).sum(axis=1)
+    np.maximum(result, 0, out=result)
+    result *= -gamma
+    return np.exp(result, out=result)
 
 
 def mean_squared_distance(rows: np.ndarray) -> float:

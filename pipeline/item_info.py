@@ -107,8 +107,11 @@ def _read_ids(table: RawTable) -> np.ndarray:
 
 def _read_tags(table: RawTable, width: int | None) -> np.ndarray:
     column = table.column("item_tags")
+    column.refuse_nulls()
     if width is None:
         width = int(column.lengths()[0])
+    if width < 1:
+        raise column.fault(0, "an empty list", "expected at least one tag, 0 for none")
     tags = column.integer_matrix(width, "fill a shorter list with 0")
     wrong = (tags < 0) | (tags > MAX_INT64)
     column.first(wrong, tags, "expected a tag id of 0 (none) or more")

@@ -1,10 +1,12 @@
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from embed import extraction
 from embed.batches import Batch
@@ -83,19 +85,31 @@ def test_processes_that_see_different_things_are_refused(monkeypatch: pytest.Mon
 
 
 @pytest.mark.usefixtures("catalogue")
-def test_a_folder_that_only_the_main_process_sees() -> None:
+def test_a_folder_that_only_some_processes_see(monkeypatch: pytest.MonkeyPatch) -> None:
     shards = Shards("embed_image", "f")
+    seen = [True]
+    monkeypatch.setattr(extraction, "gathered", lambda own: [own, *seen])
     with pytest.raises(InputError, match="storage that all of them share"):
         refuse_separate_folders(shards)
     shards.folder.mkdir(parents=True)
     refuse_separate_folders(shards)
+    seen[0] = False
+    with pytest.raises(InputError, match="storage that all of them share"):
+        refuse_separate_folders(shards)
 
 
-def test_progress_is_the_main_processes_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_the_main_processes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = []
+
+    def recorded(*arguments: Any, **options: Any) -> Any:
+        shown.append(options["disable"])
+        return tqdm(*arguments, **options)
+
+    monkeypatch.setattr("embed.extraction.tqdm", recorded)
     for main in (True, False):
         batches = [batch(0, [1])]
         assert list(extraction.progress(batches, 1, SimpleNamespace(is_main_process=main)))
-    assert capsys.readouterr().err == ""
+    assert shown == [None, True]  # None: where there is a terminal
 
 
 def test_inputs_arrive_on_the_device_as_they_were() -> None:

@@ -279,8 +279,6 @@ def test_stage_reads_the_aligned_vectors(params: Params) -> None:
     metrics = read_json(metrics_path("fuse"))
     assert metrics == {
         "recipe": "align",
-        "components": 0,
-        "explained_variance_ratio": 0.0,
         "items": N,
         "items_without": 1,
         "dim": 4,
