@@ -132,7 +132,7 @@ def test_the_sample_is_learned(clone: Clone, report: str) -> None:
 def test_the_judge_reads_task_1(clone: Clone, report: str) -> None:
     assert "metrics/task1.json" in report
     judged, found = clone.metrics("task1"), clone.metrics("embeddings")
-    assert judged["auc"] > 0.83  # random vectors reach about 0.82
+    assert judged["auc"] > 0.82  # zeros reach 0.80, principal components 0.83
     assert judged["auc_warm_items"] > judged["auc_cold_items"] > 0.7
     assert found["recall_50"] > 2 * found["recall_50_chance"]
     assert clone.metrics("align")["r2_appeal"] > 0.2
