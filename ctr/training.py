@@ -74,11 +74,6 @@ def load_data(
         )
 
     valid, train = Split.load("valid"), load("train", last)
-    if valid.label.min() == valid.label.max():
-        raise InputError(
-            f"{schema.split_path('valid')}: all labels are {valid.label[0]}; AUC, by which the "
-            "best epoch is chosen, needs both"
-        )
     refuse_few_rows(train.total, accelerator.num_processes)
     return TrainingData(train, load("valid"), valid.label, valid.user, items)
 
@@ -87,6 +82,11 @@ def fit(
     model: CTRModel, data: TrainingData, settings: Settings, accelerator: Accelerator
 ) -> Trained:
     """Train until `patience` epochs bring no better AUC on valid; each of them halves the rate."""
+    if data.valid_label.min() == data.valid_label.max():
+        raise InputError(
+            f"{schema.split_path('valid')}: all labels are {data.valid_label[0]}; AUC, by which "
+            "the best epoch is chosen, needs both"
+        )
     learner = Learner(model, settings, accelerator)
     schedule = ReduceLROnPlateau(
         learner.optimizer.optimizer, "max", factor=0.5, patience=0, threshold=0, min_lr=1e-6

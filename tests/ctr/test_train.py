@@ -182,3 +182,12 @@ def test_too_few_rows_for_the_processes() -> None:
     refuse_few_rows(8, 4)
     with pytest.raises(InputError, match=r"train\.npy: found 7 rows for 4 processes"):
         refuse_few_rows(7, 4)
+
+
+def test_a_valid_of_one_class_cannot_choose_an_epoch() -> None:
+    rows = schema.Split.load("valid").rows.copy()
+    rows[:, schema.Split.TAIL.index("label") - len(schema.Split.TAIL)] = 1
+    schema.write_array(schema.split_path("valid"), rows)
+    with pytest.raises(InputError, match=r"valid\.npy: all labels are 1; AUC"):
+        train.main(tiny_params(epochs=1))
+    assert not schema.MODEL.exists()
