@@ -80,6 +80,9 @@ def measure(point: Point, precision: str, scale_down: int = 1) -> dict[str, Any]
     flags += [f"--embedding-dim={point.width}", "--steps=2", "--scored=1", "--json=figures.json"]
     launcher = ["-m", "torch.distributed.run", "--standalone"]
     launcher += [f"--nproc_per_node={point.processes}"]
+    environment = {"OMP_NUM_THREADS": "1"} | os.environ | {"PYTHONPATH": str(ROOT)}
+    if not torch.cuda.is_available():
+        environment["ACCELERATE_USE_CPU"] = "true"  # or the processes would not find each other
     with tempfile.TemporaryDirectory() as folder:
         with chdir(folder):
             write_world(
@@ -92,7 +95,7 @@ def measure(point: Point, precision: str, scale_down: int = 1) -> dict[str, Any]
         subprocess.run(
             [sys.executable, *launcher, "-m", "benchmarks.training", *flags],
             cwd=folder,
-            env={"OMP_NUM_THREADS": "1"} | os.environ | {"PYTHONPATH": str(ROOT)},
+            env=environment,
             check=True,
             stdout=subprocess.DEVNULL,
         )
