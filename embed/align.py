@@ -34,11 +34,7 @@ log = logging.getLogger(__name__)
 def main(params: Params) -> None:
     section = params.align
     content = load_content()
-    seen = behaviour(
-        Split.load("train"),
-        len(content.present) - 1,
-        section,
-    )
+    seen = behaviour(Split.load("train"), len(content.present) - 1, section)
     vectors, r2 = align(content, seen, section)
     metrics = {
         "items": len(vectors) - 1,

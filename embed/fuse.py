@@ -36,20 +36,19 @@ def main(params: Params) -> None:
     section = params.fuse
     if section.recipe == "given":
         vectors = _given_item_vectors()
-        metrics: dict[str, Any] = {}
+        explained = np.zeros(0)
     else:
         vectors, explained = fuse(load_content(), read_array(ALIGNED), section)
-        metrics = {}
-    if section.recipe in ("pca", "both"):
-        ratio = min(1.0, float(explained.sum()))
-        metrics = {"components": len(explained), "explained_variance_ratio": ratio}
     items = len(vectors) - 1
-    metrics |= {
+    metrics: dict[str, Any] = {
         "recipe": section.recipe,
         "items": items,
         "items_without": items - int(vectors.any(axis=1).sum()),
         "dim": vectors.shape[1],
     }
+    if section.recipe in ("pca", "both"):
+        ratio = min(1.0, float(explained.sum()))
+        metrics |= {"components": len(explained), "explained_variance_ratio": ratio}
     with Outputs() as outputs:
         provenance = versions("scikit-learn", "numpy")
         outputs.array(ITEM, vectors, recipe=section.recipe, versions=provenance)

@@ -2,7 +2,8 @@
 
 import hashlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from embed.batches import Batch, even_spans
 from embed.encoders import Encoder, autocast, effective_precision, load_open_clip, weights_sha256
-from pipeline.params import EmbedText
+from pipeline.params import EmbedText, EmbedVlm
 from pipeline.schema import InputError, versions
 
 Tokens = dict[str, np.ndarray]
@@ -130,10 +131,22 @@ def _transformers(section: EmbedText, device: torch.device) -> TextEncoder:
     return TextEncoder(LikeLengths(tokenizer, limit), encoder)
 
 
-def hide_bars() -> None:
-    """transformers' own progress bars, where there is no terminal to show them."""
+@contextmanager
+def loading(stage: str, section: EmbedText | EmbedVlm) -> Iterator[None]:
+    """For loading `section.model` by transformers; without a terminal its own bars are hidden.
+
+    Raises InputError, naming the stage's settings, for what transformers cannot load.
+    """
     if not sys.stderr.isatty():
         hide_progress()
+    try:
+        yield
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise InputError(
+            f"params.yaml: {stage}.model is {section.model!r}, {stage}.revision "
+            f"{section.revision!r}: transformers cannot load it (code from the hub is not run, "
+            f"weights must be safetensors): {error}"
+        ) from error
 
 
 def config_sha256(config: Any, tokenizer: Any) -> str:
@@ -146,19 +159,12 @@ def config_sha256(config: Any, tokenizer: Any) -> str:
 
 def _load_transformers(section: EmbedText, device: torch.device) -> tuple[Any, Any]:
     """Tokenizer and float32 model, from the hub, its cache or a folder; ready on `device`."""
-    hide_bars()
     source = {"revision": section.revision or "main", "trust_remote_code": False}
-    try:
+    with loading("embed_text", section):
         tokenizer = AutoTokenizer.from_pretrained(section.model, **source)
         model = AutoModel.from_pretrained(
             section.model, use_safetensors=True, dtype=torch.float32, **source
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise InputError(
-            f"params.yaml: embed_text.model is {section.model!r}, embed_text.revision "
-            f"{section.revision!r}: transformers cannot load it (code from the hub is not run, "
-            f"weights must be safetensors): {error}"
-        ) from error
     if model.config.is_encoder_decoder:
         raise InputError(
             f"params.yaml: embed_text.model is {section.model!r}, an encoder-decoder; "

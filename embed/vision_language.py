@@ -18,7 +18,7 @@ from embed.batches import Batch, even_spans
 from embed.cover_batches import CoverFile
 from embed.covers import CoverError, decode
 from embed.encoders import PRECISIONS, Encoder, effective_precision, weights_sha256
-from embed.text_encoders import config_sha256, hide_bars, pool
+from embed.text_encoders import config_sha256, loading, pool
 from pipeline.params import EmbedVlm
 from pipeline.schema import InputError, versions
 
@@ -183,10 +183,9 @@ def _load(section: EmbedVlm, device: torch.device) -> tuple[Any, Any]:
     On a GPU the weights themselves are in the section's precision: in float32 those of 7 billion
     parameters would not leave room for anything else.
     """
-    hide_bars()
     precision = effective_precision(device, section.mixed_precision)
     source = {"revision": section.revision or "main", "trust_remote_code": False}
-    try:
+    with loading("embed_vlm", section):
         processor = load_processor(section.model, **source)
         model, loaded = load_model(
             section.model,
@@ -195,12 +194,6 @@ def _load(section: EmbedVlm, device: torch.device) -> tuple[Any, Any]:
             output_loading_info=True,
             **source,
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise InputError(
-            f"params.yaml: embed_vlm.model is {section.model!r}, embed_vlm.revision "
-            f"{section.revision!r}: transformers cannot load it (code from the hub is not run, "
-            f"weights must be safetensors): {error}"
-        ) from error
     if loaded["missing_keys"]:
         raise InputError(
             f"params.yaml: embed_vlm.model is {section.model!r}, whose files lack weights, "
