@@ -11,11 +11,12 @@ FAISS ?= cpu
 SOURCE ?=
 PARAMS ?=
 
+TRUST := $(wildcard $(addprefix tests/,chaos determinism fuzz leakage))
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 ACTIVE := PATH="$(abspath $(BIN)):$$PATH"
 
-.PHONY: submission test lint types unit end-to-end clean
+.PHONY: submission test lint types unit end-to-end trust clean
 
 submission: $(VENV)/.installed-$(FAISS)
 	@git rev-parse --git-dir >/dev/null 2>&1 || git init --quiet
@@ -36,6 +37,10 @@ unit: $(VENV)/.installed-dev
 # In a fresh clone and a fresh virtual environment.
 end-to-end: $(VENV)/.installed-dev
 	$(ACTIVE) pytest -m slow
+
+# Kills, damaged inputs, equal bytes and leaks, many more of each than in `make test`.
+trust: $(VENV)/.installed-dev
+	$(ACTIVE) pytest --long $(TRUST)
 
 $(VENV)/.installed-cpu $(VENV)/.installed-gpu: $(VENV)/.installed-%: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: no python3.11 or python3.12 found; set PYTHON" >&2; exit 1; }

@@ -6,6 +6,18 @@ import torch
 from tests.ctr.tiny_world import forget_accelerator
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--long", action="store_true", help="many more kills and inputs: what `make trust` runs"
+    )
+
+
+@pytest.fixture(scope="session")
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether the tests of `make trust` run in their long form."""
+    return bool(request.config.getoption("--long"))
+
+
 @pytest.fixture
 def cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
     """Accelerate on a CPU (where equal seeds give equal bytes), in one process, outside DVC."""
