@@ -20,6 +20,7 @@ from torch import Tensor
 
 from benchmarks.measuring import Stopwatch, device_memory, matmul_rate, memory
 from ctr import train, training
+from ctr.checkpoint import Progress
 from ctr.data import ClickLog, shuffled_batches
 from ctr.learner import Learner
 from ctr.machine import open_accelerator, prepare_cpu
@@ -68,12 +69,12 @@ def measure(settings: Train, steps: int, scored_batches: int) -> dict[str, Any]:
     learner = TimedLearner(train.build_model(config, settings), settings, accelerator)
     batches = shuffled_batches(data.train, settings.batch_size, settings.seed, epoch=1)
     warm, timed, scored = batches[:1], batches[:steps], batches[:scored_batches]
-    losses = [training.train_epoch(learner, data, warm, epoch=1)]
+    losses = [training.train_epoch(learner, data, warm, Progress())]
     watch = Stopwatch(accelerator.device)
-    losses.append(training.train_epoch(learner, data, timed, epoch=2))
+    losses.append(training.train_epoch(learner, data, timed, Progress()))
     watch.lap("training")
     learner.watch = Stopwatch(accelerator.device)
-    losses.append(training.train_epoch(learner, data, timed, epoch=3))
+    losses.append(training.train_epoch(learner, data, timed, Progress()))
     peaks = {"host": memory("VmHWM"), "device": device_memory(accelerator.device)}
     for part in (warm, scored):
         log = taken(data.train, part)

@@ -14,6 +14,7 @@ import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
+from ctr.checkpoint import Checkpoints, checkpointing
 from ctr.data import load_judged_items
 from ctr.din import DIN, DINConfig
 from ctr.machine import open_accelerator, prepare_cpu
@@ -30,7 +31,7 @@ from ctr.training import (
 from pipeline import schema
 from pipeline.launch import refuse_lost_processes
 from pipeline.params import Features, Judge, Params
-from pipeline.schema import Outputs, Split
+from pipeline.schema import Split, write_json
 from pipeline.stage import run
 
 HISTORY = 64
@@ -47,15 +48,19 @@ def main(params: Params) -> None:
     accelerator = open_accelerator("judge", section.mixed_precision)
     refuse_lost_processes("judge", accelerator.num_processes, section.launch)
     refuse_uneven_batches("judge", section.batch_size, accelerator.num_processes)
-    verdict = judge(Path(section.file), section, accelerator)
-    if accelerator.is_main_process:
-        with Outputs() as outputs:
-            outputs.json(schema.TASK1_METRICS, verdict)
-        log.info("judge: valid AUC %(auc)s, cold items %(auc_cold_items)s", verdict)
+    file = Path(section.file)
+    inputs = (file, schema.split_path("train"), schema.split_path("valid"), schema.STATS)
+    with checkpointing("judge", section, inputs, accelerator) as checkpoints:
+        verdict = judge(file, section, accelerator, checkpoints)
+        if accelerator.is_main_process:
+            write_json(schema.TASK1_METRICS, verdict)
+            log.info("judge: valid AUC %(auc)s, cold items %(auc_cold_items)s", verdict)
     accelerator.end_training()
 
 
-def judge(file: Path, section: Judge, accelerator: Accelerator) -> dict[str, Any]:
+def judge(
+    file: Path, section: Judge, accelerator: Accelerator, checkpoints: Checkpoints | None = None
+) -> dict[str, Any]:
     """The judgement of `file`, means over the runs; the same in every process.
 
     `auc_std` is the deviation between runs (n - 1), null for a single one.
@@ -65,7 +70,7 @@ def judge(file: Path, section: Judge, accelerator: Accelerator) -> dict[str, Any
     data = load_data(items, history, EVERYTHING, accelerator, last=section.rows)
     warm = np.isin(Split.load("valid").target, Split.load("train").target)
     judged = [
-        judged_once(data, warm, section.model_copy(update={"seed": seed}), accelerator)
+        judged_once(data, warm, section.model_copy(update={"seed": seed}), accelerator, checkpoints)
         for seed in range(section.seed, section.seed + section.runs)
     ]
     means = {name: mean_of([run[name] for run in judged]) for name in judged[0]}
@@ -80,7 +85,11 @@ def judge(file: Path, section: Judge, accelerator: Accelerator) -> dict[str, Any
 
 
 def judged_once(
-    data: TrainingData, warm: np.ndarray, section: Judge, accelerator: Accelerator
+    data: TrainingData,
+    warm: np.ndarray,
+    section: Judge,
+    accelerator: Accelerator,
+    checkpoints: Checkpoints | None,
 ) -> dict[str, float | None]:
     """The best epoch of one run: metrics over valid, and AUC of targets that train knows or not.
 
@@ -97,7 +106,7 @@ def judged_once(
         )
     )
     seed_dropout(section.seed, accelerator)
-    trained = fit(model, data, section, accelerator)
+    trained = fit(model, data, section, accelerator, checkpoints)
     best = trained.curve[trained.best_epoch - 1]
     model.load_state_dict(trained.weights)
     (logits,) = score(model, [data.valid], data.items, section.batch_size, accelerator)

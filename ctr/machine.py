@@ -1,6 +1,9 @@
 """The machine a stage runs on: its precision, cores and memory."""
 
 import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator
@@ -30,6 +33,26 @@ def open_accelerator(section: str, mixed_precision: CtrPrecision) -> Accelerator
         )
     torch.set_float32_matmul_precision("high" if mixed_precision == "tf32" else "highest")
     return accelerator
+
+
+@contextmanager
+def deterministic_algorithms(wanted: bool) -> Iterator[None]:
+    """Enter before CUDA starts. InputError for an operation that may give other bytes next time."""
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    except RuntimeError as error:
+        if "deterministic" not in str(error):
+            raise
+        raise InputError(
+            f"params.yaml: train.deterministic is true, but {error}; set it to false"
+        ) from error
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def prepare_cpu() -> None:

@@ -8,8 +8,9 @@ from accelerate.utils import set_seed
 from safetensors.torch import save_file
 
 from ctr import training
+from ctr.checkpoint import checkpointing
 from ctr.data import load_items
-from ctr.machine import open_accelerator, prepare_cpu
+from ctr.machine import deterministic_algorithms, open_accelerator, prepare_cpu
 from ctr.model import ItemTable
 from ctr.qin import QIN, QINConfig
 from ctr.training import (
@@ -26,10 +27,23 @@ from pipeline.params import Params, Train
 from pipeline.schema import Outputs
 from pipeline.stage import run
 
+INPUTS = (
+    schema.split_path("train"),
+    schema.split_path("valid"),
+    schema.ITEM,
+    schema.TAGS,
+    schema.NEIGHBORS,
+    schema.STATS,
+)
+
 
 def main(params: Params) -> None:
-    settings = params.train
     prepare_cpu()
+    with deterministic_algorithms(params.train.deterministic):
+        train(params.train)
+
+
+def train(settings: Train) -> None:
     accelerator = open_accelerator("train", settings.mixed_precision)
     refuse_lost_processes("train", accelerator.num_processes, settings.launch)
     refuse_uneven_batches("train", settings.batch_size, accelerator.num_processes)
@@ -38,9 +52,10 @@ def main(params: Params) -> None:
     config = model_config(settings, data.items)
     model = build_model(config, settings)
     seed_dropout(settings.seed, accelerator)
-    trained = fit(model, data, settings, accelerator)
-    if accelerator.is_main_process:
-        write(trained, config, settings)
+    with checkpointing("train", settings, INPUTS, accelerator) as checkpoints:
+        trained = fit(model, data, settings, accelerator, checkpoints)
+        if accelerator.is_main_process:
+            write(trained, config, settings)
     accelerator.end_training()
 
 

@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from tqdm import tqdm
 
+from ctr.checkpoint import Checkpoints, Progress
 from ctr.data import ClickLog, shuffled_batches
 from ctr.learner import Learner, Settings
 from ctr.metrics import auc, gauc, logloss
@@ -79,51 +81,77 @@ def load_data(
 
 
 def fit(
-    model: CTRModel, data: TrainingData, settings: Settings, accelerator: Accelerator
+    model: CTRModel,
+    data: TrainingData,
+    settings: Settings,
+    accelerator: Accelerator,
+    checkpoints: Checkpoints | None = None,
 ) -> Trained:
-    """Train until `patience` epochs bring no better AUC on valid; each of them halves the rate."""
+    """Train until `patience` epochs bring no better AUC on valid; each of them halves the rate.
+
+    With `checkpoints` the run goes on from the last one, and leaves them as it goes.
+    """
     if data.valid_label.min() == data.valid_label.max():
         raise InputError(
             f"{schema.split_path('valid')}: all labels are {data.valid_label[0]}; AUC, by which "
             "the best epoch is chosen, needs both"
         )
+    accelerator.free_memory()  # of an earlier run's model, which a checkpoint would hold too
     learner = Learner(model, settings, accelerator)
     schedule = ReduceLROnPlateau(
         learner.optimizer.optimizer, "max", factor=0.5, patience=0, threshold=0, min_lr=1e-6
     )
-    curve: list[dict[str, float]] = []
-    best_epoch, best_auc, best_weights = 0, -math.inf, {}
-    for epoch in range(1, settings.epochs + 1):
+    progress = Progress()
+    if checkpoints is not None:
+        checkpoints.restore(settings.seed, progress, schedule)
+    while not ended(progress, settings):
+        epoch, done = progress.epoch, len(progress.losses)
         entry = {"epoch": epoch, "learning_rate": learner.optimizer.param_groups[0]["lr"]}
         started = time.perf_counter()
         batches = shuffled_batches(data.train, settings.batch_size, settings.seed, epoch)
-        entry["train_loss"] = train_epoch(learner, data, batches, epoch)
-        rate = data.train.total / (time.perf_counter() - started)
+        after_batch = None if checkpoints is None else checkpoints.after_batch
+        entry["train_loss"] = train_epoch(learner, data, batches, progress, after_batch)
+        samples = data.train.total * (1 - done / len(batches))
+        rate = samples / (time.perf_counter() - started)
         entry |= evaluate(model, data, settings.batch_size, accelerator)
-        curve.append(entry)
-        if entry["auc"] > best_auc:
-            best_epoch, best_auc, best_weights = epoch, entry["auc"], host_weights(model)
-        if accelerator.is_main_process:
-            log.info(progress_line(entry, rate, epoch == best_epoch))
-        if epoch - best_epoch >= settings.patience:
-            break
+        if entry["auc"] > max((earlier["auc"] for earlier in progress.curve), default=-math.inf):
+            progress.best_epoch, progress.best_weights = epoch, host_weights(model)
+        progress.end_epoch(entry)
         schedule.step(entry["auc"])
+        if accelerator.is_main_process:
+            log.info(progress_line(entry, rate, epoch == progress.best_epoch))
+        if checkpoints is not None:
+            checkpoints.save()
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Trained(curve, best_epoch, best_weights, parameters)
+    return Trained(progress.curve, progress.best_epoch, progress.best_weights, parameters)
+
+
+def ended(progress: Progress, settings: Settings) -> bool:
+    return len(progress.curve) >= min(settings.epochs, progress.best_epoch + settings.patience)
 
 
 def train_epoch(
-    learner: Learner, data: TrainingData, batches: list[tuple[Tensor, float]], epoch: int
+    learner: Learner,
+    data: TrainingData,
+    batches: list[tuple[Tensor, float]],
+    progress: Progress,
+    after_batch: Callable[[], None] | None = None,
 ) -> float:
-    """One pass over `batches`; the mean cross-entropy a sample in nats, without the penalty."""
+    """One pass over `batches`, or over those that `progress` has not done yet.
+
+    Returns the mean cross-entropy a sample in nats, without the penalty.
+    """
     learner.model.train()
-    accelerator = learner.accelerator
-    clicked = data.train.batches([rows for rows, _ in batches])
-    losses = []  # stay on the device until the epoch ends
-    with progress_bar(data.train.total, epoch, accelerator) as bar:
-        for (rows, weight), (clicks, label) in zip(batches, clicked, strict=True):
+    accelerator, losses = learner.accelerator, progress.losses
+    left = batches[len(losses) :]
+    clicked = data.train.batches([rows for rows, _ in left])
+    with progress_bar(data.train.total, progress.epoch, accelerator) as bar:
+        bar.update(data.train.total * len(losses) // len(batches))
+        for (rows, weight), (clicks, label) in zip(left, clicked, strict=True):
             losses.append(learner.step(clicks, label, data.items, weight) * len(rows))
             bar.update(len(rows) * accelerator.num_processes)
+            if after_batch is not None:
+                after_batch()
     total = torch.stack(losses).sum()
     rows = total.new_full((), sum(len(rows) for rows, _ in batches))
     return float(accelerator.reduce(total)) / float(accelerator.reduce(rows))

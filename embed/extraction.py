@@ -20,9 +20,10 @@ from tqdm import tqdm
 
 from embed.batches import Batch
 from embed.encoders import Encoder, check_finite
-from embed.shards import Shard, Shards, fingerprint
+from embed.shards import Shard, Shards
 from pipeline.launch import gathered, told_by_main
 from pipeline.schema import InputError
+from pipeline.scratch import code_sha256, fingerprint
 
 Read = Callable[[list[int]], Iterable[Batch]]
 """The batches of the shards of these numbers, in order; every shard has at least one."""
@@ -85,7 +86,7 @@ def tell_rate(items: int, seconds: float, state: PartialState) -> None:
 
 def agreed(identity: Mapping[str, Any]) -> str:
     """The fingerprint. Raises InputError if another process of the launch computes another one."""
-    own = fingerprint(identity)
+    own = fingerprint({**identity, "code": code_sha256("embed")})
     if set(gathered(own)) != {own}:
         raise InputError(
             "the processes of this launch differ in inputs, settings, weights, package versions, "

@@ -20,7 +20,6 @@ from embed.covers import name_unreadable
 from embed.encoders import ResizeToPixels, load_open_clip
 from embed.extraction import Embedded, extracted
 from embed.given import given_vectors
-from embed.shards import arithmetic, file_sha256
 from pipeline.launch import gpu_or_cpu, open_processes
 from pipeline.params import EmbedImage, Params
 from pipeline.schema import (
@@ -32,6 +31,7 @@ from pipeline.schema import (
     Outputs,
     metrics_path,
 )
+from pipeline.scratch import arithmetic, file_sha256
 from pipeline.stage import run
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from accelerate import PartialState
 from embed.batches import Batch, read_ahead, spans
 from embed.extraction import extracted
 from embed.given import given_vectors
-from embed.shards import arithmetic, text_sha256
+from embed.shards import text_sha256
 from embed.text_encoders import TitleShards, load_text_encoder
 from pipeline.launch import gpu_or_cpu, open_processes
 from pipeline.params import EmbedText, Params
@@ -27,6 +27,7 @@ from pipeline.schema import (
     Outputs,
     metrics_path,
 )
+from pipeline.scratch import arithmetic
 from pipeline.stage import run
 
 log = logging.getLogger(__name__)

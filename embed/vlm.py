@@ -17,11 +17,12 @@ from embed.batches import Batch, read_ahead, spans
 from embed.cover_batches import CoverFile
 from embed.covers import name_unreadable
 from embed.extraction import Embedded, extracted
-from embed.shards import arithmetic, file_sha256, text_sha256
+from embed.shards import text_sha256
 from embed.vision_language import ItemShards, cut_batches, load_vision_language
 from pipeline.launch import gpu_or_cpu, open_processes
 from pipeline.params import EmbedVlm, Params
 from pipeline.schema import COVERS, ITEMS, VLM, VLM_PRESENT, Outputs, metrics_path
+from pipeline.scratch import arithmetic, file_sha256
 from pipeline.stage import run
 
 log = logging.getLogger(__name__)

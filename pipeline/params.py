@@ -14,6 +14,8 @@ PARAMS = Path("params.yaml")
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
+Minutes = Annotated[float, Field(gt=0)]
+"""Between checkpoints within an epoch; there is one after each epoch as well."""
 Precision = Literal["no", "bf16", "fp16"]
 CtrPrecision = Literal["no", "tf32", "bf16", "fp16"]
 Residence = Literal["auto", "device", "file"]
@@ -238,6 +240,9 @@ class Train(Section):
     file; `auto` takes a GPU's memory where they fit into a quarter of what is free."""
     compile: bool
     """Whether `torch.compile` fuses the model's operations (a minute or more at the start)."""
+    deterministic: bool
+    """Refuse operations of a GPU that may give other bytes the next time; a CPU has none."""
+    checkpoint_minutes: Minutes
     launch: Launch
     """Flags of `accelerate launch` for this stage; results depend on the number of processes."""
     seed: Seed
@@ -261,6 +266,7 @@ class Judge(Section):
     epochs: Count
     patience: Count
     mixed_precision: CtrPrecision
+    checkpoint_minutes: Minutes
     launch: Launch
     seed: Seed
 

@@ -51,6 +51,7 @@ TRAIN_CURVE = Path("plots/train.csv")
 ROC = Path("plots/roc.csv")
 CALIBRATION = Path("plots/calibration.csv")
 SUBMISSION = Path("submissions/task2/prediction.zip")
+ENVIRONMENT = Path("metrics/environment.json")
 
 
 def split_path(split: str) -> Path:

@@ -3,33 +3,89 @@
 import logging
 import os
 import shutil
+import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 from ruamel.yaml import YAML
 
 from pipeline.params import Params, load_params
 from pipeline.schema import InputError, replacing
 
+STOPS = (signal.SIGTERM, signal.SIGINT)
+"""What a scheduler sends, and Ctrl-C."""
+
+
+class StoppedError(Exception):
+    """The stage was asked to stop by `signal`; the message says what has become of its work."""
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
+
 
 def run(main: Callable[[Params], None]) -> None:
     """Run a stage on `params.yaml`. Exit code 1 and one message for bad input or a failing disk.
 
-    `--debug` or MMCTR_DEBUG=1 shows the traceback as well.
+    Asked to stop it leaves with 128 and the signal's number. Either way earlier outputs are there
+    again. `--debug` or MMCTR_DEBUG=1 shows the traceback as well.
     """
     debug = "--debug" in sys.argv[1:] or os.environ.get("MMCTR_DEBUG", "") not in ("", "0")
+    first = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    stop_by_exception()
     try:
         main(load_params())
     except BaseException as error:
-        if os.environ.get("RANK", "0") == "0" and "DVC_STAGE" in os.environ:
+        if first and "DVC_STAGE" in os.environ:
             with suppress(Exception):  # or it would hide what went wrong
                 bring_back_outputs(os.environ["DVC_STAGE"])
-        if isinstance(error, InputError | OSError) and not debug:
+        if debug:
+            raise
+        if isinstance(error, InputError | OSError):
             sys.exit(f"error: {error}")
+        if isinstance(error, StoppedError):
+            if first:
+                print(f"stopped: {error}. `dvc repro` goes on from there", file=sys.stderr)
+            sys.exit(128 + error.signal)
         raise
+
+
+def stop_by_exception() -> None:
+    """SIGTERM and SIGINT raise `StoppedError`, so that what is half done is cleared away."""
+    process = os.getpid()
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if os.getpid() != process:  # a worker, which the stage itself ends
+            os._exit(128 + number)
+        raise StoppedError("what was finished before is kept", number)
+
+    for number in STOPS:
+        signal.signal(number, stop)
+
+
+@contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """The stop signals that have come inside the block, which do nothing else until the second."""
+    received: list[int] = []
+    usual = {number: signal.getsignal(number) for number in STOPS}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        action = usual[signal.Signals(number)]
+        if len(received) > 1 and callable(action):
+            action(number, frame)
+
+    for number in STOPS:
+        signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        for number, action in usual.items():
+            signal.signal(number, action)
 
 
 def bring_back_outputs(stage: str) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline import schema
+from pipeline.environment import environment
 from pipeline.params import Params
 from pipeline.schema import InputError, Outputs
 from pipeline.stage import run
@@ -22,6 +23,7 @@ def main(params: Params) -> None:
     predictions = pd.read_parquet(schema.predictions_path("test"))
     ids = np.array(schema.read_array(schema.TEST_ID))
     with Outputs() as outputs:
+        outputs.json(schema.ENVIRONMENT, environment())
         archive = outputs.path(schema.SUBMISSION)
         write_submission(archive, predictions, params.submit.column)
         check_submission(archive, ids, params.submit.column)

@@ -65,7 +65,7 @@ def test_stage_file_and_section_share_a_name(stage: str) -> None:
 
 
 def test_packages_import_no_further_than_the_design_allows() -> None:
-    names = ("item_info", "launch", "params", "schema", "stage")
+    names = ("item_info", "launch", "params", "schema", "scratch", "stage")
     shared = {ROOT / f"pipeline/{name}.py" for name in names}
     for package, foreign in (("embed", {"ctr", "sample"}), ("ctr", {"embed", "sample"})):
         for file in (ROOT / package).glob("*.py"):

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embed import shards, text
-from embed.shards import Shard, Shards, code_sha256, fingerprint
+from embed import extraction, text
+from embed.shards import Shard, Shards
 from pipeline.params import Params
 from pipeline.schema import ENCODER, TEXT, InputError
 from tests.embed.conftest import Catalogue, write_catalogue
@@ -121,7 +121,7 @@ def test_what_the_vectors_depend_on(
         content[-1] ^= 1
         weights.write_bytes(content)
     elif change == "code":
-        monkeypatch.setattr(shards, "code_sha256", lambda: {"text.py": "other"})
+        monkeypatch.setattr(extraction, "code_sha256", lambda _: {"text.py": "other"})
     else:
         key, value = ("batch_size", 6) if change == "setting" else ("workers", 1)
         section = params.embed_text.model_copy(update={key: value})
@@ -153,8 +153,3 @@ def test_a_shard_that_another_process_did_not_leave_here(
     with pytest.raises(InputError, match=r"shard-00003 is missing .* storage that all of them"):
         text.main(params)
     assert not TEXT.exists()
-
-
-def test_fingerprint_covers_the_package_and_what_it_is_given() -> None:
-    assert {"shards.py", "text.py", "text_encoders.py", "extraction.py"} <= code_sha256().keys()
-    assert fingerprint({"a": 1}) == fingerprint({"a": 1}) != fingerprint({"a": 2})

@@ -1,0 +1,80 @@
+"""What a submission was made with: versions, hardware, revision, and digests of the data."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline import schema
+from pipeline.scratch import file_sha256
+
+DATA = (
+    schema.ITEMS,
+    schema.COVERS,
+    *(schema.split_path(split) for split in schema.SPLITS),
+    schema.ITEM,
+    schema.ITEM_INFO,
+    schema.NEIGHBORS,
+    schema.MODEL,
+    schema.MODEL_CONFIG,
+    schema.predictions_path("test"),
+)
+"""What the submission came from, from the source on."""
+
+
+def environment() -> dict[str, Any]:
+    """Names, versions and digests alone: no environment variable, user, path or remote."""
+    return {
+        "git": git(),
+        "python": platform.python_version(),
+        "packages": packages(),
+        "hardware": hardware(),
+        "sha256": {str(path): file_sha256(path) for path in DATA},
+    }
+
+
+def packages() -> dict[str, str]:
+    """Every installed distribution and its version."""
+    return {found.metadata["Name"]: found.version for found in distributions()}
+
+
+def hardware() -> dict[str, Any]:
+    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return {
+        "system": platform.platform(),
+        "cpu": cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": gpus,
+        "cuda": torch.version.cuda if gpus else None,
+    }
+
+
+def cpu_name() -> str:
+    """As Linux names it; elsewhere what Python knows, perhaps nothing."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def git() -> dict[str, Any] | None:
+    """The revision, and the tracked files that differ from it; None outside a repository."""
+    revision = said_by_git("rev-parse", "HEAD")
+    if revision is None:
+        return None
+    changed = said_by_git("diff", "--name-only", "HEAD") or ""
+    return {"revision": revision, "changed": changed.splitlines()}
+
+
+def said_by_git(*arguments: str) -> str | None:
+    """None where git is missing or refuses."""
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)  # noqa: S607
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,105 @@
+"""Work in progress of a stage, in scratch/: no output of it, so that DVC leaves it alone.
+
+What lies in `scratch/<stage>/<fingerprint>/` survives a kill. The fingerprint covers all that its
+bytes depend on: what another input, setting, version or code computed is in another folder.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+
+from pipeline.schema import InputError
+
+SCRATCH = Path("scratch")
+WAIT = 60.0
+"""Seconds that a run waits for an earlier one of the same stage, which may be about to end."""
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def locked(stage: Path, exclusive: bool = True) -> Iterator[None]:
+    """Hold the lock of the folder `stage`, with the other processes of this launch alone.
+
+    The main process comes first and finds nobody (`exclusive`), the others join it. It is a record
+    lock, which worker processes do not inherit: it ends with the process. Raises InputError where
+    another run still holds it after `WAIT` seconds.
+    """
+    stage.mkdir(parents=True, exist_ok=True)
+    path = stage / "lock"
+    with path.open("a+") as file:
+        if exclusive:
+            _wait_for_lock(file, path)
+        if not _took(file, fcntl.LOCK_SH):
+            raise _at_work(path)
+        yield
+
+
+def _wait_for_lock(file: TextIO, path: Path) -> None:
+    end = time.monotonic() + WAIT
+    told = False
+    while not _took(file, fcntl.LOCK_EX):
+        if time.monotonic() >= end:
+            raise _at_work(path)
+        if not told:
+            log.info("an earlier run of this stage is still at work; waiting for it to end")
+            told = True
+        time.sleep(0.1)
+
+
+def _took(file: TextIO, kind: int) -> bool:
+    try:
+        fcntl.lockf(file, kind | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def _at_work(path: Path) -> InputError:
+    return InputError(
+        f"another run of this stage is at work ({path} is locked), perhaps one that "
+        "outlived the command that started it; wait for it, or end it"
+    )
+
+
+def clear(stage: Path) -> None:
+    """Remove what is kept in the folder `stage`, whatever its fingerprint."""
+    for folder in stage.iterdir():
+        if folder.is_dir():
+            shutil.rmtree(folder)
+
+
+def fingerprint(identity: Mapping[str, Any]) -> str:
+    """A digest of what results depend on."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def code_sha256(package: str) -> dict[str, str]:
+    """A digest of each file of the project's `package` that this process has loaded."""
+    folder = Path(__file__).resolve().parents[1] / package
+    files = [getattr(module, "__file__", None) or "" for module in list(sys.modules.values())]
+    near = [Path(file) for file in files if Path(file).parent.name == package]
+    own = sorted({path.resolve() for path in near if path.resolve().parent == folder})
+    return {path.name: file_sha256(path) for path in own}
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def arithmetic(device: torch.device) -> dict[str, Any]:
+    """What else rounding depends on: the kind of GPU, or on a CPU the number of threads."""
+    if device.type == "cuda":
+        return {"device": torch.cuda.get_device_name(device)}
+    return {"device": "cpu", "threads": torch.get_num_threads()}

@@ -1,0 +1,270 @@
+"""A run that is interrupted anywhere ends with the bytes of one that is not."""
+
+import functools
+import json
+import logging
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from ctr import train, training
+from ctr.checkpoint import Checkpoints, differences
+from pipeline import schema
+from pipeline.params import Params
+from pipeline.schema import InputError
+from pipeline.scratch import file_sha256
+from pipeline.stage import StoppedError
+from tests.ctr.tiny_world import contents, forget_accelerator, read_curve, tiny_params
+
+pytestmark = pytest.mark.usefixtures("cpu", "world")
+
+METRICS = schema.metrics_path("train")
+OUTPUTS = [schema.MODEL, schema.MODEL_CONFIG, schema.TRAIN_CURVE, METRICS]
+SCRATCH = Path("scratch/train")
+PARAMS = tiny_params(epochs=3, dropout=0.3)
+"""Six batches an epoch."""
+
+Interruption = Callable[[Checkpoints], None]
+
+
+class KilledError(BaseException):
+    """What SIGKILL is to a process, but for the process."""
+
+
+def trained(params: Params = PARAMS) -> dict[Path, bytes]:
+    """The outputs of a run in what would be a process of its own."""
+    forget_accelerator()
+    torch.manual_seed(os.getpid())  # a new process has other numbers here
+    for path in OUTPUTS:
+        path.unlink(missing_ok=True)
+    train.main(params)
+    return contents(OUTPUTS)
+
+
+@functools.cache
+def undisturbed_bytes() -> dict[Path, bytes]:
+    """The world is the same in every test."""
+    return trained()
+
+
+def interrupted(
+    monkeypatch: pytest.MonkeyPatch, batches: int, kind: type[BaseException], params: Params
+) -> None:
+    """A run that ends after so many batches."""
+    original, seen = Checkpoints.after_batch, []
+
+    def after_batch(self: Checkpoints) -> None:
+        seen.append(None)
+        if len(seen) == batches:
+            if kind is KilledError:
+                raise KilledError
+            signal.raise_signal(signal.SIGTERM)
+        original(self)
+
+    with monkeypatch.context() as patched, pytest.raises(kind):
+        patched.setattr(Checkpoints, "after_batch", after_batch)
+        trained(params)
+    assert not [path for path in OUTPUTS if path.exists()]
+
+
+def kept() -> list[str]:
+    """The names of the checkpoints that are there."""
+    return sorted(path.name for path in SCRATCH.glob("*/seed-*/*"))
+
+
+@pytest.mark.parametrize("batches", [1, 6, 7, 10, 18])
+def test_stopped_anywhere_it_ends_with_the_same_bytes(
+    batches: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    undisturbed = undisturbed_bytes()
+    assert kept() == []
+    caplog.set_level(logging.INFO)
+    interrupted(monkeypatch, batches, StoppedError, PARAMS)
+    epoch, batch = divmod(batches, 6) if batches % 6 else (batches // 6 - 1, 6)
+    assert kept() == [f"epoch-{epoch + 1:05d}-batch-{batch:07d}"]
+    assert trained() == undisturbed
+    assert f"going on from {SCRATCH}" in caplog.text
+    assert [path.name for path in SCRATCH.iterdir()] == ["lock"]
+
+
+@pytest.mark.parametrize("every_batch", [False, True])
+def test_killed_again_and_again_it_ends_with_the_same_bytes(
+    every_batch: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = undisturbed_bytes()
+    minutes = 1e-9 if every_batch else 10.0
+    params = tiny_params(epochs=3, dropout=0.3, checkpoint_minutes=minutes)
+    for batches in (4, 9, 3):
+        interrupted(monkeypatch, batches, KilledError, params)
+    assert kept() == ["epoch-00003-batch-0000001" if every_batch else "epoch-00002-batch-0000000"]
+    found = trained(params)
+    for path in (schema.MODEL, schema.TRAIN_CURVE, METRICS):  # the config tells the minutes
+        assert found[path] == undisturbed[path]
+
+
+def test_killed_between_training_and_writing(monkeypatch: pytest.MonkeyPatch) -> None:
+    undisturbed = undisturbed_bytes()
+
+    def fail(*_: object) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patched, pytest.raises(KilledError):
+        patched.setattr(train, "write", fail)
+        trained()
+    monkeypatch.setattr(Checkpoints, "after_batch", fail)  # nothing is left to train
+    assert trained() == undisturbed
+
+
+def test_the_best_epoch_and_the_rate_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second epoch stays the best, and each one after it halves the rate."""
+    params = tiny_params(epochs=9, patience=3, batch_size=300)  # two batches an epoch
+    aucs = [0.6, 0.7, 0.65, 0.7, 0.5, 0.9]
+
+    def script() -> None:
+        scores = iter({"auc": auc, "gauc": 0.5, "logloss": 0.7} for auc in aucs)
+        monkeypatch.setattr(training, "evaluate", lambda *_: next(scores))
+
+    script()
+    undisturbed = trained(params)
+    script()
+    interrupted(monkeypatch, 7, StoppedError, params)
+    assert trained(params) == undisturbed
+    assert json.loads(undisturbed[METRICS])["best_epoch"] == 2
+    assert read_curve()["learning_rate"].tolist() == [0.01, 0.01, 0.01, 0.005, 0.0025]
+
+
+def break_seal(folder: Path) -> None:
+    (folder / "seal.json").unlink()
+
+
+def truncate_seal(folder: Path) -> None:
+    (folder / "seal.json").write_bytes((folder / "seal.json").read_bytes()[:-5])
+
+
+def truncate_model(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-1])
+
+
+def remove_progress(folder: Path) -> None:
+    (folder / "progress.safetensors").unlink()
+
+
+def flip_optimizer(folder: Path) -> None:
+    content = bytearray((folder / "optimizer.bin").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "optimizer.bin").write_bytes(content)
+
+
+def make_foreign(folder: Path) -> None:
+    seal = json.loads((folder / "seal.json").read_text())
+    (folder / "seal.json").write_text(json.dumps(seal | {"run": "0" * 64}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (break_seal, "no readable seal.json, so it was not written to its end"),
+        (truncate_seal, "no readable seal.json, so it was not written to its end"),
+        (truncate_model, "model.safetensors is missing or damaged"),
+        (remove_progress, "progress.safetensors is missing or damaged"),
+        (flip_optimizer, "optimizer.bin is missing or damaged"),
+        (make_foreign, "belongs to a run with other settings"),
+    ],
+)
+def test_what_was_not_written_for_this_run_is_refused_by_name(
+    damage: Callable[[Path], None],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    params = tiny_params(epochs=1)
+    undisturbed = trained(params)
+    interrupted(monkeypatch, 4, StoppedError, params)
+    (folder,) = SCRATCH.glob("*/seed-*/*")
+    damage(folder)
+    assert trained(params) == undisturbed
+    assert f"{folder} is not used: " in caplog.text
+    assert message in caplog.text
+    assert "going on" not in caplog.text
+
+
+def test_a_damaged_checkpoint_leaves_the_one_before_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    undisturbed = undisturbed_bytes()
+    caplog.set_level(logging.INFO)
+    interrupted(monkeypatch, 8, StoppedError, PARAMS)
+    (good,) = SCRATCH.glob("*/seed-*/*")
+    later = good.with_name("epoch-00003-batch-0000005")
+    shutil.copytree(good, later)
+    truncate_model(later)
+    assert trained() == undisturbed
+    assert f"{later} is not used" in caplog.text
+    assert f"going on from {good}" in caplog.text
+
+
+def test_another_runs_state_is_named_and_left_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    other = tiny_params(epochs=3, dropout=0.3, learning_rate=0.005)
+    undisturbed = trained(other)
+    interrupted(monkeypatch, 8, StoppedError, PARAMS)
+    assert trained(other) == undisturbed
+    assert "is not used; changed: settings.learning_rate" in caplog.text
+    assert "going on" not in caplog.text
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    undisturbed = undisturbed_bytes()
+    original, calls = Accelerator.save_state, []
+
+    def save_state(self: Accelerator, folder: str) -> None:
+        calls.append(folder)
+        if len(calls) == 2:
+            raise RuntimeError("PytorchStreamWriter failed writing file: No space left on device")
+        original(self, folder)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Accelerator, "save_state", save_state)
+        with pytest.raises(InputError, match=r"could not be written: .*No space left.* make room"):
+            trained()
+    assert kept() == [".partial", "epoch-00002-batch-0000000"]
+    assert trained() == undisturbed
+
+
+def test_no_code_in_a_checkpoint_is_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Also where a seal was made for it."""
+    params = tiny_params(epochs=1)
+    interrupted(monkeypatch, 4, StoppedError, params)
+    (folder,) = SCRATCH.glob("*/seed-*/*")
+    torch.save(Malicious(tmp_path / "executed"), folder / "optimizer.bin")
+    seal = json.loads((folder / "seal.json").read_text())
+    seal["files"]["optimizer.bin"] = file_sha256(folder / "optimizer.bin")
+    (folder / "seal.json").write_text(json.dumps(seal))
+    with pytest.raises(Exception, match="weights_only"):
+        trained(params)
+    assert not (tmp_path / "executed").exists()
+
+
+class Malicious:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return (Path.touch, (self.path,))
+
+
+def test_differences_name_the_keys_that_changed() -> None:
+    old = {"settings": {"rate": 0.1, "rows": 2}, "threads": 1, "gone": 1}
+    new = {"settings": {"rate": 0.2, "rows": 2}, "threads": 1, "came": 1}
+    assert differences(old, new) == ["came", "gone", "settings.rate"]
+    assert differences(old, old) == []
