@@ -57,7 +57,8 @@ def interrupted(
     monkeypatch: pytest.MonkeyPatch, batches: int, kind: type[BaseException], params: Params
 ) -> None:
     """A run that ends after so many batches."""
-    original, seen = Checkpoints.after_batch, []
+    original = Checkpoints.after_batch
+    seen: list[None] = []
 
     def after_batch(self: Checkpoints) -> None:
         seen.append(None)

@@ -1,3 +1,5 @@
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -5,7 +7,7 @@ from dvc.repo import Repo
 
 from pipeline import stage
 from pipeline.params import Params
-from pipeline.schema import InputError
+from pipeline.schema import InputError, replacing
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = """
@@ -119,3 +121,65 @@ def test_a_good_run_gets_the_settings(workspace: Path) -> None:
     stage.run(seen.append)
     assert seen[0].data.source == "sample"
     assert workspace.exists()
+
+
+@pytest.fixture(autouse=True)
+def usual_signals() -> Iterator[None]:
+    """`run` is the entry of a process, and leaves its handlers in place."""
+    usual = {number: signal.getsignal(number) for number in stage.STOPS}
+    yield
+    for number, action in usual.items():
+        signal.signal(number, action)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stop_signal_clears_up_and_leaves_a_message(
+    number: signal.Signals,
+    code: int,
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(_params: Params) -> None:
+        with replacing(workspace / "embeddings/item.npy") as partial:
+            partial.write_text("half")
+            signal.raise_signal(number)
+
+    monkeypatch.setenv("DVC_STAGE", "fuse")
+    with pytest.raises(SystemExit) as exit:
+        stage.run(interrupted)
+    assert exit.value.code == code
+    found = capsys.readouterr().err
+    assert found == "stopped: what was finished before is kept. `dvc repro` goes on from there\n"
+    assert [path.name for path in (workspace / "embeddings").iterdir()] == ["item.npy"]
+    assert (workspace / "embeddings/item.npy").read_text() == "old"
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_stop_request_is_noted_and_a_second_one_obeyed() -> None:
+    reached: list[list[int]] = []
+
+    def patient(_params: Params) -> None:
+        with stage.stop_requests() as received:
+            signal.raise_signal(signal.SIGTERM)
+            reached.append(list(received))
+            signal.raise_signal(signal.SIGINT)
+            reached.append(list(received))
+
+    with pytest.raises(SystemExit) as exit:
+        stage.run(patient)
+    assert reached == [[signal.SIGTERM]]
+    assert exit.value.code == 130
+
+
+@pytest.mark.usefixtures("workspace")
+def test_after_the_block_a_stop_signal_is_obeyed_at_once() -> None:
+    def patient(_params: Params) -> None:
+        with stage.stop_requests() as received:
+            assert received == []
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError
+
+    with pytest.raises(SystemExit) as exit:
+        stage.run(patient)
+    assert exit.value.code == 143

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import schema
+from pipeline.environment import DATA
 from pipeline.params import load_params
 from pipeline.schema import InputError
+from pipeline.scratch import file_sha256
 from pipeline.submit import check_submission, main, write_submission
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,11 +87,15 @@ def test_a_refused_submission_leaves_the_earlier_one(
     monkeypatch.chdir(tmp_path)
     params = load_params(ROOT / "params.yaml")
     schema.write_array(schema.TEST_ID, IDS)
+    for path in DATA:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
     predictions = schema.predictions_path("test")
-    predictions.parent.mkdir()
     table([0.1, 0.2, 0.3]).to_parquet(predictions)
     main(params)
     before = schema.SUBMISSION.read_bytes()
+    made_from = schema.read_json(schema.ENVIRONMENT)["sha256"]
+    assert made_from[str(predictions)] == file_sha256(predictions)
     table([0.1, 0.2, 3.0]).to_parquet(predictions)
     with pytest.raises(InputError, match="row 2"):
         main(params)
