@@ -98,8 +98,8 @@ def agreed(identity: Mapping[str, Any]) -> str:
 
 def begin(shards: Shards, count: int, held: ExitStack) -> list[int]:
     """In the main process: take the lock, and find the shards that are missing."""
-    shards.folder.mkdir(parents=True, exist_ok=True)
     held.enter_context(shards.lock(exclusive=True))
+    shards.folder.mkdir(exist_ok=True)  # now, since an earlier run removes it at its end
     return shards.missing(count)
 
 

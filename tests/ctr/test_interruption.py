@@ -1,0 +1,94 @@
+"""Training in processes of its own, ended from outside, goes on and ends with the same bytes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline import schema
+from tests.ctr.tiny_world import contents, tiny_params, write_params
+from tests.embed.stage_processes import ENVIRONMENT, to_cores
+
+pytestmark = pytest.mark.usefixtures("cpu", "world")
+
+OUTPUTS = [schema.MODEL, schema.MODEL_CONFIG, schema.TRAIN_CURVE, schema.metrics_path("train")]
+ALONE = ["-m", "ctr.train"]
+TOGETHER = [
+    *("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"),
+    *("-m", "ctr.train"),
+]
+
+
+def start(arguments: list[str]) -> subprocess.Popen[str]:
+    """In a process group of its own, a core a process: two threads on a busy core wait long."""
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        env=os.environ | ENVIRONMENT,
+        preexec_fn=lambda: to_cores(2 if arguments is TOGETHER else 1),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(arguments: list[str]) -> tuple[str, dict[Path, bytes]]:
+    process = start(arguments)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    return output, contents(OUTPUTS)
+
+
+def interrupted(arguments: list[str], end: Callable[[int], None]) -> tuple[int, str]:
+    """Exit code and output of a run that `end` ends once it has trained four epochs."""
+    process = start(arguments)
+    deadline = time.monotonic() + 100
+    while not list(Path("scratch/train").glob("*/seed-*/epoch-0000[5-9]*")):
+        assert time.monotonic() < deadline, process.communicate()[0]
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.001)
+    end(process.pid)
+    output, _ = process.communicate(timeout=60)
+    assert not [path for path in OUTPUTS if path.exists()], output
+    return process.returncode, output
+
+
+def kill(pid: int) -> None:
+    os.killpg(pid, signal.SIGKILL)
+
+
+def interrupt(pid: int) -> None:
+    """As a terminal does at Ctrl-C."""
+    os.killpg(pid, signal.SIGINT)
+
+
+def terminate(pid: int) -> None:
+    """As a scheduler does, which knows the first process alone."""
+    os.kill(pid, signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "end"),
+    [(ALONE, kill), (ALONE, interrupt), (TOGETHER, terminate)],
+    ids=["killed", "interrupted", "two-processes-terminated"],
+)
+def test_a_run_that_is_ended_goes_on(arguments: list[str], end: Callable[[int], None]) -> None:
+    write_params(tiny_params(epochs=20, patience=20))
+    _, undisturbed = finish(arguments)
+    for path in OUTPUTS:
+        path.unlink()
+    status, output = interrupted(arguments, end)
+    if end is kill:
+        assert status == -signal.SIGKILL
+    else:
+        assert status != 0
+        assert output.count("stopped: the state is saved in scratch/train") == 1
+        assert "Traceback" not in output or arguments is TOGETHER  # the launcher's own
+    output, found = finish(arguments)
+    assert output.startswith("going on from scratch/train")
+    assert found == undisturbed
