@@ -63,11 +63,14 @@ def cpu_name() -> str:
 
 
 def git() -> dict[str, Any] | None:
-    """The revision, and the tracked files that differ from it; None outside a repository."""
+    """The revision, and the tracked files that differ from it; None outside a repository.
+
+    But for dvc.lock, which every run writes.
+    """
     revision = said_by_git("rev-parse", "HEAD")
     if revision is None:
         return None
-    changed = said_by_git("diff", "--name-only", "HEAD") or ""
+    changed = said_by_git("diff", "--name-only", "HEAD", "--", ".", ":!dvc.lock") or ""
     return {"revision": revision, "changed": changed.splitlines()}
 
 

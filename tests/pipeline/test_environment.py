@@ -13,10 +13,11 @@ from pipeline.environment import DATA, environment
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A committed file and all the data."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "code.py").write_text("1")
+    for name in ("code.py", "dvc.lock"):
+        (tmp_path / name).write_text("1")
     for command in (
         ["init", "--quiet"],
-        ["add", "code.py"],
+        ["add", "."],
         ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "first"],
     ):
         subprocess.run(["git", *command], check=True)
@@ -30,7 +31,8 @@ def test_it_tells_revision_changes_versions_and_digests(repository: Path) -> Non
     clean = environment()
     head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
     assert clean["git"] == {"revision": head.stdout.strip(), "changed": []}
-    (repository / "code.py").write_text("2")
+    for name in ("code.py", "dvc.lock"):
+        (repository / name).write_text("2")
     assert environment()["git"]["changed"] == ["code.py"]
     assert clean["packages"]["torch"] == version("torch")
     assert clean["hardware"]["cores"] >= clean["hardware"]["threads"] >= 1
