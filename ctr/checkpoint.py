@@ -10,7 +10,6 @@ holds a digest of every file and the fingerprint of the run; what does not fit i
 import hashlib
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from ctr.sealed import SEAL, fault, flush, seal
 from pipeline import scratch
 from pipeline.launch import gathered, told_by_main
 from pipeline.params import Judge, Train
@@ -34,12 +34,7 @@ from pipeline.stage import StoppedError, stop_requests
 
 ASK = 16
 """Batches after which several processes agree on whether to save; a single one asks each time."""
-SEAL, STATE, TENSORS, IDENTITY = (
-    "seal.json",
-    "progress.json",
-    "progress.safetensors",
-    "identity.json",
-)
+STATE, TENSORS, IDENTITY = "progress.json", "progress.safetensors", "identity.json"
 
 log = logging.getLogger(__name__)
 logging.getLogger("accelerate").setLevel(logging.WARNING)  # it tells of every file it saves
@@ -143,8 +138,8 @@ class Checkpoints:
     def _replace(self, name: str) -> None:
         partial = self.run / ".partial"
         told_by_main(self.accelerator.state, lambda: made_anew(partial))
-        for fault in filter(None, gathered(self._write(partial))):
-            raise not_written(partial, fault)
+        for reason in filter(None, gathered(self._write(partial))):
+            raise not_written(partial, reason)
         told_by_main(self.accelerator.state, lambda: self._put(partial, name))
 
     def _write(self, partial: Path) -> str | None:
@@ -176,18 +171,15 @@ class Checkpoints:
     def _put(self, partial: Path, name: str) -> None:
         """Seal what the processes have written and let it take the place of the last one."""
         try:
-            files = {file.name: scratch.file_sha256(file) for file in sorted(partial.iterdir())}
-            seal = json.dumps({"run": self.fingerprint, "files": files})
-            (partial / SEAL).write_text(seal, encoding="utf-8")
-            for path in [*partial.iterdir(), partial]:
-                flush(path)
+            seal(partial, self.fingerprint)
             earlier = self._found()
-            if self.run / name in earlier:  # a damaged one, or the run would be past it
+            if self.run / name in earlier:  # it is damaged, or the run would be past it
+                earlier.remove(self.run / name)
                 shutil.rmtree(self.run / name)
             partial.rename(self.run / name)
             flush(self.run)
             for folder in earlier:
-                shutil.rmtree(folder, ignore_errors=folder.name == name)
+                shutil.rmtree(folder)
         except OSError as error:
             raise not_written(partial, str(error)) from None
 
@@ -197,30 +189,16 @@ class Checkpoints:
     def _newest(self) -> str | None:
         """The last checkpoint that is what was written for this run."""
         for folder in reversed(self._found()):
-            fault = self.fault(folder)
-            if fault is None:
+            wrong = fault(folder, self.fingerprint)
+            if wrong is None:
                 return folder.name
-            log.warning("%s is not used: %s", folder, fault)
-        return None
-
-    def fault(self, checkpoint: Path) -> str | None:
-        """Why a checkpoint must not be used."""
-        try:
-            seal = read_json(checkpoint / SEAL)
-        except (OSError, ValueError):
-            return f"it has no readable {SEAL}, so it was not written to its end"
-        if seal.get("run") != self.fingerprint:
-            return "it belongs to a run with other settings, data, code or versions"
-        for name, digest in seal["files"].items():
-            file = checkpoint / name
-            if not file.is_file() or scratch.file_sha256(file) != digest:
-                return f"{name} is missing or damaged"
+            log.warning("%s is not used: %s", folder, wrong)
         return None
 
 
-def not_written(partial: Path, fault: str) -> InputError:
+def not_written(partial: Path, reason: str) -> InputError:
     return InputError(
-        f"{partial}: the checkpoint could not be written: {fault}; make room, or whatever it "
+        f"{partial}: the checkpoint could not be written: {reason}; make room, or whatever it "
         "needs. Start again, and training goes on from the one before"
     )
 
@@ -307,12 +285,3 @@ def made_anew(folder: Path) -> None:
         folder.mkdir(parents=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot be made for a checkpoint: {error}") from None
-
-
-def flush(path: Path) -> None:
-    """Wait until a file or a folder's entries are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

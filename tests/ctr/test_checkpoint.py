@@ -210,6 +210,20 @@ def test_a_damaged_checkpoint_leaves_the_one_before_it(
     assert f"going on from {good}" in caplog.text
 
 
+def test_a_good_checkpoint_takes_the_place_of_a_damaged_one_of_its_name(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    undisturbed = undisturbed_bytes()
+    interrupted(monkeypatch, 8, KilledError, PARAMS)
+    (folder,) = SCRATCH.glob("*/seed-*/*")
+    truncate_model(folder)
+    interrupted(monkeypatch, 8, KilledError, PARAMS)
+    assert f"{folder} is not used" in caplog.text
+    assert trained() == undisturbed
+    assert f"going on from {folder}" in caplog.text
+
+
 def test_another_runs_state_is_named_and_left_alone(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
