@@ -44,12 +44,14 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
+    if options.hold_out is not None and options.hold_out < 2:
+        parser.error(f"--hold-out is {options.hold_out}; of 1 part train would keep nothing")
     params = load_params()
     params = params.model_copy(
         update={"judge": params.judge.model_copy(update={"runs": options.runs})}
     )
     prepare_cpu()
-    if options.hold_out:
+    if options.hold_out is not None:
         cold_items.compare(options.recipes, options.hold_out, params, options.json)
         return
     results = {}

@@ -48,21 +48,21 @@ def compare(recipes: Sequence[str], count: int, params: Params, file: Path | Non
 
 
 def row(recipe: str, verdicts: Verdicts) -> str:
-    """`cold` and `warm`: the mean, and the mean difference to BASELINE with its standard error."""
+    """Mean AUC, and its mean difference to BASELINE with the standard error of that."""
     cells = [f"{recipe:8}"]
-    for group in ("cold", "warm"):
-        own = by_part(verdicts[recipe], group)
-        cells.append(f"{group} {own.mean():.4f}")
+    for name, metric in (("cold", "auc_cold_items"), ("others", "auc_warm_items")):
+        own = by_part(verdicts[recipe], metric)
+        cells.append(f"{name} {own.mean():.4f}")
         if recipe != BASELINE and BASELINE in verdicts:
-            mean, error = paired(own, by_part(verdicts[BASELINE], group))
+            mean, error = paired(own, by_part(verdicts[BASELINE], metric))
             cells.append(f"{mean:+.4f} ± {error:.4f}")
     return "  ".join(cells)
 
 
-def by_part(verdicts: list[list[dict[str, float | None]]], group: str) -> np.ndarray:
-    """AUC of each part (n,), the mean over its runs; NaN where it lacks one of the labels."""
-    aucs = [[run[f"auc_{group}_items"] for run in runs] for runs in verdicts]
-    return np.array(aucs, dtype=float).mean(axis=1)
+def by_part(verdicts: list[list[dict[str, float | None]]], metric: str) -> np.ndarray:
+    """`metric` of each part (n,), the mean over its runs; NaN where it lacks one of the labels."""
+    values = [[run[metric] for run in runs] for runs in verdicts]
+    return np.array(values, dtype=float).mean(axis=1)
 
 
 def paired(left: np.ndarray, right: np.ndarray) -> tuple[float, float]:

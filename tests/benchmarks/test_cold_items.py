@@ -120,7 +120,7 @@ def test_cold_is_what_was_taken_out() -> None:
         (verdict,) = judged_cold("pca", items, range(4, 5), judged_by(runs=1))
     assert verdict["auc_cold_items"] is None
     assert verdict["auc_warm_items"] is not None
-    assert np.isnan(by_part([[verdict]], "cold")).all()
+    assert np.isnan(by_part([[verdict]], "auc_cold_items")).all()
 
 
 def test_differences_are_of_the_same_parts() -> None:
@@ -135,8 +135,8 @@ def test_differences_are_of_the_same_parts() -> None:
         ],
         [{"auc_cold_items": 0.73, "auc_warm_items": 0.8}] * 2,
     ]
-    assert by_part(align, "cold") == pytest.approx([0.57, 0.73])
+    assert by_part(align, "auc_cold_items") == pytest.approx([0.57, 0.73])
     verdicts = {"pca": pca, "align": align}
     found = " ".join(row("align", verdicts).split())
-    assert found == "align cold 0.6500 +0.0500 ± 0.0200 warm 0.8000 +0.1000 ± 0.0000"
-    assert row("pca", verdicts).split() == ["pca", "cold", "0.6000", "warm", "0.7000"]
+    assert found == "align cold 0.6500 +0.0500 ± 0.0200 others 0.8000 +0.1000 ± 0.0000"
+    assert row("pca", verdicts).split() == ["pca", "cold", "0.6000", "others", "0.7000"]
