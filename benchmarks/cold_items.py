@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.linear_reader import read
 from benchmarks.recipes import opened, vectors_of
 from ctr.data import load_judged_items
 from ctr.judge import EVERYTHING, HISTORY, judged_once
@@ -29,19 +30,27 @@ Verdicts = dict[str, list[list[dict[str, float | None]]]]
 """By recipe, part and run what the judge says; cold is the part, and nothing else."""
 
 
-def compare(recipes: Sequence[str], count: int, params: Params, file: Path | None) -> Verdicts:
-    """Judge `recipes` on `count` parts, `judge.runs` times each, and print what was found."""
+def compare(
+    recipes: Sequence[str], count: int, params: Params, file: Path | None, linear: bool = False
+) -> Verdicts:
+    """Judge `recipes` on `count` parts, `judge.runs` times each, and print what was found.
+
+    With `linear` a logistic regression reads the vectors instead, once.
+    """
     section, verdicts = params.judge, Verdicts()
     for number, items in enumerate(parts(read_json(STATS)["items"], count, section.seed)):
         seeds = range(section.seed + number, section.seed + number + count * section.runs, count)
         with world_without(items):
             for recipe in recipes:
-                judged = judged_cold(recipe, items, seeds, params)
+                if linear:
+                    judged = [read_cold(recipe, items, params)]
+                else:
+                    judged = judged_cold(recipe, items, seeds, params)
                 verdicts.setdefault(recipe, []).append(judged)
         if file:
             write_json(file, verdicts)
     rows = len(Split.load("valid"))
-    print(f"{rows} rows of valid, each cold in one of {count} parts, {section.runs} runs each")
+    print(f"{rows} rows of valid, each cold in one of {count} parts")
     for recipe in recipes:
         print(row(recipe, verdicts))
     return verdicts
@@ -118,3 +127,10 @@ def judged_cold(
     warm = ~np.isin(Split.load("valid").target, items)
     sections = [params.judge.model_copy(update={"seed": seed}) for seed in seeds]
     return [judged_once(data, warm, section, accelerator) for section in sections]
+
+
+def read_cold(recipe: str, items: np.ndarray, params: Params) -> dict[str, float | None]:
+    """What a logistic regression makes of the rows that the judge has too."""
+    vectors = vectors_of(recipe, load_content(), params)
+    train, valid = Split(Split.load("train").rows[-params.judge.rows :]), Split.load("valid")
+    return read(vectors, train, valid, np.isin(valid.target, items))

@@ -106,7 +106,7 @@ def test_recipes_are_judged_on_the_same_parts(capsys: pytest.CaptureFixture[str]
         again = judged_cold("pca", second, range(seed + 1, seed + 5, 2), judged_by(runs=2))
     assert again == verdicts["pca"][1]
     rows = capsys.readouterr().out.splitlines()
-    assert rows[0] == "150 rows of valid, each cold in one of 2 parts, 2 runs each"
+    assert rows[0] == "150 rows of valid, each cold in one of 2 parts"
     assert rows[1:3] == [row("zeros", verdicts), row("pca", verdicts)]
 
 
@@ -121,6 +121,13 @@ def test_cold_is_what_was_taken_out() -> None:
     assert verdict["auc_cold_items"] is None
     assert verdict["auc_warm_items"] is not None
     assert np.isnan(by_part([[verdict]], "auc_cold_items")).all()
+
+
+@pytest.mark.usefixtures("world")
+def test_a_logistic_regression_in_place_of_the_judge() -> None:
+    verdicts = compare(["zeros", "pca"], 2, judged_by(runs=2), None, linear=True)
+    assert [len(runs) for runs in verdicts["pca"]] == [1, 1]
+    assert verdicts == compare(["zeros", "pca"], 2, judged_by(runs=9), None, linear=True)
 
 
 def test_differences_are_of_the_same_parts() -> None:
