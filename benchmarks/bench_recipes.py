@@ -5,6 +5,9 @@ For the data that the pipeline has ingested and embedded in the working director
 of `metrics/embeddings.json` ranks the recipes as the judge does (Spearman's rank correlation).
 
     python -m benchmarks.bench_recipes [--recipes pca align] [--runs 3] [--json PATH]
+
+With `--hold-out 5` each fifth of the items is made cold in turn, and the judge alone asked;
+with `--linear` a logistic regression, which takes seconds and has no seeds.
 """
 
 import argparse
@@ -15,77 +18,69 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from scipy.stats import spearmanr
 
+from benchmarks import cold_items
+from benchmarks.recipes import RECIPES, opened, vectors_of
 from ctr import train
 from ctr.data import load_items
 from ctr.judge import judge
-from ctr.machine import open_accelerator, prepare_cpu
+from ctr.machine import prepare_cpu
 from ctr.training import fit, load_data, seed_dropout
-from embed.align import align
-from embed.behaviour import behaviour
-from embed.content import Content, load_content
+from embed.content import load_content
 from embed.diagnose import diagnose
-from embed.fuse import fuse
 from embed.nearest import nearest_items
 from pipeline.item_info import write_item_info
-from pipeline.params import Params, load_params
+from pipeline.params import Judge, Params, load_params
 from pipeline.schema import Split, write_json
-
-RECIPES = ("zeros", "random", "pca", "align", "both")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=RECIPES)
     parser.add_argument("--runs", type=int, default=3, help="the judge's seeds")
+    parser.add_argument(
+        "--hold-out", type=int, metavar="N", help="make each of N parts of the items cold instead"
+    )
+    parser.add_argument(
+        "--linear", action="store_true", help="with --hold-out: a logistic regression judges"
+    )
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
+    if options.hold_out is not None and options.hold_out < 2:
+        parser.error(f"--hold-out is {options.hold_out}; of 1 part train would keep nothing")
     params = load_params()
+    params = params.model_copy(
+        update={"judge": params.judge.model_copy(update={"runs": options.runs})}
+    )
     prepare_cpu()
+    if options.hold_out is not None:
+        parts, file = options.hold_out, options.json
+        cold_items.compare(options.recipes, parts, params, file, options.linear)
+        return
     results = {}
     for recipe in options.recipes:
-        results[recipe] = measured(recipe, params, options.runs)
+        results[recipe] = measured(recipe, params)
         print_row(recipe, results[recipe], params.diagnose.k, header=len(results) == 1)
         if options.json:
             write_json(options.json, results)
     print_correlations(results)
 
 
-def measured(recipe: str, params: Params, runs: int) -> dict[str, Any]:
+def measured(recipe: str, params: Params) -> dict[str, Any]:
     started = time.perf_counter()
     vectors = vectors_of(recipe, load_content(), params)
     seconds = time.perf_counter() - started
     return {
-        "judge": judged(vectors, params, runs),
+        "judge": judged(vectors, params.judge),
         "qin": ranked_by_qin(vectors, params),
         "diagnostics": diagnose(vectors, Split.load("train"), Split.load("valid"), params.diagnose),
         "seconds": seconds,
     }
 
 
-def vectors_of(recipe: str, content: Content, params: Params) -> np.ndarray:
-    """float32 (N + 1, fuse.dim)."""
-    items = len(content.present) - 1
-    vectors = np.zeros((items + 1, params.fuse.dim), np.float32)
-    if recipe == "random":
-        drawn = np.random.default_rng(params.align.seed).normal(size=(items, params.fuse.dim))
-        vectors[1:] = drawn / params.fuse.dim**0.5  # of length 1, as the others are
-    if recipe in ("zeros", "random"):
-        return vectors
-    aligned = np.zeros((items + 1, 0), np.float32)
-    if recipe in ("align", "both"):
-        section = params.align
-        seen = behaviour(Split.load("train"), items, section)
-        aligned, _ = align(content, seen, section)
-    return fuse(content, aligned, params.fuse.model_copy(update={"recipe": recipe}))[0]
-
-
-def judged(vectors: np.ndarray, params: Params, runs: int) -> dict[str, Any]:
-    section = params.judge.model_copy(update={"runs": runs})
+def judged(vectors: np.ndarray, section: Judge) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "item_info.parquet"
         write_item_info(file, vectors)
@@ -108,12 +103,6 @@ def ranked_by_qin(vectors: np.ndarray, params: Params) -> float:
     model = train.build_model(train.model_config(settings, items), settings)
     seed_dropout(settings.seed, accelerator)
     return max(entry["auc"] for entry in fit(model, data, settings, accelerator).curve)
-
-
-def opened(section: str, mixed_precision: Any) -> Accelerator:
-    """A new accelerator, as in a process of its own."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    return open_accelerator(section, mixed_precision)
 
 
 def print_row(recipe: str, result: dict[str, Any], k: int, header: bool) -> None:

@@ -3,7 +3,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.bench_recipes import print_correlations, print_row, vectors_of
+from benchmarks.bench_recipes import print_correlations, print_row
+from benchmarks.recipes import vectors_of
 from embed.content import Content
 from pipeline.params import load_params
 
