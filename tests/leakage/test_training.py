@@ -18,6 +18,7 @@ from tests.leakage.worlds import Change, Run, change_splits
 
 AUCS = (0.6, 0.7, 0.65, 0.66, 0.8)
 """Of each epoch: better, and twice no better, after which the rate is halved."""
+RATES = ["0.01", "0.01", "0.01", "0.005", "0.0025"]
 OF_TRAIN = ["epoch", "learning_rate", "train_loss"]
 
 
@@ -42,6 +43,7 @@ def reference(reference: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def trained(reference: Run) -> tuple[bytes, pd.DataFrame]:
     """Weights and curve of the undisturbed world, by the script."""
     reference.train(AUCS, epochs=len(AUCS))
+    assert curve(reference)["learning_rate"].tolist() == RATES
     return weights(reference), curve(reference)
 
 
