@@ -45,7 +45,7 @@ def faults(source: str) -> list[tuple[int, str]]:
     tree = ast.parse(source)
     names = dict(_imported_names(tree))
     allowed = {id(node) for node in _uses_of_one_variable(tree, names)}
-    found = []
+    found: list[tuple[int, str]] = []
     for node in ast.walk(tree):
         line = getattr(node, "lineno", 0)
         found.extend((line, what) for what in _faults_of(node, names))
@@ -78,9 +78,9 @@ def _dotted(node: ast.AST, names: dict[str, str]) -> str:
 def _faults_of(node: ast.AST, names: dict[str, str]) -> Iterator[str]:
     match node:
         case ast.Import(aliases):
-            yield from (_pickle(alias.name) for alias in aliases if _pickle(alias.name))
-        case ast.ImportFrom(module) if _pickle(module or ""):
-            yield _pickle(module or "")
+            yield from (f"imports {alias.name}" for alias in aliases if _pickles(alias.name))
+        case ast.ImportFrom(str(module)) if _pickles(module):
+            yield f"imports {module}"
         case ast.Call():
             yield from _faults_of_call(node, names)
         case ast.Dict(keys, values):
@@ -93,8 +93,8 @@ def _faults_of(node: ast.AST, names: dict[str, str]) -> Iterator[str]:
             yield f"names the address {text}"
 
 
-def _pickle(module: str) -> str:
-    return f"imports {module}" if module.split(".")[0] in PICKLES else ""
+def _pickles(module: str) -> bool:
+    return module.split(".")[0] in PICKLES
 
 
 def _faults_of_call(call: ast.Call, names: dict[str, str]) -> Iterator[str]:
@@ -110,8 +110,8 @@ def _faults_of_call(call: ast.Call, names: dict[str, str]) -> Iterator[str]:
             yield f"{name} without {key}={value}"
     if name.endswith("YAML") and not _is(given.get("typ", ast.Constant("safe")), "safe", "rt"):
         yield "YAML with Python objects"
-    for key, keyword in given.items():
-        yield from _other_value(key, keyword)
+    for keyword in call.keywords:
+        yield from _other_value(keyword.arg, keyword.value)
 
 
 def _other_value(name: object, value: ast.expr) -> Iterator[str]:
