@@ -7,9 +7,9 @@ every 20 ms: `anonymous` is what it must have, `resident` also counts pages of f
 mapped or loaded (libraries, arrays), which the system may take back, and pages that two processes
 share twice.
 
-Arrays of one row an item are there in full: vectors (4 bytes a dimension), ids, titles. Rows of the
-click log and covers are not, so `ingest`, `embed_image` and `train` are to be flat but for a few
-bytes a row or an item; bytes a unit tell. Linux only (/proc).
+What the design allows to grow: arrays of one row an item (titles, vectors, and in `align` a feature for
+each landmark), a few numbers a row of the click log (users, labels, the order of an epoch), and
+`neighbors`' candidates up to a fixed number. Histories and covers are never held. Linux only (/proc).
 
     python -m benchmarks.bench_memory --stages ingest train --json bench_memory.json
 """
