@@ -7,9 +7,10 @@ every 20 ms: `anonymous` is what it must have, `resident` also counts pages of f
 mapped or loaded (libraries, arrays), which the system may take back, and pages that two processes
 share twice.
 
-What the design allows to grow: arrays of one row an item (titles, vectors, and in `align` a feature for
-each landmark), a few numbers a row of the click log (users, labels, the order of an epoch), and
-`neighbors`' candidates up to a fixed number. Histories and covers are never held. Linux only (/proc).
+What the design allows to grow: arrays of one row an item (titles, vectors, and in `align` a feature
+for each landmark), a few numbers a row of the click log (users, labels, the order of an epoch), and
+`neighbors`' candidates up to a fixed number. Histories and covers are never held.
+Linux only (/proc).
 
     python -m benchmarks.bench_memory --stages ingest train --json bench_memory.json
 """
