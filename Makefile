@@ -16,13 +16,13 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 ACTIVE := PATH="$(abspath $(BIN)):$$PATH"
 
-.PHONY: submission test lint types unit end-to-end trust clean
+.PHONY: submission test lint types audit unit end-to-end trust clean
 
 submission: $(VENV)/.installed-$(FAISS)
 	@git rev-parse --git-dir >/dev/null 2>&1 || git init --quiet
 	@$(ACTIVE) python -m pipeline.submission --source "$(SOURCE)" --params "$(PARAMS)"
 
-test: lint types unit end-to-end
+test: lint types audit unit end-to-end
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
@@ -30,6 +30,10 @@ lint: $(VENV)/.installed-dev
 
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
+
+# Known vulnerabilities and licences of the packages; warns, also of a missing network, and goes on.
+audit: $(VENV)/.installed-dev
+	@$(BIN)/python -m pipeline.audit
 
 unit: $(VENV)/.installed-dev
 	$(ACTIVE) pytest -m "not slow"

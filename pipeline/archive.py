@@ -18,6 +18,10 @@ MAX_FILE_BYTES = 64 * 2**20
 """A cover is a JPEG of kilobytes; one of 64 MiB is no cover."""
 MAX_TOTAL_BYTES = 64 * 2**30
 """91,717 covers of 200 KB are 18 GB; more than 64 GiB is a bomb, or the wrong archive."""
+MAX_RATIO = 100
+"""Of what comes out to the archive's own bytes: pictures are compressed already, a bomb is not."""
+MAX_DEPTH = 16
+"""Folders in each other: an entry makes all that its path names, and so does every other entry."""
 
 # Named one by one: libarchive's "all" includes mtree, whose entries read other files of the disk,
 # and filters that start outside programs.
@@ -57,7 +61,8 @@ def relative_path(name: object) -> PurePosixPath:
     """`name` as a path that stays below the folder it is joined to, on any system.
 
     Raises ValueError for an absolute path, `..`, a backslash or colon (drives and streams on
-    Windows), an unprintable character, and a name that is not text (bytes of an unknown encoding).
+    Windows), an unprintable character, more than MAX_DEPTH parts, and a name that is not text
+    (bytes of an unknown encoding).
     """
     if not isinstance(name, str) or not name.isprintable():
         raise ValueError("the name is not printable text")
@@ -66,9 +71,16 @@ def relative_path(name: object) -> PurePosixPath:
     path = PurePosixPath(name)
     if ".." in path.parts:
         raise ValueError("the path leaves the folder")
+    if len(path.parts) > MAX_DEPTH:
+        raise ValueError(f"the path has more than {MAX_DEPTH} parts")
     if any(len(part.encode()) > 255 for part in path.parts):
         raise ValueError("a part of the path is longer than 255 bytes")
     return path
+
+
+def most_bytes(archive: Path) -> int:
+    """What may come out of `archive`; a small one may hold a cover that compresses well."""
+    return min(MAX_TOTAL_BYTES, max(MAX_FILE_BYTES, MAX_RATIO * archive.stat().st_size))
 
 
 def _remove(folder: Path) -> None:
@@ -86,7 +98,7 @@ def _extract(archive: Path, folder: Path) -> None:
             for other in FORMATS[1:]:
                 ffi.get_read_format_function(other)(pointer)
             ffi.read_open_fd(pointer, file.fileno(), BLOCK)
-            room = MAX_TOTAL_BYTES
+            room = limit = most_bytes(archive)
             for count, entry in enumerate(_with_progress(archive, library.ArchiveRead(pointer)), 1):
                 name = entry.pathname
                 if count > MAX_ENTRIES:
@@ -94,6 +106,8 @@ def _extract(archive: Path, folder: Path) -> None:
                 if ffi.read_has_encrypted_entries(pointer) == 1:
                     raise ValueError("encrypted")
                 room -= _write(entry, folder, room, ffi, pointer)
+                if room < 0:
+                    raise ValueError(f"the archive unpacks to more than {limit} bytes")
             if name is None:
                 raise ValueError("no entries")
     except (ValueError, FileExistsError, NotADirectoryError, ffi.ArchiveError) as error:
@@ -172,7 +186,10 @@ def _with_progress(archive: Path, reader: Any) -> Iterator[Any]:
 
 
 def _write(entry: Any, folder: Path, room: int, ffi: Any, pointer: int) -> int:
-    """Write one entry below `folder`; the bytes written, at most `room`. ValueError if refused."""
+    """Write one entry below `folder`; its bytes, which stop where they exceed `room`.
+
+    ValueError if refused.
+    """
     path = folder / relative_path(entry.pathname)
     if entry.islnk or not (entry.isreg or entry.isdir):
         raise ValueError("neither a plain file nor a folder; links and devices are refused")
@@ -187,7 +204,7 @@ def _write(entry: Any, folder: Path, room: int, ffi: Any, pointer: int) -> int:
             if written > MAX_FILE_BYTES:
                 raise ValueError(f"larger than {MAX_FILE_BYTES} bytes")
             if written > room:
-                raise ValueError(f"the archive unpacks to more than {MAX_TOTAL_BYTES} bytes")
+                return written
             file.write(block)
     if entry.size not in (None, written):
         raise ValueError(f"{written} bytes, where the archive says {entry.size}")

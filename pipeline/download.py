@@ -21,7 +21,7 @@ def _relative(path: str) -> str:
     return str(relative_path(path))
 
 
-Root = Annotated[str, Field(pattern="/$"), AfterValidator(secure)]
+Root = Annotated[str, Field(pattern="^[^?#]*/$"), AfterValidator(secure)]
 RelativePath = Annotated[str, Field(min_length=1), AfterValidator(_relative)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 

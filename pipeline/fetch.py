@@ -1,12 +1,14 @@
 """One file over https: resumed where it broke off, started over if it changed meanwhile."""
 
 import ipaddress
+import logging
 import os
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from pydantic import Field, TypeAdapter, ValidationError
@@ -27,21 +29,41 @@ TIMEOUT = (10.0, 60.0)
 CHUNK = 2**16
 """Bytes read at once; a connection that breaks costs what is missing to a whole chunk."""
 
+MOST_BYTES = 2**37
+"""Of a file whose size the manifest does not tell; the competition's largest has some 20 GB."""
+
+SECRETS = ((re.compile(r"//[^/\s'\"]*@"), "//"), (re.compile(r"\?[^\s'\")]+"), "?..."))
+"""Where an address may hold a password or a signature, and what is shown there."""
+
 Bytes = Annotated[int, Field(ge=0)]
 Content = TypeVar("Content")
 
 
+def without_secrets(text: str) -> str:
+    """`text` with the addresses in it less their credentials and queries."""
+    for secret, shown in SECRETS:
+        text = secret.sub(shown, text)
+    return text
+
+
 def secure(url: str) -> str:
-    """`url`, if it is https or stays on this machine; ValueError if not."""
+    """`url`, if it is https or stays on this machine, and holds no credentials; else ValueError."""
     parts = urlsplit(url)
-    host = parts.hostname or ""
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not host or parts.scheme not in (("https", "http") if loopback else ("https",)):
-        raise ValueError(f"expected an https address, found {url}")
+    schemes = ("https", "http") if is_here(url) else ("https",)
+    if not parts.hostname or parts.scheme not in schemes or "@" in parts.netloc:
+        raise ValueError(
+            f"expected an https address without user and password, found {without_secrets(url)}"
+        )
     return url
+
+
+def is_here(url: str) -> bool:
+    """Whether it leads to this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class Version(Section):
@@ -124,7 +146,7 @@ def receive_all(session: requests.Session, url: str, size: int | None, part: Par
             if _receive(session, url, size, part):
                 return
         except requests.RequestException as error:
-            reason = str(error)
+            reason = without_secrets(str(error))
         failures = 0 if part.size > most else failures + 1
         most = max(most, part.size)
         time.sleep(BACKOFF * 2**failures)
@@ -147,7 +169,7 @@ def _receive(session: requests.Session, url: str, size: int | None, part: Part) 
         if size is not None and total not in (None, size):
             raise InputError(f"{url}: size {total}, expected {size} from the manifest")
         if response.status_code != requests.codes.range_not_satisfiable:
-            _save(response, part, total)
+            _save(response, part, total, MOST_BYTES if size is None else size)
     return total in (None, part.size)
 
 
@@ -157,8 +179,9 @@ def _get(session: requests.Session, url: str, headers: dict[str, str], target: P
         response = session.get(url, headers=headers, stream=True, timeout=TIMEOUT)
     except requests.RequestException as error:
         raise InputError(
-            f"{url}: cannot be reached ({error}). Run again to resume; or download the files by "
-            f"hand, this one as {target}, or all into a folder that data.source then names"
+            f"{url}: cannot be reached ({without_secrets(str(error))}). Run again to resume; "
+            f"or download the files by hand, this one as {target}, "
+            "or all into a folder that data.source then names"
         ) from None
     kind = response.headers.get("Content-Type", "")
     coding = response.headers.get("Content-Encoding", "identity")
@@ -189,8 +212,11 @@ def _version(response: Response, url: str) -> Version:
     )
 
 
-def _save(response: Response, part: Part, total: int | None) -> None:
-    """Append the body to `part`, with a bar; what has arrived stays if the connection breaks."""
+def _save(response: Response, part: Part, total: int | None, most: int) -> None:
+    """Append the body to `part`, with a bar; what has arrived stays if the connection breaks.
+
+    Raises InputError, and keeps nothing, as soon as `part` is larger than `most` bytes.
+    """
     with (
         part.path.open("ab") as out,
         tqdm(
@@ -205,6 +231,12 @@ def _save(response: Response, part: Part, total: int | None) -> None:
     ):
         for chunk in response.iter_content(CHUNK):
             bar.update(out.write(chunk))
+            if out.tell() > most:
+                part.discard()
+                raise InputError(
+                    f"{part.target}: the server sends more than the {most} bytes expected; "
+                    "correct size in the manifest, or try again later"
+                )
         out.flush()
         os.fsync(out.fileno())
 
@@ -220,6 +252,16 @@ class _SecureAdapter(HTTPAdapter):
         return super().send(request, *args, **kwargs)
 
 
+class _Session(requests.Session):
+    """Follows no redirect from elsewhere to this machine, whose own services trust its users."""
+
+    def get_redirect_target(self, resp: Response) -> str | None:
+        target = super().get_redirect_target(resp)
+        if target is not None and is_here(urljoin(resp.url, target)) and not is_here(resp.url):
+            raise InputError(f"{without_secrets(resp.url)}: redirected to this machine itself")
+        return target
+
+
 def open_session() -> requests.Session:
     """Repeats what fails before a body comes: no connection, a server that is out of order."""
     retry = Retry(
@@ -229,7 +271,8 @@ def open_session() -> requests.Session:
         raise_on_status=False,
         respect_retry_after_header=False,  # a host could ask for hours
     )
-    session = requests.Session()
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # its warnings show signed addresses
+    session = _Session()
     session.headers["Accept-Encoding"] = "identity"  # sizes and ranges count the file's own bytes
     for scheme in ("https://", "http://"):
         session.mount(scheme, _SecureAdapter(max_retries=retry))
@@ -245,4 +288,4 @@ def load_json(path: Path, adapter: TypeAdapter[Content]) -> Content:
             f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}, found {fault['input']!r}"
             for fault in error.errors()
         )
-        raise InputError(f"{path}: {faults}") from None
+        raise InputError(f"{path}: {without_secrets(faults)}") from None

@@ -41,12 +41,17 @@ def rar_block(fields: bytes) -> bytes:
 
 
 def rar_file(
-    name: bytes, content: bytes, *, extra: bytes = b"", claimed: int | None = None
+    name: bytes,
+    content: bytes,
+    *,
+    extra: bytes = b"",
+    claimed: int | None = None,
+    mode: int = stat.S_IFREG,
 ) -> bytes:
     """A stored file of `content`, whose header says `claimed` bytes once unpacked."""
     flags = 0x02 | (0x01 if extra else 0)
     fields = vint(2) + vint(flags) + (vint(len(extra)) if extra else b"") + vint(len(content))
-    fields += vint(0x04) + vint(len(content) if claimed is None else claimed) + vint(0o100644)
+    fields += vint(0x04) + vint(len(content) if claimed is None else claimed) + vint(mode | 0o644)
     fields += zlib.crc32(content).to_bytes(4, "little")
     stored, unix = vint(0), vint(1)
     return rar_block(fields + stored + unix + vint(len(name)) + name + extra) + content
@@ -64,7 +69,7 @@ def rar(*files: bytes) -> bytes:
     return b"Rar!\x1a\x07\x01\x00" + main + b"".join(files) + end
 
 
-def rar4_of(files: Files) -> bytes:
+def rar4_of(files: Files, mode: int = stat.S_IFREG) -> bytes:
     """The older format: headers of CRC16, type, flags and size; stored files."""
 
     def block(kind: int, flags: int, fields: bytes) -> bytes:
@@ -74,7 +79,7 @@ def rar4_of(files: Files) -> bytes:
     def file(name: bytes, content: bytes) -> bytes:
         sizes, crc, stored, unix = [len(content)] * 2, zlib.crc32(content), 0x30, 3
         fields = struct.pack(
-            "<IIBIIBBHI", *sizes, unix, crc, 0, 20, stored, len(name), stat.S_IFREG | 0o644
+            "<IIBIIBBHI", *sizes, unix, crc, 0, 20, stored, len(name), mode | 0o644
         )
         return block(0x74, 0x8000, fields + name) + content
 
@@ -194,7 +199,8 @@ def test_links_in_rar(kind: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE]
+    "kind",
+    [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE],
 )
 def test_links_and_devices_in_tar(kind: bytes, tmp_path: Path) -> None:
     info = tarfile.TarInfo("out.jpg")
@@ -209,6 +215,69 @@ def test_link_in_zip(tmp_path: Path) -> None:
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr(info, "/etc/passwd")
     refused(buffer.getvalue(), tmp_path, "'out.jpg'.*links and devices")
+
+
+SPECIAL = [stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK]
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [
+        (kind, mode)
+        for kind in ("rar", "rar4", "zip")
+        for mode in SPECIAL
+        if (kind, mode) != ("zip", stat.S_IFIFO)  # which libarchive takes for a plain file
+    ],
+)
+def test_what_a_mode_makes_of_an_entry(kind: str, mode: int, tmp_path: Path) -> None:
+    """A file whose Unix mode says that it is something else."""
+    if kind == "rar":
+        content = rar(rar_file(b"out.jpg", b"/etc/passwd", mode=mode))
+    elif kind == "rar4":
+        content = rar4_of({"out.jpg": b"/etc/passwd"}, mode)
+    else:
+        info = zipfile.ZipInfo("out.jpg")
+        info.create_system, info.external_attr = 3, (mode | 0o777) << 16
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr(info, "/etc/passwd")
+        content = buffer.getvalue()
+    refused(content, tmp_path, "'out.jpg'.*links and devices")
+
+
+@FORMATS
+def test_folders_in_folders(make: Callable[[Files], bytes], tmp_path: Path) -> None:
+    """So deep that Python could neither make nor remove them; each costs the disk an inode."""
+    refused(make({"a/" * 1500 + "1.jpg": b"one"}), tmp_path, "more than 16 parts|too long")
+    refused(make({"a/" * 16 + "1.jpg": b"one"}), tmp_path, "more than 16 parts")
+    (tmp_path / "covers.bin").write_bytes(make({"a/" * 15 + "1.jpg": b"one"}))
+    unpack(tmp_path / "covers.bin", tmp_path / "item_images")
+    assert tree(tmp_path / "item_images") == {"a/" * 15 + "1.jpg": b"one"}
+
+
+def test_a_small_archive_of_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = zip_of({f"{item}.jpg": bytes(40_000) for item in (1, 2, 3)})
+    assert len(content) < 1000
+    monkeypatch.setattr(module, "MAX_FILE_BYTES", 50_000)
+    refused(content, tmp_path, r"'2\.jpg': the archive unpacks to more than \d{5} bytes")
+    monkeypatch.setattr(module, "MAX_RATIO", 1000)
+    unpack(tmp_path / "covers.bin", tmp_path / "item_images")
+    assert len(tree(tmp_path / "item_images")) == 3
+
+
+def test_a_file_that_is_one_hole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tar of a few KB says that zeros of a terabyte are in it."""
+    monkeypatch.setattr(module, "MAX_FILE_BYTES", 2**20)
+    info = tarfile.TarInfo("GNUSparseFile.0/1.jpg")
+    info.pax_headers = {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.name": "1.jpg",
+        "GNU.sparse.realsize": str(2**40),
+    }
+    content = tar_with((info, b"1\n1099511627264\n512\n".ljust(512, b"\0") + bytes(512)))
+    assert len(content) < 20_000
+    refused(content, tmp_path, r"'1\.jpg': larger than 1048576 bytes")
 
 
 @FORMATS

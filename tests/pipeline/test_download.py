@@ -366,12 +366,15 @@ def test_wrong_checksum_leaves_nothing(site: Site, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("length", "message"),
-    [(True, "expected 5 from the manifest"), (False, r"expected 5\. Delete")],
+    [
+        (True, f"size {len(CONTENT)}, expected 5 from the manifest"),
+        (False, "the server sends more than the 5 bytes expected; correct size"),
+    ],
 )
 def test_wrong_size_leaves_nothing(length: bool, message: str, site: Site, tmp_path: Path) -> None:
-    """Refused before the body where the server says its length."""
+    """Refused before the body where the server says its length, else as soon as it is too long."""
     site.length = length
-    with pytest.raises(InputError, match=f"size {len(CONTENT)}, {message}"):
+    with pytest.raises(InputError, match=message):
         download(manifest(site, tmp_path, size=5), tmp_path / "raw")
     assert not (tmp_path / "raw/big.parquet").exists()
     assert not (tmp_path / "raw/big.parquet.part").exists()
@@ -439,6 +442,24 @@ def test_folder_unpacked_by_hand_is_kept(site: Site, tmp_path: Path) -> None:
     cover.write_bytes(b"by hand")
     download(manifest(site, tmp_path, "item_images.zip", unpack="item_images"), tmp_path / "raw")
     assert cover.read_bytes() == b"by hand"
+
+
+def test_a_body_without_end(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "MOST_BYTES", len(CONTENT) - 1)
+    site.length = False
+    with pytest.raises(InputError, match=f"more than the {len(CONTENT) - 1} bytes"):
+        download(manifest(site, tmp_path), tmp_path / "raw")
+    assert names(tmp_path / "raw") == []
+    monkeypatch.setattr(fetch, "MOST_BYTES", len(CONTENT))
+    download(manifest(site, tmp_path), tmp_path / "raw")
+    assert (tmp_path / "raw/big.parquet").read_bytes() == CONTENT
+
+
+def test_too_short_a_body_is_no_file(site: Site, tmp_path: Path) -> None:
+    site.length = False
+    with pytest.raises(InputError, match=f"size {len(CONTENT)}, expected {len(CONTENT) + 1}"):
+        download(manifest(site, tmp_path, size=len(CONTENT) + 1), tmp_path / "raw")
+    assert names(tmp_path / "raw") == []
 
 
 def test_the_competition_manifest() -> None:

@@ -1,0 +1,233 @@
+"""Peak memory of whole stages on a world of size n, and on one of ten times that.
+
+Each stage runs as `dvc repro` runs it, by its own command on a `params.yaml`, in a process of its
+own and in a new folder with made-up data. What grows is rows for `ingest` and `train`, on as many
+items in both worlds, and items for the others. The memory of a stage and of its workers is added up
+every 20 ms: `anonymous` is what it must have, `resident` also counts pages of files that it has
+mapped or loaded (libraries, arrays), which the system may take back, and pages that two processes
+share twice.
+
+What the design allows to grow: arrays of one row an item (titles, vectors, and in `align` a feature
+for each landmark), a few numbers a row of the click log (users, labels, the order of an epoch), and
+`neighbors`' candidates up to a fixed number. Histories and covers are never held.
+Linux only (/proc).
+
+    python -m benchmarks.bench_memory --stages ingest train --json bench_memory.json
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import chdir, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from ruamel.yaml import YAML
+
+from benchmarks import embed_world, training_world
+from benchmarks.measuring import memory
+from benchmarks.raw_layout import write_raw
+from pipeline import schema
+from pipeline.params import PARAMS, Params, load_params
+from pipeline.schema import Outputs
+
+ROOT = Path(__file__).parents[1]
+FACTOR = 10
+INTERVAL = 0.02
+"""Seconds between two looks at a stage's memory."""
+FEW_ITEMS = 2_000
+"""Where rows grow."""
+CLICKS_AN_ITEM = 20
+"""Where items grow, and clicks with them."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """How a stage is tried."""
+
+    command: tuple[str, ...]
+    unit: str
+    """What grows."""
+    size: int
+    """How many of them, before they are multiplied."""
+    write: Callable[[int], None]
+    """Make that many, in the working directory."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Other than in the repository's `params.yaml`, by section."""
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Bytes at most, of all processes of the stage together."""
+
+    anonymous: int
+    resident: int
+    seconds: float
+
+
+def raw(rows: int) -> None:
+    Path("raw").mkdir()
+    write_raw(Path("raw"), rows, FEW_ITEMS)
+
+
+def catalogue(items: int, covers: bool = False) -> None:
+    """Titles, few covers or one an item, and an encoder that has seen some of them."""
+    encoded = min(items, 256)
+    titles = ["", *embed_world.titles(items)]
+    write_items(titles[: encoded + 1])
+    embed_world.write_covers(encoded)
+    run_quietly([sys.executable, "-m", "embed.encoder"])
+    write_items(titles)
+    embed_world.write_covers(items if covers else encoded)
+    schema.write_array(schema.GIVEN_TEXT, np.zeros((items + 1, 0), np.float32))
+    schema.write_array(schema.GIVEN_IMAGE, np.zeros((items + 1, 0), np.float32))
+
+
+def covered(items: int) -> None:
+    catalogue(items, covers=True)
+
+
+def write_items(titles: list[str]) -> None:
+    tags = pa.array([[0, 0]] * len(titles), pa.list_(pa.int64()))
+    columns = {"item_id": pa.array(range(len(titles))), "title": pa.array(titles), "tags": tags}
+    schema.ITEMS.parent.mkdir(exist_ok=True)
+    pq.write_table(pa.table(columns), schema.ITEMS)
+
+
+def clicks(rows: int) -> None:
+    training_world.write_world(items=FEW_ITEMS, train_rows=rows)
+
+
+def vectors(items: int) -> None:
+    """Item vectors of 128 dimensions, as features of titles too, and clicks on them."""
+    rng = np.random.default_rng(0)
+    rows = training_world.content_table(rng, items, 128)
+    training_world.write_world(items=items, train_rows=CLICKS_AN_ITEM * items, valid_rows=2)
+    schema.write_array(schema.TEXT, rows[:, :64])
+    schema.write_array(schema.ITEM, rows)
+    schema.write_array(schema.TEXT_PRESENT, np.arange(items + 1) > 0)
+    for path, present in (
+        (schema.IMAGE, schema.IMAGE_PRESENT),
+        (schema.VLM, schema.VLM_PRESENT),
+    ):
+        schema.write_array(path, np.zeros((items + 1, 0), np.float32))
+        schema.write_array(present, np.zeros(items + 1, bool))
+
+
+def module(name: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", name)
+
+
+CASES = {
+    "ingest": Case(module("pipeline.ingest"), "rows", 60_000, raw, {"data": {"source": "raw"}}),
+    "embed_text": Case(module("embed.text"), "items", 5_000, catalogue),
+    "embed_image": Case(module("embed.image"), "items", 1_000, covered),
+    "align": Case(module("embed.align"), "items", 2_000, vectors, {"align": {"landmarks": 512}}),
+    "neighbors": Case(module("embed.neighbors"), "items", 3_000, vectors),
+    "train": Case(module("ctr.train"), "rows", 30_000, clicks, {"train": {"epochs": 1}}),
+}
+SMALL_ENCODER = {"encoder": {"epochs": 1}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="How the memory of stages grows.")
+    parser.add_argument("--stages", choices=tuple(CASES), nargs="+", default=list(CASES))
+    parser.add_argument("--scale-down", type=int, default=1, help="divide the sizes by this")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    options = parser.parse_args()
+    result: dict[str, Any] = {}
+    print(header(), flush=True)
+    for stage in options.stages:
+        case = CASES[stage]
+        size = case.size // options.scale_down
+        peaks = {times * size: measure(case, times * size) for times in (1, FACTOR)}
+        print(line(stage, case.unit, peaks), flush=True)
+        result[stage] = {str(count): asdict(peak) for count, peak in peaks.items()}
+    if options.json is not None:
+        schema.write_json(options.json, result)
+
+
+def header() -> str:
+    titles = ("n", "MB at n", "MB at 10 n", "ratio", "bytes a unit", "resident", "at 10 n", "s")
+    widths = (16, 10, 12, 7, 14, 10, 9, 8)
+    return f"{'':12}" + "".join(f"{t:>{w}}" for t, w in zip(titles, widths, strict=True))
+
+
+def line(stage: str, unit: str, peaks: Mapping[int, Peak]) -> str:
+    """Anonymous memory at n and 10 n, their ratio, and what each further unit takes; resident."""
+    (n, small), (more, large) = peaks.items()
+    each = (large.anonymous - small.anonymous) / (more - n)
+    return (
+        f"{stage:12}{f'{n:,} {unit}':>16}{small.anonymous / 1e6:10.0f}{large.anonymous / 1e6:12.0f}"
+        f"{large.anonymous / small.anonymous:7.2f}{each:14,.0f}{small.resident / 1e6:10.0f}"
+        f"{large.resident / 1e6:9.0f}{small.seconds + large.seconds:8.0f}"
+    )
+
+
+def measure(case: Case, size: int) -> Peak:
+    """The peak of the case's stage on `size` units, in a temporary folder."""
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):
+        write_params(case.settings)
+        case.write(size)
+        return watched(list(case.command))
+
+
+def write_params(settings: Mapping[str, Any]) -> None:
+    content = load_params(ROOT / PARAMS).model_dump()
+    for section, changes in {**SMALL_ENCODER, **settings}.items():
+        content[section] |= changes
+    with Outputs() as outputs, outputs.path(PARAMS).open("w", encoding="utf-8") as file:
+        YAML().dump(Params.model_validate(content).model_dump(), file)
+
+
+def watched(command: list[str]) -> Peak:
+    """Run `command` here, which must succeed, and look at its memory until it ends."""
+    started = time.perf_counter()
+    process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL)
+    anonymous = resident = 0
+    while process.poll() is None:
+        family = list(processes(process.pid))
+        anonymous = max(anonymous, sum(field_of("RssAnon", each) for each in family))
+        resident = max(resident, sum(field_of("VmRSS", each) for each in family))
+        time.sleep(INTERVAL)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return Peak(anonymous, resident, time.perf_counter() - started)
+
+
+def run_quietly(command: list[str]) -> None:
+    subprocess.run(command, env=environment(), check=True, stdout=subprocess.DEVNULL)
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
+
+
+def processes(root: int) -> Iterator[int]:
+    """`root` and what it has started, and what that has."""
+    yield root
+    children = ""
+    with suppress(OSError):  # it has ended meanwhile
+        for thread in Path(f"/proc/{root}/task").iterdir():
+            children += (thread / "children").read_text(encoding="ascii")
+    for child in children.split():
+        yield from processes(int(child))
+
+
+def field_of(name: str, process: int) -> int:
+    """Bytes; 0 for a process that has ended."""
+    with suppress(OSError):
+        return memory(name, process)
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.bench_memory import CASES, Peak, header, line, measure, watched
+
+ROOT = Path(__file__).parents[2]
+MB = 10**6
+
+
+def test_the_peak_is_that_of_the_process_and_its_children_together() -> None:
+    hold = "import time; kept = b'x' * {}; time.sleep(0.4)"
+    child = f"[sys.executable, '-c', {hold.format(60 * MB)!r}]"
+    code = f"import subprocess, sys; kept = b'x' * {40 * MB}; subprocess.run({child})"
+    alone = watched([sys.executable, "-c", hold.format(40 * MB)])
+    together = watched([sys.executable, "-c", code])
+    assert 40 * MB < alone.anonymous < 60 * MB
+    assert 100 * MB < together.anonymous < 130 * MB
+    assert together.resident > together.anonymous
+    with pytest.raises(subprocess.CalledProcessError):
+        watched([sys.executable, "-c", "raise SystemExit(3)"])
+
+
+def test_pages_of_files_are_not_anonymous(tmp_path: Path) -> None:
+    np.save(tmp_path / "array.npy", np.zeros(10 * MB))
+    code = "import numpy, sys, time; numpy.load(sys.argv[1], mmap_mode='r').sum(); time.sleep(0.3)"
+    found = watched([sys.executable, "-c", code, str(tmp_path / "array.npy")])
+    assert found.resident - found.anonymous > 80 * MB
+    assert found.anonymous < 60 * MB
+
+
+def test_a_line_tells_the_growth_of_anonymous_memory() -> None:
+    peaks = {100: Peak(50 * MB, 70 * MB, 1.2), 1000: Peak(60 * MB, 90 * MB, 4.0)}
+    assert line("ingest", "rows", peaks).split() == (
+        ["ingest", "100", "rows", "50", "60", "1.20", "11,111", "70", "90", "5"]
+    )
+    assert len(line("ingest", "rows", peaks)) == len(header())
+
+
+@pytest.mark.parametrize("stage", ["ingest", "neighbors"])
+def test_a_stage_is_measured(stage: str) -> None:
+    found = measure(CASES[stage], 300)
+    assert 30 * MB < found.anonymous < found.resident < 3000 * MB
+    assert found.seconds > 0
+
+
+def test_runs_from_the_command_line() -> None:
+    command = [sys.executable, "-m", "benchmarks.bench_memory", "--stages", "align"]
+    command += ["--scale-down", "40"]
+    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    _, found = output.splitlines()
+    assert found.split()[:3] == ["align", "50", "items"]
