@@ -89,7 +89,7 @@ def judged_once(
     warm: np.ndarray,
     section: Judge,
     accelerator: Accelerator,
-    checkpoints: Checkpoints | None,
+    checkpoints: Checkpoints | None = None,
 ) -> dict[str, float | None]:
     """The best epoch of one run: metrics over valid, and AUC of targets that train knows or not.
 
