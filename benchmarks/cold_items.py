@@ -22,7 +22,7 @@ from ctr.training import load_data
 from embed.content import load_content
 from pipeline.item_info import write_item_info
 from pipeline.params import Params
-from pipeline.schema import STATS, Split, read_json, split_path, write_array, write_json
+from pipeline.schema import STATS, Split, read_array, read_json, split_path, write_array, write_json
 
 BASELINE = "pca"
 
@@ -111,7 +111,7 @@ def world_without(items: np.ndarray) -> Iterator[None]:
             if not target.exists() and not path.name.startswith(train.name):
                 target.symlink_to(path)
         with chdir(there):
-            write_array(train, without(Split(np.load(here / train, mmap_mode="r")), items))
+            write_array(train, without(Split(read_array(here / train)), items))
             yield
 
 

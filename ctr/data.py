@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ class ClickLog:
         last: int = 0,
     ) -> "ClickLog":
         """Of the split's `last` rows (0: of all) those of this process."""
-        file = np.load(schema.split_path(split), mmap_mode="c", allow_pickle=False)
+        file: Any = schema.read_array(schema.split_path(split), "c")
         whole = torch.from_numpy(file)[-last:]
         rows = whole[rank::world, -(history + len(Split.TAIL)) :]
         if residence == "file" or (residence == "auto" and not fits(rows, device)):

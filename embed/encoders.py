@@ -155,10 +155,13 @@ def load_open_clip(stage: str, section: EmbedText | EmbedImage, device: torch.de
             network = open_clip.create_model(
                 name, pretrained or None, device=device, require_pretrained=True
             )
-    except (RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # torch and safetensors have types of their own for foreign files
+        usual = isinstance(error, RuntimeError | ValueError | OSError)
+        # torch's text on a pickle with code in it advises to run that code
+        reason = str(error) if usual else f"its weights are refused ({type(error).__name__})"
         raise InputError(
             f"params.yaml: {stage}.model is {model!r}, {stage}.pretrained {pretrained!r}, "
-            f"{stage}.revision {section.revision!r}: open_clip cannot load it: {error}"
+            f"{stage}.revision {section.revision!r}: open_clip cannot load it: {reason}"
         ) from error
     preprocess = PreprocessCfg(**network.visual.preprocess_cfg)
     return OpenClip(network.eval(), name, preprocess, device)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import AutoModel, AutoTokenizer
@@ -141,7 +142,7 @@ def loading(stage: str, section: EmbedText | EmbedVlm) -> Iterator[None]:
         hide_progress()
     try:
         yield
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise InputError(
             f"params.yaml: {stage}.model is {section.model!r}, {stage}.revision "
             f"{section.revision!r}: transformers cannot load it (code from the hub is not run, "

@@ -3,7 +3,14 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -45,6 +52,15 @@ class Data(Section):
     """Tags kept an item; of a longer list the last ones."""
     seed: Seed
     """Of the sample's world; other sources have no use for it."""
+
+    @field_validator("source")
+    @classmethod
+    def _is_no_address(cls, source: str) -> str:
+        if "://" in source:  # not repeated, since addresses may hold passwords
+            raise ValueError(
+                "data.source: found an address; expected sample, microlens_1m or a folder"
+            )
+        return source
 
 
 class Encoder(Section):

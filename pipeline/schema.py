@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -176,9 +176,15 @@ def array_info(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def read_array(path: Path) -> np.ndarray:
-    """The array at `path`, memory-mapped and read-only."""
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+def read_array(path: Path, mode: Literal["r", "c"] = "r") -> np.ndarray:
+    """The array at `path`, memory-mapped: read-only, or `c` where changes stay in memory.
+
+    Raises InputError if it is no array of numbers.
+    """
+    try:
+        return np.load(path, mmap_mode=mode, allow_pickle=False)
+    except ValueError as error:
+        raise InputError(f"{path}: not an array of numbers: {error}; run `dvc repro`") from None
 
 
 def versions(*packages: str) -> dict[str, str]:

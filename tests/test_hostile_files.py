@@ -39,8 +39,6 @@ from tests.embed.test_text_encoders import WORDS, save
 CPU = torch.device("cpu")
 FEATURES = Features(id=True, tags=True, content=True, levels=True, history=True, neighbors=True)
 MARKER = "executed"
-REFUSALS = (InputError, pickle.UnpicklingError, SafetensorError)
-"""Of weights: what torch and safetensors raise, or the stage in their place."""
 
 
 class Hostile:
@@ -135,7 +133,7 @@ def test_they_run_where_reading_is_careless(content: bytes) -> None:
 def test_arrays(read: Callable[[], object], content: bytes) -> None:
     for path in (schema.TEXT_PRESENT, schema.split_path("train"), schema.ITEM, schema.TAGS):
         put(path, content)
-    refused(read, ValueError)
+    refused(read)
 
 
 def test_neighbours() -> None:
@@ -162,7 +160,7 @@ def test_the_models_own_weights(params: Params) -> None:
         "collapsed": True,
     }  # fmt: skip
     schema.write_json(schema.MODEL_CONFIG, {"qin": config, "train": params.train.model_dump()})
-    refused(load_model, *REFUSALS)
+    refused(load_model, SafetensorError)
 
 
 @pytest.mark.parametrize("content", [PICKLE, torch_file()], ids=["pickle", "torch"])
@@ -183,7 +181,7 @@ def test_weights_of_open_clip(params: Params, name: str, content: bytes) -> None
     assert load_open_clip("embed_image", section, CPU).name == "local-dir:clip"
     Path("clip/open_clip_model.safetensors").unlink()
     put(f"clip/{name}", content)
-    refused(lambda: load_open_clip("embed_image", section, CPU), *REFUSALS)
+    refused(lambda: load_open_clip("embed_image", section, CPU))
 
 
 @pytest.mark.parametrize("content", [PICKLE, torch_file()], ids=["pickle", "torch"])
@@ -191,7 +189,7 @@ def test_weights_that_pretrained_names(params: Params, content: bytes) -> None:
     put("weights.pt", content)
     changes = {"model": "RN50", "pretrained": "weights.pt"}
     section = params.embed_image.model_copy(update=changes)
-    refused(lambda: load_open_clip("embed_image", section, CPU), *REFUSALS)
+    refused(lambda: load_open_clip("embed_image", section, CPU))
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors"])
@@ -204,7 +202,7 @@ def test_weights_of_transformers(params: Params, name: str) -> None:
     assert load_text_encoder(section, CPU).encoder.stage == "embed_text"
     Path("bert/model.safetensors").unlink()
     put(f"bert/{name}", torch_file())
-    refused(lambda: load_text_encoder(section, CPU), *REFUSALS)
+    refused(lambda: load_text_encoder(section, CPU))
 
 
 CODE = f"from pathlib import Path\nPath({MARKER!r}).touch()\nclass Own: ...\n"

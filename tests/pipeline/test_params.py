@@ -151,3 +151,9 @@ def test_every_section_is_a_stage() -> None:
     stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
     sections = set(Params.model_fields) - {"data"} | {"ingest"}
     assert sections == set(stages)
+
+
+def test_an_address_is_no_source_and_is_not_repeated(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"data.source: found an address; expected") as error:
+        load(tmp_path, changed("data", "source", "https://me:s3cret@host/files"))
+    assert "s3cret" not in str(error.value)
