@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -55,26 +56,22 @@ class Repro:
             time.sleep(0.005)
 
     def kill(self, target: Target) -> None:
-        if self.ended():
-            return
+        """Returns when `dvc` has ended."""
         if target == "session":
-            os.killpg(self.process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.killpg(self.process.pid, signal.SIGKILL)
         elif target == "dvc":
             self.process.kill()
-        elif (stage := self.stage_process()) is not None:
-            stage.kill()
+        elif stage := self.stage_processes():
+            with suppress(psutil.NoSuchProcess):
+                (next(filter(runs_a_module, stage), None) or stage[-1]).kill()
         self.wait()
 
-    def stage_process(self) -> psutil.Process | None:
-        """The one that runs the stage's module, not its launcher or workers."""
-        for process in psutil.Process(self.process.pid).children(recursive=True):
-            try:
-                line = " ".join(process.cmdline()[1:])
-            except psutil.NoSuchProcess:
-                continue
-            if re.fullmatch(r"-m (ctr|embed|pipeline)\.\w+|(ctr|embed)/\w+\.py", line):
-                return process
-        return None
+    def stage_processes(self) -> list[psutil.Process]:
+        """What `dvc` has started, parents before children: shell, launcher, module, workers."""
+        with suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.process.pid).children(recursive=True)
+        return []
 
     def wait_for_orphans(self) -> None:
         """What outlived a killed `dvc` or stage ends by itself."""
@@ -89,3 +86,11 @@ class Repro:
             return ours and process.status() != psutil.STATUS_ZOMBIE
         except (ProcessLookupError, psutil.NoSuchProcess):
             return False
+
+
+def runs_a_module(process: psutil.Process) -> bool:
+    """Whether it is a stage's own process."""
+    with suppress(psutil.NoSuchProcess):
+        line = " ".join(process.cmdline()[1:])
+        return bool(re.fullmatch(r"-m (ctr|embed|pipeline)\.\w+|(ctr|embed)/\w+\.py", line))
+    return False
