@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.measuring import memory
+from benchmarks.memory import memory
 from benchmarks.raw_layout import HISTORY, ITEMS, ROWS, TAGS, write_raw
 from pipeline.clicks import CLICKS
 from pipeline.ingest import ingest

@@ -17,6 +17,8 @@ from pipeline.schema import COVERS
 
 SIZE = (640, 360)
 """Of a cover, in pixels: a video's frame."""
+VIT = {"image_size": 224, "patch_size": 32, "width": 768, "layers": 12}
+"""ViT-B-32."""
 WORDS = "how to make the best of a day in city street food travel music dance live cat dog funny"
 
 
@@ -56,7 +58,7 @@ def write_vit(folder: Path) -> str:
     """A ViT-B-32 beside a text tower of one layer, random; its name for open_clip."""
     config = {
         "embed_dim": 512,
-        "vision_cfg": {"image_size": 224, "patch_size": 32, "width": 768, "layers": 12},
+        "vision_cfg": VIT,
         "text_cfg": {"context_length": 8, "width": 64, "heads": 2, "layers": 1},
     }
     torch.manual_seed(0)

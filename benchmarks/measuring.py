@@ -1,7 +1,6 @@
-"""Clocks, memory, and what the machine could do at best. Memory on Linux only (/proc)."""
+"""Clocks, a GPU's memory, and what the machine could do at best."""
 
 import time
-from pathlib import Path
 
 import torch
 
@@ -27,14 +26,6 @@ class Stopwatch:
 
     def total(self) -> float:
         return sum(self.seconds.values())
-
-
-def memory(field: str, process: int | str = "self") -> int:
-    """Bytes, as /proc gives them (`VmHWM` is the peak); 0 for a process that has just ended."""
-    for line in Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    return 0
 
 
 def device_memory(device: torch.device) -> int:

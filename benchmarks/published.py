@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.measuring import Stopwatch, device_memory, memory
+from benchmarks.measuring import Stopwatch, device_memory
+from benchmarks.memory import memory
 from benchmarks.published_qin import Batch, PublishedQIN
 from ctr.qin import QINConfig
 from pipeline import schema

@@ -18,7 +18,8 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 
-from benchmarks.measuring import Stopwatch, device_memory, matmul_rate, memory
+from benchmarks.measuring import Stopwatch, device_memory, matmul_rate
+from benchmarks.memory import memory
 from ctr import train, training
 from ctr.checkpoint import Progress
 from ctr.data import ClickLog, shuffled_batches

@@ -7,12 +7,13 @@ metrics/encoder.json is that of the very weights written.
 """
 
 import logging
+import math
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import open_clip
@@ -117,7 +118,9 @@ def _pairs(
     side = section.image_size
     ENCODER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=ENCODER) as file:
-        pixels = np.memmap(file, np.uint8, "w+", shape=(len(titles), 3, side, side))
+        shape = (len(titles), 3, side, side)
+        _reserve(file, math.prod(shape))
+        pixels = np.memmap(file, np.uint8, "r+", shape=shape)
         has_title = np.array([bool(title.strip()) for title in titles])
         readable = np.zeros(len(titles), bool)
         to_pixels = ResizeToPixels(preprocess)
@@ -128,6 +131,17 @@ def _pairs(
         _check_count(len(items))
         tokenize = open_clip.SimpleTokenizer(context_length=section.context_length)
         yield Pairs(pixels, tokenize(titles), preprocess), items
+
+
+def _reserve(file: IO[bytes], size: int) -> None:
+    """Zeros. Without them a full disk would end the process at some later write, by SIGBUS."""
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:  # macOS
+            file.truncate(size)
+    except OSError as error:
+        raise InputError(f"{ENCODER}: no room for {size:,} bytes of covers: {error}") from error
 
 
 def _check_count(pairs: int) -> None:

@@ -1,9 +1,13 @@
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
+from tests.clone import HERE, Clone, write_small_params, write_small_source
 from tests.ctr.tiny_world import forget_accelerator
+from tests.fresh_runs import FreshRuns
+from tests.reference_run import ReferenceRun
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -16,6 +20,49 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def long(request: pytest.FixtureRequest) -> bool:
     """Whether the tests of `make trust` run in their long form."""
     return bool(request.config.getoption("--long"))
+
+
+@pytest.fixture(scope="session")
+def small_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("source") / "raw"
+    write_small_source(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_params(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("params") / "small.yaml"
+    write_small_params(path)
+    return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _fresh_runs_begin_at_once(request: pytest.FixtureRequest) -> None:
+    """Their installation waits for the disk and the network: other tests run meanwhile."""
+    tests = [item for item in request.session.items if isinstance(item, pytest.Function)]
+    if any("fresh_runs" in test.fixturenames for test in tests):
+        request.getfixturevalue("fresh_runs")
+
+
+@pytest.fixture(scope="session")
+def fresh_runs(
+    small_source: Path, small_params: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FreshRuns]:
+    runs = FreshRuns(tmp_path_factory.mktemp("fresh") / "clone", small_source, small_params)
+    yield runs
+    runs.stop()
+
+
+@pytest.fixture(scope="session")
+def small_run(
+    small_source: Path, small_params: Path, tmp_path_factory: pytest.TempPathFactory
+) -> ReferenceRun:
+    """The pipeline on the small source, in the virtual environment of the tests."""
+    folder = tmp_path_factory.mktemp("small")
+    clone = Clone(folder / "clone", HERE)
+    (clone.folder / "params.yaml").write_bytes(small_params.read_bytes())
+    clone.change("data", source=str(small_source))
+    return ReferenceRun(clone, folder / "logs")
 
 
 @pytest.fixture

@@ -3,108 +3,42 @@
 In a fresh clone of the last commit and a fresh virtual environment; minutes, so marked slow.
 """
 
-import json
-import os
-import subprocess
-import sys
-from dataclasses import replace
 from pathlib import Path
-from zipfile import ZipFile
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from ruamel.yaml import YAML
 
-from sample.world import WorldConfig, build
-from sample.write import write_raw
-
-ROOT = Path(__file__).resolve().parents[1]
-PYTHON = Path(sys.base_prefix) / f"bin/python{sys.version_info.major}.{sys.version_info.minor}"
+from tests.clone import SMALL_ITEMS, Clone
+from tests.fresh_runs import FreshRuns
+from tests.reference_run import ReferenceRun
 
 pytestmark = pytest.mark.slow
 
-Finished = subprocess.CompletedProcess[str]
+
+@pytest.fixture
+def clone(fresh_runs: FreshRuns) -> Clone:
+    return fresh_runs.clone
 
 
-class Clone:
-    """A clone and its virtual environment, or another's."""
-
-    def __init__(self, folder: Path, venv: Path | None = None) -> None:
-        self.folder = folder
-        self.venv = venv or folder / ".venv"
-        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
-
-    def __call__(self, *command: str, status: int = 0) -> Finished:
-        """Run a command as a user with the environment active would."""
-        foreign = (str(Path(sys.executable).parent), str(Path(sys.prefix) / "bin"))
-        path = [part for part in os.environ["PATH"].split(os.pathsep) if part not in foreign]
-        kept = {name: os.environ[name] for name in os.environ if not name.startswith("MAKE")}
-        environment = kept | {
-            "PATH": os.pathsep.join([str(self.venv / "bin"), *path]),
-            "PYTHON": str(PYTHON),
-            "PYTHONPATH": "",
-        }
-        result = subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False
-        )
-        assert result.returncode == status, f"{result.stdout}\n{result.stderr}"
-        return result
-
-    def read(self, path: str) -> bytes:
-        return (self.folder / path).read_bytes()
-
-    def metrics(self, name: str) -> dict[str, float]:
-        return dict(json.loads(self.read(f"metrics/{name}.json")))
-
-    def change(self, section: str, **values: object) -> None:
-        params = self.folder / "params.yaml"
-        yaml = YAML()
-        content = yaml.load(params)
-        content[section].update(values)
-        yaml.dump(content, params)
-
-    def changed_stages(self) -> set[str]:
-        status = json.loads(self("dvc", "status", "--json").stdout)
-        return {stage for stage, changes in status.items() if changes}
-
-    def prediction(self) -> bytes:
-        with ZipFile(self.folder / "submissions/task2/prediction.zip") as archive:
-            return archive.read("prediction.csv")
-
-
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    return Clone(tmp_path_factory.mktemp("fresh") / "clone")
-
-
-@pytest.fixture(scope="module")
-def report(clone: Clone) -> str:
+@pytest.fixture
+def report(fresh_runs: FreshRuns) -> str:
     """What `make submission` prints."""
-    return clone("make", "submission").stdout
+    return fresh_runs.report()
 
 
-@pytest.fixture(scope="module")
-def small_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another world, small enough for seconds, as a folder in the raw layout."""
-    folder = tmp_path_factory.mktemp("source") / "raw"
-    config = replace(WorldConfig(), items=120, users=60, train_slates=4)
-    write_raw(build(config, seed=11), folder)
-    return folder
+def test_another_source_leaves_params_as_they_are(fresh_runs: FreshRuns) -> None:
+    small = fresh_runs.small()
+    assert small.params_kept
+    assert len(small.prediction.splitlines()) == 1 + SMALL_ITEMS
+    assert "oracle_auc" not in small.metrics
 
 
-@pytest.fixture(scope="module")
-def small_params(clone: Clone, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The settings with few epochs."""
-    yaml = YAML()
-    content = yaml.load(clone.folder / "params.yaml")
-    content["encoder"].update(epochs=2)
-    content["train"].update(epochs=2)
-    path = tmp_path_factory.mktemp("params") / "small.yaml"
-    yaml.dump(content, path)
-    return path
+def test_the_same_bytes_in_another_clone(fresh_runs: FreshRuns, small_run: ReferenceRun) -> None:
+    here = {path: md5 for outputs in small_run.outputs.values() for path, md5 in outputs.items()}
+    assert fresh_runs.small().md5 == here
 
 
 def test_make_submission_gives_a_checked_submission(clone: Clone, report: str) -> None:
@@ -197,27 +131,12 @@ def test_a_faulty_setting_costs_nothing(clone: Clone, report: str) -> None:
     assert clone.changed_stages() == set()
 
 
-def test_another_source_leaves_params_and_gives_the_same_bytes_twice(
-    clone: Clone, report: str, small_source: Path, small_params: Path, tmp_path: Path
+def test_going_back_to_the_other_source_takes_its_results_from_the_cache(
+    fresh_runs: FreshRuns, report: str
 ) -> None:
     assert report
-    before = clone.read("params.yaml")
-    options = (f"SOURCE={small_source}", f"PARAMS={small_params}")
-    clone("make", "submission", *options)
-    assert clone.read("params.yaml") == before
-    assert len(clone.prediction().splitlines()) == 1 + 120
-    assert "oracle_auc" not in clone.metrics("valid/all")
-
-    other = Clone(tmp_path / "other", clone.venv)
-    (other.folder / "params.yaml").write_bytes(small_params.read_bytes())
-    other.change("data", source=str(small_source))
-    other("dvc", "repro", "predict")
-    for path in (
-        "submissions/task1/item_info.parquet",
-        "models/qin.safetensors",
-        "predictions/test.parquet",
-    ):
-        assert other.read(path) == clone.read(path)
+    assert "epoch " not in fresh_runs.make_submission(*fresh_runs.options)
+    assert fresh_runs.clone.prediction() == fresh_runs.small().prediction
 
 
 def test_the_bare_launch_works(clone: Clone, report: str, small_params: Path) -> None:
@@ -229,12 +148,3 @@ def test_the_bare_launch_works(clone: Clone, report: str, small_params: Path) ->
         assert "epoch   2" in clone("accelerate", "launch", "ctr/train.py").stdout
     finally:
         (clone.folder / "params.yaml").write_bytes(before)
-
-
-def test_going_back_to_the_sample_takes_its_results_from_the_cache(
-    clone: Clone, report: str
-) -> None:
-    assert report
-    back = clone("dvc", "repro").stdout
-    assert "epoch " not in back
-    assert len(clone.prediction().splitlines()) == 1 + 6_000

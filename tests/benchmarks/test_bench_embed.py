@@ -1,13 +1,11 @@
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks import bench_embed, embed_world
 from benchmarks.bench_embed import header, summary, table
-
-ROOT = Path(__file__).parents[2]
 
 
 def round_of(ours: float, bare: float, plain: float) -> dict[str, dict[str, float]]:
@@ -48,10 +46,13 @@ def test_the_table() -> None:
 
 
 @pytest.mark.slow
-def test_a_small_run_writes_its_figures(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("cpu")
+def test_a_small_run_writes_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "figures.json"
     sizes = ["--covers=6", "--titles=20", "--batch-size=3", "--rounds=1", f"--json={path}"]
-    subprocess.run([sys.executable, "-m", "benchmarks.bench_embed", *sizes], cwd=ROOT, check=True)
+    monkeypatch.setattr(sys, "argv", ["bench_embed", *sizes])
+    monkeypatch.setitem(embed_world.VIT, "layers", 1)
+    bench_embed.main()
     found = json.loads(path.read_text())
     for name, items in (("covers", 6), ("titles", 20)):
         for row in ("ours", "bare", "plain"):

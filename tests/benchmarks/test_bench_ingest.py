@@ -1,4 +1,3 @@
-import subprocess
 import sys
 from pathlib import Path
 
@@ -7,11 +6,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks import bench_ingest
 from benchmarks.bench_ingest import Measurement, run_ingest, run_pandas, table
 from benchmarks.raw_layout import HISTORY, write_raw
 from pipeline.schema import SPLITS, Split
 
-ROOT = Path(__file__).parents[2]
 ITEMS = 200
 
 
@@ -59,11 +58,13 @@ def test_table_gives_rates_and_their_ratio() -> None:
     assert second.split() == ["pandas", "1,000", "4.0", "250", "1.00", "1.00", "1.0"]
 
 
-def test_runs_from_the_command_line() -> None:
+def test_each_reader_is_measured_in_a_process_of_its_own(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     sizes = ["--rows", "3000", "--alternative-rows", "1500", "--items", str(ITEMS)]
-    command = [sys.executable, "-m", "benchmarks.bench_ingest", *sizes]
-    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    _, ours, plain = (line.split() for line in output.splitlines())
+    monkeypatch.setattr(sys, "argv", ["bench_ingest", *sizes])
+    bench_ingest.main()
+    _, ours, plain = (line.split() for line in capsys.readouterr().out.splitlines())
     assert ours[:2] == ["ingest", "3,323"]
     assert plain[:2] == ["pandas", "1,661"]
     for line in (ours, plain):

@@ -1,6 +1,4 @@
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks import published
 from benchmarks.measuring import Stopwatch
 from benchmarks.published import (
     ClickRows,
@@ -26,7 +25,6 @@ from pipeline import schema
 from pipeline.schema import Split
 from tests.reference_qin import reference_qin
 
-ROOT = Path(__file__).parents[2]
 ITEMS, TAGS, CONTENT, HISTORY, ROWS = 30, 9, 6, 8, 24
 CONFIG = QINConfig(
     items=ITEMS,
@@ -226,15 +224,12 @@ def test_bf16_is_the_precision_of_products_alone(bf16: bool) -> None:
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
-def test_runs_as_a_process_of_its_own(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("cpu")
+def test_the_command_writes_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ["--steps", "2", "--batch-size", "8", "--history", "4", "--threads", "1"]
-    command = [sys.executable, "-m", "benchmarks.published", *options, "--precision", "bf16"]
-    subprocess.run(
-        [*command, "--json", "found.json"],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        check=True,
-    )
+    options += ["--precision", "bf16", "--json", "found.json"]
+    monkeypatch.setattr(sys, "argv", ["published", *options])
+    published.main()
     found = json.loads((tmp_path / "found.json").read_text())
     seconds = found["seconds"]
     assert list(seconds) == ["backward", "data", "forward", "optimizer"]

@@ -1,10 +1,10 @@
-"""`fit` in float64 on the world in the working directory; curve and weights into safetensors.
+"""`fit` in float64 on the world in the working directory, in one process or in several."""
 
-A program of its own, for a launcher to start in several processes.
-"""
-
-import sys
+import os
+import socket
 from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,8 +16,12 @@ from ctr.model import ItemTable
 from ctr.qin import QIN
 from pipeline.params import load_params
 
+TIMEOUT = 120
+"""Seconds."""
 
-def main(result: str) -> None:
+
+def fit(result: Path) -> None:
+    """The main process writes curve and weights to `result`, as safetensors."""
     settings = load_params().train
     accelerator = open_accelerator("train", settings.mixed_precision)
     data = train.load_data(settings, accelerator)
@@ -33,7 +37,33 @@ def main(result: str) -> None:
         for name in trained.curve[0]:
             arrays[name] = np.array([entry[name] for entry in trained.curve])
         save_file(arrays, result)
+    accelerator.end_training()
 
 
-if __name__ == "__main__":
-    main(sys.argv[1])
+def fit_together(count: int, result: Path) -> None:
+    """`fit` in `count` processes, with the environment that a launcher gives them.
+
+    They fork from a process that has imported `ctr` and done nothing else.
+    """
+    context = get_context("forkserver")
+    context.set_forkserver_preload([train.__name__])
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = []
+    for rank in range(count):
+        environment = shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        process = context.Process(target=fit_as_one_of, args=(Path.cwd(), environment, result))
+        process.start()
+        processes.append(process)
+    for process in processes:
+        process.join(TIMEOUT)
+        process.kill()  # if it still runs
+    assert [process.exitcode for process in processes] == [0] * count
+
+
+def fit_as_one_of(folder: Path, environment: dict[str, str], result: Path) -> None:
+    os.chdir(folder)
+    os.environ |= environment | {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
+    torch.set_num_threads(1)
+    fit(result)

@@ -1,4 +1,4 @@
-"""The commands that start training, in processes of their own."""
+"""Training in several processes, and the command that starts them."""
 
 from pathlib import Path
 
@@ -57,9 +57,8 @@ def test_several_processes_learn_as_one_does(tmp_path: Path) -> None:
     rows = schema.Split.load("train").rows[: 320 + 11]
     schema.write_array(schema.split_path("train"), rows.copy())
     alone, together = tmp_path / "alone.safetensors", tmp_path / "together.safetensors"
-    fit_float64.main(str(alone))
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "4"]
-    run_command([str(BIN / "python"), *launcher, "-m", "tests.ctr.fit_float64", str(together)])
+    fit_float64.fit(alone)
+    fit_float64.fit_together(4, together)
     one, several = load_file(alone), load_file(together)
     assert set(one) == set(several)
     assert len(one["train_loss"]) == 3

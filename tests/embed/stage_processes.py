@@ -7,14 +7,20 @@ run then starts in milliseconds. As a script this module is that process.
 import json
 import os
 import runpy
+import signal
+import socket
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 REPOSITORY = Path(__file__).parents[2]
+TIMEOUT = 120
+"""Seconds of a run."""
 ENVIRONMENT = {
     "PYTHONPATH": str(REPOSITORY),
     "OMP_NUM_THREADS": "1",
@@ -62,10 +68,19 @@ class StageProcesses:
         self.forker.stdin.close()
         self.forker.wait(timeout=60)
 
-    def start(self, stage: str) -> Run:
+    def start(self, stage: str, **environment: str) -> Run:
         log = Path.cwd() / f"{stage}-{os.urandom(4).hex()}.log"
-        pid = self._ask(["start", stage, str(Path.cwd()), str(log)])
+        pid = self._ask(["start", stage, str(Path.cwd()), str(log), environment])
         return Run(stage, pid, log)
+
+    def start_together(self, stage: str, count: int) -> list[Run]:
+        """So many processes that share the work, with the environment a launcher gives them."""
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = str(free.getsockname()[1])
+        shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        shared["LOCAL_WORLD_SIZE"] = str(count)
+        ranks = ({"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count))
+        return [self.start(stage, **shared, **rank) for rank in ranks]
 
     def wait(self, run: Run) -> int:
         """The exit code, or minus the signal that ended it."""
@@ -73,12 +88,15 @@ class StageProcesses:
 
     def finish(self, stage: str) -> str:
         """Run to the end, which must be a good one; what it logged."""
-        run = self.start(stage)
+        return self.finished(self.start(stage))
+
+    def finished(self, run: Run) -> str:
+        """What a run logged, which must end well."""
         status = self.wait(run)
         assert status == 0, run.log.read_text()
         return run.log.read_text()
 
-    def _ask(self, words: list[str]) -> int:
+    def _ask(self, words: list[Any]) -> int:
         assert self.forker.stdin is not None
         assert self.forker.stdout is not None
         print(json.dumps(words), file=self.forker.stdin, flush=True)
@@ -91,14 +109,26 @@ def serve() -> None:
     import_module("pipeline.stage")
     for line in sys.stdin:
         match json.loads(line):
-            case ["start", stage, folder, log]:
+            case ["start", stage, folder, log, environment]:
                 pid = os.fork()
                 if pid == 0:
+                    os.environ |= environment
                     become(stage, folder, log)
                 print(pid, flush=True)
             case ["wait", pid]:
-                _, status = os.waitpid(int(pid), 0)
-                print(os.waitstatus_to_exitcode(status), flush=True)
+                print(end_of(int(pid)), flush=True)
+
+
+def end_of(pid: int) -> int:
+    """The exit code of a child that ends in time, or is killed."""
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.001)
 
 
 def become(stage: str, folder: str, log: str) -> None:

@@ -1,3 +1,4 @@
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from embed import encoder
 from embed.encoder import HELD_OUT, split
 from pipeline.params import Params
 from pipeline.schema import COVERS, ENCODER, InputError, metrics_path, read_json
-from tests.embed.conftest import Catalogue, write_catalogue
+from tests.embed.conftest import Catalogue, N, write_catalogue
 
 
 def test_open_clip_loads_what_was_written(trained: Catalogue, params: Params) -> None:
@@ -70,6 +71,20 @@ def test_too_few_pairs_say_what_to_set(catalogue: Catalogue, params: Params) -> 
     with pytest.raises(InputError, match=rf"{COVERS}: 17 items.*set encoder\.train to false"):
         encoder.main(params)
     assert [path.name for path in ENCODER.iterdir()] == []
+
+
+@pytest.mark.usefixtures("catalogue")
+def test_a_full_disk_is_told_before_any_work(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_file: int, start: int, size: int) -> None:
+        assert (start, size) == (0, (N + 1) * 3 * 32 * 32)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", refuse, raising=False)
+    with pytest.raises(InputError, match=r"models/encoder: no room for 125,952 .*No space left"):
+        encoder.main(params)
+    assert list(ENCODER.iterdir()) == []
 
 
 def test_split_shares_no_title() -> None:

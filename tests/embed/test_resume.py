@@ -3,8 +3,6 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +14,7 @@ from ruamel.yaml import YAML
 from pipeline.params import PARAMS, Params
 from pipeline.schema import metrics_path
 from tests.embed.conftest import Catalogue, picture, png, write_catalogue
-from tests.embed.stage_processes import ENVIRONMENT, StageProcesses, to_cores
+from tests.embed.stage_processes import StageProcesses
 
 ITEMS = 200
 TOTAL = {"text": ITEMS // 2, "image": (ITEMS - ITEMS // 50) // 2}
@@ -129,15 +127,8 @@ def test_two_processes_write_the_bytes_of_one(processes: StageProcesses) -> None
     processes.finish("image")
     alone = outputs("image")
     delete_outputs("image")
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [sys.executable, *launcher, "-m", "embed.image"],
-        env=os.environ | ENVIRONMENT,
-        preexec_fn=lambda: to_cores(2),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
+    main, other = map(processes.finished, processes.start_together("image", 2))
+    assert "items encoded" in main
+    assert "items encoded" not in other
     assert outputs("image") == alone
     assert shards("image") == {}

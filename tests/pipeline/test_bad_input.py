@@ -199,9 +199,7 @@ def test_the_command_ends_with_one_message(
     settings = settings.replace("source: sample", f"source: {raw.path}")
     settings = settings.replace("history: 100", "history: 4").replace("history: 64", "history: 4")
     (workspace / "params.yaml").write_text(settings)
-    raw.write()
-    first = stage()
-    assert first.returncode == 0, first.stderr
+    run(raw.write())
     before = snapshot()
     raw.replace(TRAIN, "label", [0, 1, 7, 0], INT)
     raw.write()
