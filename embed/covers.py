@@ -18,6 +18,10 @@ MAX_PIXELS = 40_000_000
 MAX_ASPECT = 100
 """Longer side over shorter: scaling the shorter side up must not make a huge picture."""
 
+MAX_SCANS = 100
+"""Passes over the picture in a progressive JPEG, which cost as much time as they have few bytes;
+encoders write about ten."""
+
 SHOWN = 20
 """Unreadable covers that are named in the metrics and the log."""
 
@@ -28,11 +32,14 @@ class CoverError(Exception):
     """A cover that cannot be decoded; the message is the reason."""
 
 
-def decode(data: bytes) -> Image.Image:
+def decode(data: bytes | None) -> Image.Image:
     """The first frame as RGB, turned as its EXIF says, transparency laid over white.
 
-    Raises CoverError for anything that is not a complete picture of a sane size.
+    None is a cover that `ingest` did not read. Raises CoverError for anything that is not a
+    complete picture of a sane size.
     """
+    if data is None:
+        raise CoverError("no file, or too large a file")
     if not data:
         raise CoverError("empty file")
     try:
@@ -42,6 +49,8 @@ def decode(data: bytes) -> Image.Image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(BytesIO(data), formats=FORMATS) as image:
                 _check_size(*image.size)
+                if image.format in ("JPEG", "MPO"):
+                    _check_scans(data)
                 image.load()
                 return _to_rgb(_upright(image))
     except CoverError:
@@ -55,6 +64,12 @@ def _check_size(width: int, height: int) -> None:
         raise CoverError(f"{width} x {height} is more than {MAX_PIXELS:,} pixels")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise CoverError(f"{width} x {height} is longer than {MAX_ASPECT} : 1")
+
+
+def _check_scans(data: bytes) -> None:
+    scans = data.count(b"\xff\xda")  # the marker before each, which pixel data cannot hold
+    if scans > MAX_SCANS:
+        raise CoverError(f"{scans} scans are more than {MAX_SCANS}")
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from embed.covers import MAX_ASPECT, CoverError, decode
+from embed.covers import MAX_ASPECT, MAX_SCANS, CoverError, decode
 
 SIZE = (24, 16)
 
@@ -97,6 +97,20 @@ def test_pillows_own_warning_of_a_bomb_is_a_refusal(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 24 * 16 - 1)
     with pytest.raises(CoverError, match="DecompressionBombWarning"):
         decode(PNG)
+
+
+def test_cover_that_ingest_did_not_read() -> None:
+    with pytest.raises(CoverError, match="no file, or too large"):
+        decode(None)
+
+
+def test_scans_without_end_are_refused_before_they_are_decoded() -> None:
+    progressive = saved(gradient(), "JPEG", progressive=True)
+    scan = progressive[progressive.rindex(b"\xff\xda") : -2]
+    few, many = (progressive[:-2] + scan * times + progressive[-2:] for times in (20, MAX_SCANS))
+    assert decode(few).size == SIZE
+    with pytest.raises(CoverError, match=r"\d+ scans are more than 100"):
+        decode(many)
 
 
 def rotated_by_exif() -> bytes:
