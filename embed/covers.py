@@ -7,7 +7,7 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """Pixel formats only: Pillow would hand an EPS file to an external interpreter."""
@@ -39,7 +39,7 @@ def decode(data: bytes | None) -> Image.Image:
     complete picture of a sane size.
     """
     if data is None:
-        raise CoverError("no file, or too large a file")
+        raise CoverError("no file, or too large a file for a cover")
     if not data:
         raise CoverError("empty file")
     try:
@@ -55,6 +55,8 @@ def decode(data: bytes | None) -> Image.Image:
                 return _to_rgb(_upright(image))
     except CoverError:
         raise
+    except UnidentifiedImageError:  # its own message names an address in memory
+        raise CoverError(f"not a picture in {', '.join(FORMATS)}") from None
     except Exception as error:  # Pillow's readers raise over a dozen types on damaged files
         raise CoverError(f"{type(error).__name__}: {error}") from None
 
@@ -82,6 +84,9 @@ def _upright(image: Image.Image) -> Image.Image:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _to_eight_bits(image)
+    clear = image.info.get("transparency")
+    if isinstance(clear, tuple) and max(clear) > 255:
+        raise CoverError("a transparent colour of 16 bits, which Pillow reads as 8")
     if not image.has_transparency_data:
         return image.convert("RGB")
     white = Image.new("RGBA", image.size, "white")
@@ -98,6 +103,7 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     if not np.isfinite([low, high]).all():
         raise CoverError("pixel values are not finite")
     scaled = (values - low) * (255 / max(high - low, 1e-12))
+    scaled[values == image.info.get("transparency", np.nan)] = 255  # the clear colour, over white
     return Image.fromarray(scaled.round().astype(np.uint8))
 
 

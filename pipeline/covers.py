@@ -1,6 +1,5 @@
 """The covers of the raw layout, packed into one file that is read in order."""
 
-import logging
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -21,8 +20,6 @@ GROUP_BYTES = 2**26
 
 MAX_BYTES = 2**27
 """Of one cover; the largest picture that the encoders take fills as much without compression."""
-
-log = logging.getLogger(__name__)
 
 
 def find_covers(folder: Path, items: DenseIds) -> dict[int, Path]:
@@ -52,7 +49,7 @@ def _unpacked(archive: Path) -> Path:
 def write_covers(path: Path, covers: dict[int, Path]) -> None:
     """Write (item int32, image binary) in the order of `covers`, each file's bytes as they are.
 
-    What cannot be a cover, a folder or a file without end, is null, and told in the log.
+    What cannot be read as a cover is null: a folder, a broken link, a file without end.
     """
     table = pa.schema([("item", pa.int32()), ("image", pa.binary())])
     with pq.ParquetWriter(path, table, compression="none", use_dictionary=False) as writer:
@@ -78,11 +75,6 @@ def _groups(covers: Iterable[tuple[int, Path]]) -> Iterator[tuple[list[int], lis
 
 
 def _content(file: Path) -> bytes | None:
-    """The bytes of `file`, or None where reading it could fail, block or never end."""
-    if not file.is_file():
-        log.warning("%s: not a file; the item is left without a cover", file)
-        return None
-    if (size := file.stat().st_size) > MAX_BYTES:
-        log.warning("%s: %s bytes, more than %s; left without a cover", file, size, MAX_BYTES)
-        return None
-    return file.read_bytes()
+    """The bytes of `file`, or None where reading would fail, wait for ever or never end."""
+    small = file.is_file() and file.stat().st_size <= MAX_BYTES
+    return file.read_bytes() if small else None

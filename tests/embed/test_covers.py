@@ -88,6 +88,11 @@ def test_damaged_cover_is_refused_with_a_reason(data: bytes) -> None:
         decode(data)
 
 
+def test_what_no_reader_knows_is_told_without_an_address() -> None:
+    with pytest.raises(CoverError, match=r"^not a picture in JPEG, PNG, WEBP, "):
+        decode(DAMAGED["web page"])
+
+
 def test_refusal_names_size_and_limit() -> None:
     with pytest.raises(CoverError, match=r"7000 x 7000 is more than 40,000,000 pixels"):
         decode(DAMAGED["bomb below Pillow's own limit"])
@@ -192,6 +197,20 @@ def test_grey_is_repeated_over_the_channels(data: bytes, expected: np.ndarray) -
     pixels = np.asarray(decode(data))
     for channel in range(3):
         np.testing.assert_array_equal(pixels[:, :, channel], expected)
+
+
+def test_clear_colour_of_a_deep_picture_is_white_or_refused() -> None:
+    grey, rgb = (
+        PNG[:8]
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, colour, 0, 0, 0))
+        + chunk(b"tRNS", b"\x12\x34" * channels)
+        + chunk(b"IDAT", zlib.compress(b"\0" + b"\x12\x34" * channels + b"\x56\x56" * channels))
+        + chunk(b"IEND", b"")
+        for colour, channels in ((0, 1), (2, 3))
+    )
+    assert np.asarray(decode(grey)).tolist() == [[[255] * 3, [0x56] * 3]]
+    with pytest.raises(CoverError, match="transparent colour of 16 bits"):
+        decode(rgb)
 
 
 def test_float_picture_with_nan_is_refused() -> None:

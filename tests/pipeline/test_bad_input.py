@@ -176,7 +176,9 @@ def test_a_damaged_page(raw: RawFolder) -> None:
 @pytest.mark.usefixtures("workspace")
 def test_a_page_that_fails_its_checksum(raw: RawFolder) -> None:
     file = raw.write().file(TRAIN)
-    pq.write_table(pa.table(raw.tables[TRAIN]), file, write_page_checksum=True, use_dictionary=False)
+    pq.write_table(
+        pa.table(raw.tables[TRAIN]), file, write_page_checksum=True, use_dictionary=False
+    )
     labels = pq.read_metadata(file).row_group(0).column(5)
     content = bytearray(file.read_bytes())
     content[labels.data_page_offset + labels.total_compressed_size - 1] ^= 1

@@ -68,9 +68,7 @@ def test_no_cover_at_all_is_an_empty_file_that_reads(tmp_path: Path) -> None:
     assert pq.read_table(path).num_rows == 0
 
 
-def test_what_cannot_be_read_is_null_and_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_cannot_be_read_is_null(tmp_path: Path) -> None:
     files = {item: tmp_path / f"{item}.jpg" for item in range(1, 6)}
     files[1].mkdir()
     files[2].symlink_to(files[2])
@@ -81,9 +79,6 @@ def test_what_cannot_be_read_is_null_and_told(
     path = tmp_path / "covers.parquet"
     write_covers(path, files)
     assert pq.read_table(path)["image"].to_pylist() == [None, None, None, None, b"five"]
-    assert [record.message.split(": ")[0] for record in caplog.records] == [
-        str(files[item]) for item in range(1, 5)
-    ]
 
 
 def test_large_covers_make_groups_of_fewer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
