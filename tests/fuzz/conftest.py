@@ -1,10 +1,17 @@
 """How many inputs are tried, and the count of them that ends the session's report."""
 
+import secrets
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from zlib import crc32
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
+
+Test = Callable[..., None]
+Tries = Callable[[str, int, int], Callable[[Test], Test]]
+"""A test's name, and its examples in the short and the long form; gives its decorator."""
 
 TALLY = pytest.StashKey[Counter[str]]()
 
@@ -35,13 +42,18 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def examples(long: bool) -> settings:
+def tries(long: bool) -> Tries:
     """The same examples every time in the short form, new ones in the long form."""
-    return settings(
-        max_examples=2_000 if long else 300,
-        derandomize=not long,
-        database=None,
-        deadline=None,
-        print_blob=long,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
+
+    def decorator(name: str, short: int, many: int) -> Callable[[Test], Test]:
+        chosen = settings(
+            max_examples=many if long else short,
+            database=None,
+            deadline=None,
+            print_blob=long,
+            suppress_health_check=list(HealthCheck),
+        )
+        number = secrets.randbits(32) if long else crc32(name.encode())
+        return lambda test: seed(number)(chosen(test))
+
+    return decorator

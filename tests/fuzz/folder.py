@@ -145,6 +145,17 @@ def folders(draw: st.DrawFn) -> Folder:
     return Folder(history, draw(st.integers(1, 3)), tables, covers)
 
 
+def plain_folder() -> Folder:
+    """A valid one that is always the same."""
+    random, item_ids = Random(1), [3, 5, 9]
+    tables = {
+        FEATURE: item_columns(random, item_ids, ["three", None, "ninth"]),
+        INFO: info_columns(random, item_ids),
+        **{split: click_columns(random, item_ids, 3, split) for split in SPLITS},
+    }
+    return Folder(3, 2, tables, {})
+
+
 def item_columns(
     random: Random, item_ids: list[int], titles: list[str | None]
 ) -> dict[str, list[Any]]:

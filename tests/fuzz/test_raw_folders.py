@@ -4,48 +4,65 @@ import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pipeline import raw
 from pipeline.ingest import ingest
 from pipeline.schema import InputError, Outputs
+from tests.fuzz.conftest import Tries
 from tests.fuzz.dresses import DRESSES
 from tests.fuzz.faults import FAULTS
-from tests.fuzz.folder import Folder, Place, folders
+from tests.fuzz.folder import Folder, Place, folders, plain_folder
 from tests.fuzz.reference import expected, found
 
 
 @dataclass(frozen=True)
 class Case:
     folder: Folder
-    faults: list[tuple[str, str]]
-    """Name, and how a message about it starts, the raw folder left out."""
+    faults: list[str]
+    """How a message about each starts, the raw folder left out."""
     dresses: list[str]
     batch_rows: int
     """Rows that are read at a time."""
 
+    def ingest(self) -> dict[str, Any]:
+        """Written and ingested; an InputError then starts as a path in the raw folder."""
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            tempfile.TemporaryDirectory() as folder,
+            Outputs() as outputs,
+        ):
+            patch.setattr(raw, "BATCH_ROWS", self.batch_rows)
+            path = Path(folder)
+            self.folder.write(path)
+            try:
+                return ingest(path, self.folder.data(path), outputs)
+            except InputError as error:
+                raise InputError(str(error).removeprefix(f"{path}/")) from None
+
 
 @st.composite
-def cases(draw: st.DrawFn) -> Case:
+def cases(draw: st.DrawFn, fault: str | None = None, dress: str | None = None) -> Case:
+    """With this fault and half of the time a second one, or none; with this dress, and others."""
     folder = draw(folders())
-    faults: list[tuple[str, str]] = []
+    names = [fault, *draw(st.lists(st.sampled_from(list(FAULTS)), max_size=1))] if fault else []
+    faults: list[str] = []
     spoiled: list[Place] = []
-    for _ in range(draw(st.sampled_from([1, 0, 2, 1]))):
-        possible = {
-            name: places
-            for name, fault in FAULTS.items()
-            if (places := [p for p in fault.possible(folder) if not overlaps(p, spoiled)])
-        }
-        name = draw(st.sampled_from(list(possible)))
-        place = draw(st.sampled_from(possible[name]))
+    for name in names:
+        places = [p for p in FAULTS[name].possible(folder) if not overlaps(p, spoiled)]
+        assume(places)
+        place = draw(st.sampled_from(places))
         spoiled.append(place)
         file = place.table if place.table == "item_images" else f"{place.table}.parquet"
-        faults.append((name, file + FAULTS[name].spoil(folder, place, draw)))
-    chosen = draw(st.lists(st.sampled_from(list(DRESSES)), max_size=3, unique=True))
+        faults.append(file + FAULTS[name].spoil(folder, place, draw))
+    others = draw(st.lists(st.sampled_from(list(DRESSES)), max_size=2, unique=True))
+    chosen = [dress, *others] if dress else others
     dresses = [name for name in chosen if DRESSES[name](folder, draw)]
+    assume(dress is None or dress in dresses)
     return Case(folder, faults, dresses, draw(st.sampled_from([raw.BATCH_ROWS, 1, 2, 3])))
 
 
@@ -57,44 +74,39 @@ def overlaps(place: Place, others: list[Place]) -> bool:
     )
 
 
-def test_every_raw_folder_is_read_right_or_refused_by_name(
-    workspace: Path,
-    examples: settings,
-    tally: Counter[str],
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_refused_by_name(
+    workspace: Path, tries: Tries, tally: Counter[str], fault: str
 ) -> None:
-    drawn: Counter[str] = Counter()
+    Case(plain_folder(), [], [], raw.BATCH_ROWS).ingest()
+    before = files(workspace)
+    assert before
 
-    @examples
-    @given(cases())
+    @tries(fault, 6, 40)
+    @given(cases(fault))
+    def refused(case: Case) -> None:
+        tally["raw folders with faults"] += 1
+        with pytest.raises(InputError) as caught:
+            case.ingest()
+        message = str(caught.value)
+        assert message.startswith(tuple(case.faults))
+        assert "\n" not in message
+        assert files(workspace) == before
+
+    refused()
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("dress", DRESSES)
+def test_a_dress_makes_no_difference(tries: Tries, tally: Counter[str], dress: str) -> None:
+    @tries(dress, 5, 25)
+    @given(cases(dress=dress))
     def read(case: Case) -> None:
-        drawn.update([*(name for name, _ in case.faults), *case.dresses])
-        tally["raw folders"] += 1
-        tally["of them refused"] += bool(case.faults)
-        monkeypatch.setattr(raw, "BATCH_ROWS", case.batch_rows)
-        with tempfile.TemporaryDirectory(dir=workspace.parent) as path:
-            case.folder.write(Path(path))
-            check(case, Path(path))
+        tally["valid raw folders"] += 1
+        assert found(case.ingest()) == expected(case.folder)
 
     read()
-    assert {*FAULTS, *DRESSES} - {*drawn} == set(), "not drawn once"
 
 
-def check(case: Case, path: Path) -> None:
-    """Run `ingest` on the raw folder at `path`, over what an earlier run left here."""
-    before = files_here()
-    if not case.faults:
-        with Outputs() as outputs:
-            stats = ingest(path, case.folder.data(path), outputs)
-        assert found(stats) == expected(case.folder)
-        return
-    with pytest.raises(InputError) as caught, Outputs() as outputs:
-        ingest(path, case.folder.data(path), outputs)
-    message = str(caught.value)
-    assert message.startswith(tuple(f"{path}/{start}" for _, start in case.faults))
-    assert "\n" not in message
-    assert files_here() == before
-
-
-def files_here() -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+def files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
