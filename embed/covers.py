@@ -1,6 +1,7 @@
 """One cover file to an upright RGB image; damaged and hostile files are refused with a reason."""
 
 import logging
+import re
 import warnings
 from contextlib import suppress
 from io import BytesIO
@@ -21,6 +22,9 @@ MAX_ASPECT = 100
 MAX_SCANS = 100
 """Passes over the picture in a progressive JPEG, which cost as much time as they have few bytes;
 encoders write about ten."""
+
+SCAN = re.compile(rb"\xff\xda\x00(\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
+"""A scan's header: marker, its length, and its 1 to 4 channels, which go together (T.81, B.2.3)."""
 
 SHOWN = 20
 """Unreadable covers that are named in the metrics and the log."""
@@ -69,7 +73,7 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _check_scans(data: bytes) -> None:
-    scans = data.count(b"\xff\xda")  # the marker before each, which pixel data cannot hold
+    scans = len(SCAN.findall(data))
     if scans > MAX_SCANS:
         raise CoverError(f"{scans} scans are more than {MAX_SCANS}")
 

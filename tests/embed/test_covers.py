@@ -116,6 +116,8 @@ def test_scans_without_end_are_refused_before_they_are_decoded() -> None:
     assert decode(few).size == SIZE
     with pytest.raises(CoverError, match=r"\d+ scans are more than 100"):
         decode(many)
+    film_behind_it = progressive + b"\xff\xda" * 2 * MAX_SCANS
+    assert decode(film_behind_it).size == SIZE
 
 
 def rotated_by_exif() -> bytes:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -11,17 +10,20 @@ from hypothesis import strategies as st
 from tests.fuzz.file_faults import FILE_FAULTS
 from tests.fuzz.folder import (
     FEATURE,
-    FLOATS,
     INFO,
-    INT,
-    INTS,
     SPLITS,
     TEST,
-    TEXT,
     TRAIN,
     VALID,
     Folder,
     Place,
+)
+from tests.fuzz.type_faults import (
+    INTEGER_LIST_TYPES,
+    INTEGER_TYPES,
+    TITLE_TYPES,
+    VECTOR_TYPES,
+    another_type,
 )
 
 Spoil = Callable[[Folder, Place, st.DrawFn], str]
@@ -160,18 +162,6 @@ def beyond_float32(folder: Folder, place: Place, draw: st.DrawFn) -> str:
     return rows(inside(lambda *_: 1e300))(folder, place, draw)
 
 
-def another_type(types: list[tuple[pa.DataType, Callable[[Any], Any]]]) -> Spoil:
-    """All values as one of `types`, each with how it is made of a right value."""
-
-    def spoil(folder: Folder, place: Place, draw: st.DrawFn) -> str:
-        folder.kinds[place], convert = draw(st.sampled_from(types))
-        values = folder.values(place)
-        values[:] = [None if value is None else convert(value) for value in values]
-        return f", column {place.column}: found type "
-
-    return spoil
-
-
 def missing_column(folder: Folder, place: Place, _: st.DrawFn) -> str:
     folder.names[place.table] = [
         name for name in names(folder, place.table) if name != place.column
@@ -189,50 +179,6 @@ def doubled_column(folder: Folder, place: Place, draw: st.DrawFn) -> str:
 def names(folder: Folder, table: str) -> list[str]:
     return list(folder.names.get(table, folder.tables[table]))
 
-
-INTEGER_TYPES: list[tuple[pa.DataType, Callable[[Any], Any]]] = [
-    (pa.float64(), float),
-    (pa.float32(), lambda _: float("nan")),
-    (TEXT, str),
-    (pa.binary(), lambda value: str(value).encode()),
-    (pa.bool_(), bool),
-    (pa.timestamp("us"), int),
-    (pa.duration("ms"), int),
-    (pa.decimal128(38), Decimal),
-    (INTS, lambda value: [value]),
-    (pa.struct({"item_id": INT}), lambda value: {"item_id": value}),
-    (pa.null(), lambda _: None),
-]
-LIST_TYPES: list[tuple[pa.DataType, Callable[[Any], Any]]] = [
-    (pa.list_(TEXT), lambda row: [str(value) for value in row]),
-    (pa.list_(pa.bool_()), lambda row: [bool(value) for value in row]),
-    (pa.list_(pa.timestamp("us")), lambda row: [int(value) for value in row]),
-    (INT, len),
-    (pa.float64(), lambda row: float(len(row))),
-    (TEXT, str),
-    (pa.struct({"element": INTS}), lambda row: {"element": [int(value) for value in row]}),
-    (pa.map_(INT, INT), lambda row: [(int(value), 1) for value in row]),
-    (pa.null(), lambda _: None),
-]
-INTEGER_LIST_TYPES = [
-    *LIST_TYPES,
-    (FLOATS, lambda row: [float(value) for value in row]),
-    (pa.list_(INTS), lambda row: [row]),
-]
-VECTOR_TYPES = [
-    *LIST_TYPES,
-    (INTS, lambda row: [int(value) for value in row]),
-    (pa.list_(FLOATS), lambda row: [row]),
-]
-TITLE_TYPES: list[tuple[pa.DataType, Callable[[Any], Any]]] = [
-    (INT, len),
-    (pa.bool_(), bool),
-    (pa.binary(), str.encode),
-    (pa.list_(TEXT), list),
-    (pa.timestamp("us"), len),
-    (pa.struct({"text": TEXT}), lambda title: {"text": title}),
-    (pa.null(), lambda _: None),
-]
 
 REQUIRED = [
     *(place for place in INTEGERS if place not in TEST_ID),

@@ -17,7 +17,9 @@ from embed.covers import CoverError, decode
 from embed.encoders import ResizeToPixels
 from pipeline.covers import MAX_BYTES, find_covers, write_covers
 from pipeline.ids import DenseIds
-from tests.fuzz.pictures import Picture, most_pixels, pictures
+from tests.fuzz.damaged_pictures import damaged_pictures, most_pixels
+from tests.fuzz.odd_pictures import odd_pictures
+from tests.fuzz.pictures import Picture
 
 ROOT = Path(__file__).parents[2]
 TO_PIXELS = ResizeToPixels(PreprocessCfg(size=16))
@@ -25,7 +27,7 @@ TO_PIXELS = ResizeToPixels(PreprocessCfg(size=16))
 
 @pytest.fixture(scope="module")
 def corpus(tally: Counter[str]) -> list[Picture]:
-    made = pictures()
+    made = [*damaged_pictures(), *odd_pictures()]
     assert len({picture.name for picture in made}) == len(made) >= 60
     tally["pictures"] = len(made)
     return made
