@@ -143,6 +143,8 @@ def written_with(**options: Any) -> Dress:
     return dress
 
 
+# No tiny `data_page_size`: of a list in a row group of one row pyarrow then reads no rows at all,
+# from a file of its own, which ends in an InputError.
 OPTIONS: list[dict[str, Any]] = [
     *({"compression": name} for name in ("none", "gzip", "brotli", "lz4", "zstd")),
     {"data_page_version": "2.0"},
@@ -152,7 +154,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"store_schema": False},
     {"write_statistics": False},
     {"write_page_checksum": True},
-    {"data_page_size": 1, "write_batch_size": 1, "dictionary_pagesize_limit": 1},
+    {"write_batch_size": 1, "dictionary_pagesize_limit": 1},
     {"use_compliant_nested_type": False},
 ]
 

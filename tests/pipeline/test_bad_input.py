@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -185,6 +185,35 @@ def test_a_page_that_fails_its_checksum(raw: RawFolder) -> None:
     file.write_bytes(content)
     with pytest.raises(InputError, match=r"train\.parquet: not a readable parquet file .*CRC"):
         run(raw)
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("column", ["item_tags", "item_title", "item_id"])
+def test_fewer_rows_than_the_footer_counts(
+    raw: RawFolder, column: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(file: pq.ParquetFile, columns: list[str]) -> pa.Table:
+        table = original(file, columns=columns)
+        return table.slice(1) if columns == [column] else table
+
+    original = pq.ParquetFile.read
+    monkeypatch.setattr(pq.ParquetFile, "read", read)
+    with pytest.raises(InputError, match=r"item_feature\.parquet: .*not have 4 rows each"):
+        run(raw.write())
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("rows", [1, 9])
+def test_another_number_of_rows_in_batches(
+    raw: RawFolder, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def iter_batches(file: pq.ParquetFile, _: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        whole = pa.concat_tables([file.read(columns=columns)] * 9).slice(0, rows)
+        return iter(whole.to_batches())
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", iter_batches)
+    with pytest.raises(InputError, match=r"train\.parquet: .*not have 4 rows each"):
+        run(raw.write())
 
 
 @pytest.mark.usefixtures("workspace")
