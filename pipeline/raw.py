@@ -185,10 +185,10 @@ class RawTable:
         first_row = 0
         try:
             for batch in _ahead(self._file.iter_batches(BATCH_ROWS, columns=list(columns))):
-                if first_row + batch.num_rows > len(self):
-                    break
+                if (stop := first_row + batch.num_rows) > len(self):
+                    self._refuse_other_count(stop)
                 yield {name: self._column(batch.column(name), name, first_row) for name in columns}
-                first_row += batch.num_rows
+                first_row = stop
         except UNREADABLE as error:
             raise self._unreadable(error) from None
         self._refuse_other_count(first_row)
