@@ -60,6 +60,7 @@ def claims() -> Iterator[Picture]:
     for name, data in {
         "PNG of 60000 x 60000": png(60_000, 60_000, b""),
         "PNG of 2^31 - 1 squared": png(2**31 - 1, 2**31 - 1, b""),
+        "PNG of 7000 x 7000, whole": png(7_000, 7_000, bytes(7_000 * 7_001), 8, 0),
         "PNG of no width": png(0, 9, b""),
         "PNG with half its rows": png(6_000, 6_000, bytes(3_000 * 18_001 - 5)),
         "GIF of 60000 x 60000": bytes(gif),
