@@ -85,11 +85,9 @@ def _known(column: Column, items: DenseIds) -> np.ndarray:
 
 def read_ids(table: RawTable) -> np.ndarray:
     """int64 (n,): the column `ID` of test, or 0..n-1 where there is none."""
-    if "ID" not in table.names:
+    if not table.has("ID"):
         return np.arange(len(table))
     column = table.column("ID")
     ids = column.integers(0, MAX_ID, "expected an ID of 0 or more")
-    first = np.full(len(ids), True)
-    first[np.unique(ids, return_index=True)[1]] = False
-    column.first(first, ids, "expected every ID once")
+    column.refuse_repeats(ids)
     return ids

@@ -37,6 +37,9 @@ class DenseIds:
             if not out_of_range.any():
                 return self._table[ids]
             return np.where(out_of_range, UNKNOWN, self._table[np.where(out_of_range, 0, ids)])
+        # uint64 and int64 would meet as float64, which cannot tell huge ids apart. What is beyond
+        # int64 turns negative, and is no id.
+        ids = ids.astype(np.int64, copy=False)
         place = np.minimum(np.searchsorted(self.raw, ids), len(self.raw) - 1)
         found = np.where(self.raw[place] == ids, place + 1, UNKNOWN)
         return np.where(ids == 0, 0, found).astype(np.int32)

@@ -107,11 +107,6 @@ def _read_ids(table: RawTable) -> np.ndarray:
 
 def _read_tags(table: RawTable, width: int | None) -> np.ndarray:
     column = table.column("item_tags")
-    column.refuse_nulls()
-    if width is None:
-        width = int(column.lengths()[0])
-    if width < 1:
-        raise column.fault(0, "an empty list", "expected at least one tag, 0 for none")
     tags = column.integer_matrix(width, "fill a shorter list with 0")
     wrong = (tags < 0) | (tags > MAX_INT64)
     column.first(wrong, tags, "expected a tag id of 0 (none) or more")
@@ -121,17 +116,10 @@ def _read_tags(table: RawTable, width: int | None) -> np.ndarray:
 
 def _read_vectors(table: RawTable) -> np.ndarray:
     column = table.column("item_emb_d128")
-    kind = column.values.type
-    if not (
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    ):
-        raise column.wrong_type("lists of floating values")
-    column.refuse_nulls()
-    width = int(column.lengths()[0])
-    if not 1 <= width <= MAX_DIM:
+    vectors = column.float_matrix()
+    width = vectors.shape[1]
+    if width > MAX_DIM:
         raise column.fault(0, f"a vector of {width} numbers", f"expected 1 to {MAX_DIM} of them")
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is refused
-        vectors = column.float_matrix(width)
     column.first(vectors[:1] != 0, vectors, "expected 0: row 0 is padding")
     return vectors
 

@@ -1,5 +1,6 @@
 """The raw item tables as item-indexed arrays: row i is item i, row 0 padding."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def read_items(folder: Path, info: Path, tags: int) -> Items:
     ids = _read_ids(table)
     row = _rows_by_item(table, ids)
     titles = table.column("item_title").strings()
-    info_table = RawTable(info, ("item_id", "item_tags")) if info.exists() else None
+    info_table = RawTable(info, ("item_id", "item_tags")) if os.path.lexists(info) else None
     return Items(
         ids=ids,
         titles=["", *(titles[r] for r in row)],
@@ -54,13 +55,8 @@ def read_items(folder: Path, info: Path, tags: int) -> Items:
 def _read_ids(table: RawTable) -> DenseIds:
     column = table.column("item_id")
     raw = column.integers(1, MAX_ID, "expected a positive id (0 is padding)")
-    order = np.argsort(raw, kind="stable")
-    again = np.flatnonzero(np.diff(raw[order]) == 0)
-    if len(again):
-        second = int(order[again + 1].min())
-        first = int(np.flatnonzero(raw == raw[second])[0])
-        raise column.fault(second, f"item {raw[second]} again", f"it is in row {first} already")
-    return DenseIds.of(raw[order])
+    column.refuse_repeats(raw)
+    return DenseIds.of(np.sort(raw))
 
 
 def _rows_by_item(table: RawTable, ids: DenseIds) -> np.ndarray:
@@ -73,13 +69,11 @@ def _rows_by_item(table: RawTable, ids: DenseIds) -> np.ndarray:
     raw = column.integers(0, MAX_ID, "expected an item id")
     dense = ids.dense(raw)
     column.first(dense == UNKNOWN, raw, "expected an item of item_feature.parquet")
-    count = np.bincount(dense, minlength=len(ids) + 1)
-    column.first((dense > 0) & (count[dense] > 1), raw, "expected every item once")
-    if not count[1:].all():
-        item = ids.raw[int(np.argmin(count[1:]))]
-        raise InputError(f"{table.path}: no row for item {item} of item_feature.parquet")
-    row = np.empty(len(ids) + 1, np.int64)
+    column.refuse_repeats(raw)
+    row = np.full(len(ids) + 1, -1)
     row[dense] = np.arange(len(dense))
+    for item in ids.raw[row[1:] < 0][:1]:
+        raise InputError(f"{table.path}: no row for item {item} of item_feature.parquet")
     return row[1:]
 
 
@@ -111,16 +105,16 @@ def pad_left(values: np.ndarray, lengths: np.ndarray, width: int) -> np.ndarray:
 
 def _read_vectors(table: RawTable | None, name: str, ids: DenseIds) -> np.ndarray:
     """float32 (N + 1, d), read a batch of rows at a time; d is 0 where there is no such column."""
-    if table is None or name not in table.names:
+    if table is None or not table.has(name):
         return np.zeros((len(ids) + 1, 0), np.float32)
     item = np.zeros(len(table), np.int64)
     item[_rows_by_item(table, ids)] = np.arange(1, len(ids) + 1)
     vectors = np.zeros((len(ids) + 1, 0), np.float32)
     for batch in table.batches(name):
         column = batch[name]
+        piece = column.float_matrix(vectors.shape[1] or None)
         if not vectors.shape[1]:
-            vectors = np.zeros((len(ids) + 1, int(column.lengths()[0])), np.float32)
-        piece = column.float_matrix(vectors.shape[1])
+            vectors = np.zeros((len(ids) + 1, piece.shape[1]), np.float32)
         vectors[item[column.first_row : column.first_row + len(piece)]] = piece
     vectors[0] = 0
     return vectors

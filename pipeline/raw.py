@@ -4,6 +4,7 @@ Nothing here turns rows into Python objects: 3.6 million histories of 100 ids pa
 Every fault is an InputError that names file, row (counted from 0) and column.
 """
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from pipeline.schema import InputError
 
 BATCH_ROWS = 16_384
 """Rows read at a time: 13 MB of histories, small enough that freed memory is used again."""
+
+UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
+"""What pyarrow raises on damaged files; the last one for names of columns."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,16 @@ class Column:
             row = index // wrong.shape[1] if wrong.ndim == 2 else index
             raise self.fault(row, values.reshape(-1)[index], expected)
 
+    def refuse_repeats(self, values: np.ndarray) -> None:
+        """Raise for the first row whose value, of `values` (n,), an earlier row has."""
+        again = np.full(len(values), True)
+        again[np.unique(values, return_index=True)[1]] = False
+        for index in np.flatnonzero(again)[:1]:
+            first = int(np.flatnonzero(values == values[index])[0])
+            raise self.fault(
+                int(index), f"{values[index]} again", f"it is in row {first} already; give it once"
+            )
+
     def integers(self, low: int, high: int, expected: str) -> np.ndarray:
         """int64 (n,), every value within low..high."""
         if not pa.types.is_integer(self.values.type):
@@ -61,7 +75,7 @@ class Column:
         return values.astype(np.int64, copy=False)
 
     def strings(self) -> list[str]:
-        """Text (n,), null and blank as ''."""
+        """Text (n,) without the white space around it, null as ''."""
         kind = self.values.type
         if not (
             pa.types.is_string(kind)
@@ -69,64 +83,70 @@ class Column:
             or pa.types.is_string_view(kind)
         ):
             raise self.wrong_type("text")
-        try:
-            self.values.validate(full=True)
-        except pa.ArrowInvalid as error:
-            raise InputError(
-                f"{self.path}, column {self.name}: not valid UTF-8 ({error})"
-            ) from None
-        trimmed = pc.utf8_trim_whitespace(pc.fill_null(self.values.cast(pa.large_string()), ""))
-        return list(trimmed.to_pylist())
+        texts = []
+        for index, encoded in enumerate(self.values.cast(pa.large_binary()).to_pylist()):
+            try:
+                texts.append((encoded or b"").decode().strip())
+            except UnicodeDecodeError as error:
+                found = f"bytes that are not UTF-8 ({error.reason} at byte {error.start})"
+                raise self.fault(index, found, "write the text in UTF-8") from None
+        return texts
 
-    def _flat(self, is_kind: str) -> np.ndarray:
-        """The items of a list column, all rows after one another."""
+    def integer_lists(self) -> tuple[np.ndarray, np.ndarray]:
+        """All rows' integers after one another, and the length of each row's list (null: 0)."""
+        self._refuse_all_but_lists("integer")
+        return self._flat(), self._lengths()
+
+    def integer_matrix(self, width: int | None, remedy: str) -> np.ndarray:
+        """Integers (n, width); None is as wide as the first row."""
+        return self._matrix("integer", width, remedy)
+
+    def float_matrix(self, width: int | None = None) -> np.ndarray:
+        """float32 (n, width), all finite; None is as wide as the first row."""
+        stored = self._matrix("floating", width, "every row needs a vector of one length")
+        with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite: refused below
+            matrix = stored.astype(np.float32, copy=False)
+        self.first(~np.isfinite(matrix), stored, "expected a finite number of 32 bits")
+        return matrix
+
+    def _matrix(self, is_kind: str, width: int | None, remedy: str) -> np.ndarray:
+        """(n, width), n and width at least 1; None is as wide as the first row."""
+        self._refuse_all_but_lists(is_kind)
+        self.refuse_nulls()
+        lengths = self._lengths()
+        width = int(lengths[0]) if width is None else width
+        if not width:
+            raise self.fault(0, "an empty list", "expected at least one value")
+        for index in np.flatnonzero(lengths != width)[:1]:
+            raise self.fault(
+                int(index), f"{lengths[index]} items", f"expected {width} items: {remedy}"
+            )
+        return self._flat().reshape(-1, width)
+
+    def _refuse_all_but_lists(self, is_kind: str) -> None:
         kind = self.values.type
         if not (
             pa.types.is_list(kind)
             or pa.types.is_large_list(kind)
             or pa.types.is_fixed_size_list(kind)
+            or pa.types.is_list_view(kind)
+            or pa.types.is_large_list_view(kind)
         ) or not getattr(pa.types, f"is_{is_kind}")(kind.value_type):
             raise self.wrong_type(f"lists of {is_kind} values")
+
+    def _flat(self) -> np.ndarray:
+        """The items of a list column, all rows after one another."""
         flat = self.values.flatten()
         if flat.null_count:
             item = pc.index(pc.is_null(flat), True).as_py()
-            index = int(np.searchsorted(np.cumsum(self.lengths()), item, side="right"))
+            index = int(np.searchsorted(np.cumsum(self._lengths()), item, side="right"))
             raise self.fault(index, "a list with an empty place (null)", "fill it or drop it")
         return np.asarray(flat.to_numpy(zero_copy_only=False))
 
-    def lengths(self) -> np.ndarray:
+    def _lengths(self) -> np.ndarray:
         """int64 (n,): items of each row's list, 0 for null."""
         lengths = pc.fill_null(pc.list_value_length(self.values), 0)
         return lengths.to_numpy(zero_copy_only=False).astype(np.int64)
-
-    def integer_lists(self) -> tuple[np.ndarray, np.ndarray]:
-        """All rows' integers after one another, and the length of each row's list (null: 0)."""
-        return self._flat("integer"), self.lengths()
-
-    def integer_matrix(self, width: int, remedy: str) -> np.ndarray:
-        """Integers (n, width)."""
-        self.refuse_nulls()
-        flat = self._flat("integer")
-        self._refuse_other_widths(width, remedy)
-        return flat.reshape(-1, width)
-
-    def float_matrix(self, width: int) -> np.ndarray:
-        """float32 (n, width), all finite."""
-        self.refuse_nulls()
-        flat = self._flat("floating")
-        self._refuse_other_widths(width, "every row needs a vector of one length")
-        if not width:
-            raise self.fault(0, "an empty vector", "expected numbers")
-        matrix = flat.astype(np.float32, copy=False).reshape(-1, width)
-        self.first(~np.isfinite(matrix), matrix, "expected a finite number")
-        return matrix
-
-    def _refuse_other_widths(self, width: int, remedy: str) -> None:
-        lengths = self.lengths()
-        for index in np.flatnonzero(lengths != width)[:1]:
-            raise self.fault(
-                int(index), f"{lengths[index]} items", f"expected {width} items: {remedy}"
-            )
 
 
 class RawTable:
@@ -136,48 +156,61 @@ class RawTable:
         """Open `path` and check that it has `columns`."""
         self.path = path
         if not path.is_file():
-            raise InputError(f"{path}: not found; the raw layout needs this file")
+            found = "not a file" if os.path.lexists(path) else "not found"
+            raise InputError(f"{path}: {found}; the raw layout has a parquet file here")
         try:
-            self._file = pq.ParquetFile(path)
-        except (pa.ArrowException, OSError) as error:
+            self._file = pq.ParquetFile(path, page_checksum_verification=True)
+            self.names = tuple(self._file.schema_arrow.names)
+        except UNREADABLE as error:
             raise self._unreadable(error) from None
-        self.names = tuple(self._file.schema_arrow.names)
-        missing = [name for name in columns if name not in self.names]
+        missing = [name for name in columns if not self.has(name)]
         if missing:
             raise InputError(
                 f"{path}: no column {', '.join(missing)}; it has {', '.join(self.names)}"
             )
-        doubled = [name for name in columns if self.names.count(name) > 1]
-        if doubled:
-            raise InputError(f"{path}: column {doubled[0]} is there twice; expected it once")
         if not len(self):
             raise InputError(f"{path}: has no rows; expected at least one")
 
     def __len__(self) -> int:
         return int(self._file.metadata.num_rows)
 
+    def has(self, name: str) -> bool:
+        """Whether there is a column `name`; InputError if there are two."""
+        if self.names.count(name) > 1:
+            raise InputError(f"{self.path}: column {name} is there twice; expected it once")
+        return name in self.names
+
     def batches(self, *columns: str) -> Iterator[dict[str, Column]]:
         """The named columns, some ten thousand rows at a time, in file order."""
         first_row = 0
         try:
             for batch in _ahead(self._file.iter_batches(BATCH_ROWS, columns=list(columns))):
+                if (stop := first_row + batch.num_rows) > len(self):
+                    self._refuse_other_count(stop)
                 yield {name: self._column(batch.column(name), name, first_row) for name in columns}
-                first_row += batch.num_rows
-        except (pa.ArrowException, OSError) as error:
+                first_row = stop
+        except UNREADABLE as error:
             raise self._unreadable(error) from None
+        self._refuse_other_count(first_row)
 
     def column(self, name: str) -> Column:
         """One whole column, for tables of one row an item and columns of one number a row."""
         try:
             whole = self._file.read(columns=[name]).column(name).combine_chunks()
-        except (pa.ArrowException, OSError) as error:
+        except UNREADABLE as error:
             raise self._unreadable(error) from None
+        self._refuse_other_count(len(whole))
         return self._column(whole, name, 0)
 
     def _column(self, values: pa.Array, name: str, first_row: int) -> Column:
         if pa.types.is_dictionary(values.type):
             values = values.dictionary_decode()
         return Column(values, self.path, name, first_row)
+
+    def _refuse_other_count(self, rows: int) -> None:
+        """pyarrow reads damaged files with more or fewer rows than their footer counts."""
+        if rows != len(self):
+            raise self._unreadable(ValueError(f"its columns do not have {len(self)} rows each"))
 
     def _unreadable(self, error: Exception) -> InputError:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

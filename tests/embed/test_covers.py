@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from embed.covers import MAX_ASPECT, CoverError, decode
+from embed.covers import MAX_ASPECT, MAX_SCANS, CoverError, decode
 
 SIZE = (24, 16)
 
@@ -88,6 +88,11 @@ def test_damaged_cover_is_refused_with_a_reason(data: bytes) -> None:
         decode(data)
 
 
+def test_what_no_reader_knows_is_told_without_an_address() -> None:
+    with pytest.raises(CoverError, match=r"^not a picture in JPEG, PNG, WEBP, "):
+        decode(DAMAGED["web page"])
+
+
 def test_refusal_names_size_and_limit() -> None:
     with pytest.raises(CoverError, match=r"7000 x 7000 is more than 40,000,000 pixels"):
         decode(DAMAGED["bomb below Pillow's own limit"])
@@ -97,6 +102,22 @@ def test_pillows_own_warning_of_a_bomb_is_a_refusal(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 24 * 16 - 1)
     with pytest.raises(CoverError, match="DecompressionBombWarning"):
         decode(PNG)
+
+
+def test_cover_that_ingest_did_not_read() -> None:
+    with pytest.raises(CoverError, match="no file, or too large"):
+        decode(None)
+
+
+def test_scans_without_end_are_refused_before_they_are_decoded() -> None:
+    progressive = saved(gradient(), "JPEG", progressive=True)
+    scan = progressive[progressive.rindex(b"\xff\xda") : -2]
+    few, many = (progressive[:-2] + scan * times + progressive[-2:] for times in (20, MAX_SCANS))
+    assert decode(few).size == SIZE
+    with pytest.raises(CoverError, match=r"\d+ scans are more than 100"):
+        decode(many)
+    film_behind_it = progressive + b"\xff\xda" * 2 * MAX_SCANS
+    assert decode(film_behind_it).size == SIZE
 
 
 def rotated_by_exif() -> bytes:
@@ -178,6 +199,20 @@ def test_grey_is_repeated_over_the_channels(data: bytes, expected: np.ndarray) -
     pixels = np.asarray(decode(data))
     for channel in range(3):
         np.testing.assert_array_equal(pixels[:, :, channel], expected)
+
+
+def test_clear_colour_of_a_deep_picture_is_white_or_refused() -> None:
+    grey, rgb = (
+        PNG[:8]
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, colour, 0, 0, 0))
+        + chunk(b"tRNS", b"\x12\x34" * channels)
+        + chunk(b"IDAT", zlib.compress(b"\0" + b"\x12\x34" * channels + b"\x56\x56" * channels))
+        + chunk(b"IEND", b"")
+        for colour, channels in ((0, 1), (2, 3))
+    )
+    assert np.asarray(decode(grey)).tolist() == [[[255] * 3, [0x56] * 3]]
+    with pytest.raises(CoverError, match="transparent colour of 16 bits"):
+        decode(rgb)
 
 
 def test_float_picture_with_nan_is_refused() -> None:

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -50,8 +50,8 @@ def run(raw: RawFolder) -> None:
         (VALID, "item_seq", [[0] * 4, [0, 5, 0, 3]], INTS, "row 1, .*found 0; after an item"),
         (VALID, "item_seq", ["0,0", "0,2"], TEXT, "column item_seq: found type string"),
         (TEST, "item_seq", [[0.5] * 4, [1.0] * 4], FLOATS, "column item_seq: .*list<"),
-        (TEST, "ID", [3, 3], INT, "row 1, column ID: found 3; expected every ID once"),
-        ("item_feature", "item_id", [5, 2, 8, 2], INT, "row 3, .*item 2 again; it is in row 1"),
+        (TEST, "ID", [3, 3], INT, "row 1, column ID: found 3 again; it is in row 0 already"),
+        ("item_feature", "item_id", [5, 2, 8, 2], INT, "row 3, .*found 2 again; it is in row 1"),
         ("item_feature", "item_id", [5, 2, 0, 3], INT, "row 2, column item_id: found 0"),
         ("item_feature", "item_title", [1, 2, 3, 4], INT, "column item_title: .*expected text"),
         ("item_feature", "item_tags", [[1], [-2], [], []], INTS, "row 1, column item_tags: .*-2"),
@@ -63,13 +63,27 @@ def run(raw: RawFolder) -> None:
             "row 2, column img_emb_CLIPRN50: found nan; expected a finite number",
         ),
         ("item_feature", "item_tags", [[1], [2**63], [], []], pa.list_(pa.uint64()), f"{2**63}"),
-        ("item_feature", "txt_emb_BERT", [[]] * 4, FLOATS, "row 0, .*found an empty vector"),
+        ("item_feature", "txt_emb_BERT", [[]] * 4, FLOATS, "row 0, .*found an empty list"),
         (
             "item_feature",
             "txt_emb_BERT",
             [[1.0], [float("-inf")], [1.0], [1.0]],
             FLOATS,
             "row 1, column txt_emb_BERT: found -inf",
+        ),
+        (
+            "item_feature",
+            "txt_emb_BERT",
+            ["1.0"] * 4,
+            TEXT,
+            "column txt_emb_BERT: found type string",
+        ),
+        (
+            "item_feature",
+            "txt_emb_BERT",
+            [[1.0], [-1e39], [1.0], [1.0]],
+            pa.list_(FLOAT),
+            r"row 1, column txt_emb_BERT: found -1e\+39; expected a finite number of 32 bits",
         ),
         (
             "item_feature",
@@ -111,18 +125,23 @@ def test_titles_that_are_not_utf8(raw: RawFolder) -> None:
     titles = pa.array([b"five", b"tw\xff", b"eight", b"three"], pa.binary())
     raw.tables["item_feature"]["item_title"] = titles.view(pa.string())
     with pytest.raises(
-        InputError, match=r"item_feature\.parquet, column item_title: not valid UTF"
+        InputError, match=r"row 1, column item_title: found bytes that are not UTF-8 .* at byte 2"
     ):
         run(raw.write())
 
 
 @pytest.mark.usefixtures("workspace")
-def test_a_column_that_is_there_twice(raw: RawFolder) -> None:
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [(TRAIN, "user_id"), (TEST, "ID"), ("item_feature", "txt_emb_BERT")],
+    ids=["needed", "optional ids", "optional vectors"],
+)
+def test_a_column_that_is_there_twice(raw: RawFolder, table: str, column: str) -> None:
     raw.write()
-    names, columns = zip(*raw.tables[TRAIN].items(), strict=True)
-    table = pa.table([*columns, columns[0]], names=[*names, "user_id"])
-    pq.write_table(table, raw.file(TRAIN))
-    with pytest.raises(InputError, match=r"train\.parquet: column user_id is there twice"):
+    columns = {column: raw.tables[table]["item_id"], **raw.tables[table]}
+    doubled = pa.table([*columns.values(), columns[column]], names=[*columns, column])
+    pq.write_table(doubled, raw.file(table))
+    with pytest.raises(InputError, match=rf"{table}\.parquet: column {column} is there twice"):
         run(raw)
 
 
@@ -151,6 +170,63 @@ def test_a_damaged_page(raw: RawFolder) -> None:
     content[4:60] = b"\xff" * 56
     file.write_bytes(content)
     with pytest.raises(InputError, match=r"train\.parquet"):
+        run(raw)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_page_that_fails_its_checksum(raw: RawFolder) -> None:
+    file = raw.write().file(TRAIN)
+    pq.write_table(
+        pa.table(raw.tables[TRAIN]), file, write_page_checksum=True, use_dictionary=False
+    )
+    labels = pq.read_metadata(file).row_group(0).column(5)
+    content = bytearray(file.read_bytes())
+    content[labels.data_page_offset + labels.total_compressed_size - 1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=r"train\.parquet: not a readable parquet file .*CRC"):
+        run(raw)
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("column", ["item_tags", "item_title", "item_id"])
+def test_fewer_rows_than_the_footer_counts(
+    raw: RawFolder, column: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(file: pq.ParquetFile, columns: list[str]) -> pa.Table:
+        table = original(file, columns=columns)
+        return table.slice(1) if columns == [column] else table
+
+    original = pq.ParquetFile.read
+    monkeypatch.setattr(pq.ParquetFile, "read", read)
+    with pytest.raises(InputError, match=r"item_feature\.parquet: .*not have 4 rows each"):
+        run(raw.write())
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("rows", [1, 9])
+def test_another_number_of_rows_in_batches(
+    raw: RawFolder, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def iter_batches(file: pq.ParquetFile, _: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        whole = pa.concat_tables([file.read(columns=columns)] * 9).slice(0, rows)
+        return iter(whole.to_batches())
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", iter_batches)
+    with pytest.raises(InputError, match=r"train\.parquet: .*not have 4 rows each"):
+        run(raw.write())
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("table", [TRAIN, "MicroLens_1M_x1/item_info"])
+def test_something_else_in_place_of_a_table(raw: RawFolder, table: str) -> None:
+    file = raw.write().file(table)
+    file.unlink(missing_ok=True)
+    file.symlink_to(file.name)
+    with pytest.raises(InputError, match=rf"{table}\.parquet: not a file"):
+        run(raw)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(InputError, match=rf"{table}\.parquet: not a file"):
         run(raw)
 
 

@@ -29,3 +29,9 @@ def test_shape_is_kept() -> None:
         [0, 0, 0],
         [0, 0, 0],
     ]
+
+
+def test_unsigned_ids_beyond_what_a_float_tells_apart() -> None:
+    ids = DenseIds.of(np.array([2**62 - 2, 2**62 - 1, 2**62]))
+    asked = np.array([2**62, 2**62 - 1, 0, 2**62 - 3, 2**64 - 1], np.uint64)
+    assert ids.dense(asked).tolist() == [3, 2, 0, UNKNOWN, UNKNOWN]
