@@ -33,7 +33,7 @@ import pyarrow.parquet as pq
 from ruamel.yaml import YAML
 
 from benchmarks import embed_world, training_world
-from benchmarks.measuring import memory
+from benchmarks.memory import memory
 from benchmarks.raw_layout import write_raw
 from pipeline import schema
 from pipeline.params import PARAMS, Params, load_params

@@ -13,7 +13,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ctr.sealed import SEAL, fault, flush, seal
 from pipeline import scratch
-from pipeline.launch import gathered, told_by_main
+from pipeline.launch import arithmetic, gathered, told_by_main
 from pipeline.params import Judge, Train
 from pipeline.schema import InputError, read_json, versions, write_json
 from pipeline.stage import StoppedError, stop_requests
@@ -207,18 +207,17 @@ def not_written(partial: Path, reason: str) -> InputError:
 def checkpointing(
     stage: str, settings: Train | Judge, inputs: Sequence[Path], accelerator: Accelerator
 ) -> Iterator[Checkpoints]:
-    """The checkpoints of a stage's run, which alone may be at work; removed if the block ends well.
+    """The checkpoints of a stage's run; removed if the block ends well.
 
     What the run computes depends on `settings`, the files `inputs`, code, versions and machine.
     Inside the block SIGTERM and SIGINT save before the run ends.
     """
     folder = scratch.SCRATCH / stage
-    with ExitStack() as held:
-        fingerprint = told_by_main(
-            accelerator.state, lambda: begin(folder, identity(settings, inputs, accelerator), held)
-        )
-        checkpoints = Checkpoints(folder / fingerprint, settings.checkpoint_minutes, accelerator)
-        checkpoints.stop = held.enter_context(stop_requests())
+    fingerprint = told_by_main(
+        accelerator.state, lambda: begin(folder, identity(settings, inputs, accelerator))
+    )
+    checkpoints = Checkpoints(folder / fingerprint, settings.checkpoint_minutes, accelerator)
+    with stop_requests() as checkpoints.stop:
         yield checkpoints
         if accelerator.is_main_process:
             scratch.clear(folder)
@@ -234,13 +233,12 @@ def identity(
         "code": scratch.code_sha256("ctr"),
         "versions": versions("accelerate", "numpy", "torch"),
         "processes": accelerator.num_processes,
-        **scratch.arithmetic(accelerator.device),
+        **arithmetic(accelerator.device),
     }
 
 
-def begin(stage: Path, identity: Mapping[str, Any], held: ExitStack) -> str:
-    """In the main process: take the lock, and name what earlier runs have left; the fingerprint."""
-    held.enter_context(scratch.locked(stage))
+def begin(stage: Path, identity: Mapping[str, Any]) -> str:
+    """In the main process: name what earlier runs have left; the fingerprint."""
     fingerprint = scratch.fingerprint(identity)
     for path in sorted(stage.glob(f"*/{IDENTITY}")):
         if path.parent.name != fingerprint:

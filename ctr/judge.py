@@ -126,4 +126,4 @@ def mean_of(values: list[float | None]) -> float | None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run("judge", main)

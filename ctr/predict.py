@@ -66,4 +66,4 @@ def row_ids(split: str, rows: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    run(main)
+    run("predict", main)

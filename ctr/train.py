@@ -5,7 +5,7 @@ from dataclasses import asdict
 import pandas as pd
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from ctr import training
 from ctr.checkpoint import checkpointing
@@ -100,11 +100,11 @@ def write(trained: Trained, config: QINConfig, settings: Train) -> None:
         **{name: none_for_nan(best[name]) for name in ("auc", "gauc", "logloss")},
     }
     with Outputs() as outputs:
-        save_file(trained.weights, outputs.path(schema.MODEL))
+        outputs.path(schema.MODEL).write_bytes(save(trained.weights))
         outputs.json(schema.MODEL_CONFIG, {"qin": asdict(config), "train": settings.model_dump()})
         outputs.json(schema.metrics_path("train"), metrics)
         pd.DataFrame(trained.curve).to_csv(outputs.path(schema.TRAIN_CURVE), index=False)
 
 
 if __name__ == "__main__":
-    run(main)
+    run("train", main)

@@ -91,4 +91,4 @@ def centred(vectors: np.ndarray, present: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    run(main)
+    run("align", main)

@@ -98,4 +98,4 @@ def _mean(values: np.ndarray) -> float | None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run("diagnose", main)

@@ -190,4 +190,4 @@ def _write(
 
 
 if __name__ == "__main__":
-    run(main)
+    run("encoder", main)

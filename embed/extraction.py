@@ -7,7 +7,7 @@ the same for any number of processes and workers, and after any number of kills.
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -57,25 +57,22 @@ def extracted(
 
     `identity` is what they depend on besides the encoder and the code; `runs` are the shards' items
     (start, stop), `rows` those of the output. Shards that an earlier run left are taken up, and
-    removed when the block ends well. Raises InputError while another run of the stage is at work.
+    removed when the block ends well.
     """
     shards = Shards(stage, agreed({**identity, "encoder": encoder.provenance}))
-    with ExitStack() as held:
-        missing = told_by_main(state, lambda: begin(shards, len(runs), held))
-        refuse_separate_folders(shards)
-        if not state.is_main_process:
-            held.enter_context(shards.lock(exclusive=False))
-        mine = missing[state.process_index :: state.num_processes]
-        items = sum(runs[number][1] - runs[number][0] for number in mine)
-        started = time.perf_counter()
-        for number, shard in shards_of(progress(read(mine), items, state), encoder):
-            shards.write(number, shard)
-        tell_rate(sum(gathered(items)), time.perf_counter() - started, state)
-        if state.is_main_process:
-            yield assembled(shards, len(runs), rows)
-            shards.clear()
-        else:
-            yield None
+    missing = told_by_main(state, lambda: begin(shards, len(runs)))
+    refuse_separate_folders(shards)
+    mine = missing[state.process_index :: state.num_processes]
+    items = sum(runs[number][1] - runs[number][0] for number in mine)
+    started = time.perf_counter()
+    for number, shard in shards_of(progress(read(mine), items, state), encoder):
+        shards.write(number, shard)
+    tell_rate(sum(gathered(items)), time.perf_counter() - started, state)
+    if state.is_main_process:
+        yield assembled(shards, len(runs), rows)
+        shards.clear()
+    else:
+        yield None
     state.destroy_process_group()
 
 
@@ -96,10 +93,9 @@ def agreed(identity: Mapping[str, Any]) -> str:
     return own
 
 
-def begin(shards: Shards, count: int, held: ExitStack) -> list[int]:
-    """In the main process: take the lock, and find the shards that are missing."""
-    held.enter_context(shards.lock(exclusive=True))
-    shards.folder.mkdir(exist_ok=True)  # now, since an earlier run removes it at its end
+def begin(shards: Shards, count: int) -> list[int]:
+    """In the main process: find the shards that are missing."""
+    shards.folder.mkdir(parents=True, exist_ok=True)
     return shards.missing(count)
 
 

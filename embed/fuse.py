@@ -130,4 +130,4 @@ def _unit_scale(rows: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    run(main)
+    run("fuse", main)

@@ -20,7 +20,7 @@ from embed.covers import name_unreadable
 from embed.encoders import ResizeToPixels, load_open_clip
 from embed.extraction import Embedded, extracted
 from embed.given import given_vectors
-from pipeline.launch import gpu_or_cpu, open_processes
+from pipeline.launch import arithmetic, gpu_or_cpu, open_processes
 from pipeline.params import EmbedImage, Params
 from pipeline.schema import (
     COVERS,
@@ -31,7 +31,7 @@ from pipeline.schema import (
     Outputs,
     metrics_path,
 )
-from pipeline.scratch import arithmetic, file_sha256
+from pipeline.scratch import file_sha256
 from pipeline.stage import run
 
 log = logging.getLogger(__name__)
@@ -95,4 +95,4 @@ def report(embedded: Embedded, item_ids: np.ndarray, covers: int) -> dict[str, A
 
 
 if __name__ == "__main__":
-    run(main)
+    run("embed_image", main)

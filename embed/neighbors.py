@@ -58,4 +58,4 @@ def _write(outputs: Outputs, found: Neighbors, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run("neighbors", main)

@@ -6,7 +6,6 @@ Every shard is sealed with a digest, and written whole or not at all.
 import hashlib
 import json
 import logging
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -83,10 +82,6 @@ class Shards:
     def clear(self) -> None:
         """Remove these shards, and those of earlier fingerprints."""
         scratch.clear(self.stage)
-
-    def lock(self, exclusive: bool) -> AbstractContextManager[None]:
-        """The stage's lock, see `pipeline/scratch.py`."""
-        return scratch.locked(self.stage, exclusive)
 
     def _seal(self, number: int, content: bytes) -> bytes:
         digest = hashlib.sha256(f"{self.fingerprint} {number} ".encode())

@@ -17,7 +17,7 @@ from embed.extraction import extracted
 from embed.given import given_vectors
 from embed.shards import text_sha256
 from embed.text_encoders import TitleShards, load_text_encoder
-from pipeline.launch import gpu_or_cpu, open_processes
+from pipeline.launch import arithmetic, gpu_or_cpu, open_processes
 from pipeline.params import EmbedText, Params
 from pipeline.schema import (
     GIVEN_TEXT,
@@ -27,7 +27,6 @@ from pipeline.schema import (
     Outputs,
     metrics_path,
 )
-from pipeline.scratch import arithmetic
 from pipeline.stage import run
 
 log = logging.getLogger(__name__)
@@ -87,4 +86,4 @@ def distinct(titles: list[str]) -> tuple[list[str], np.ndarray]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run("embed_text", main)

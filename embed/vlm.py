@@ -19,10 +19,10 @@ from embed.covers import name_unreadable
 from embed.extraction import Embedded, extracted
 from embed.shards import text_sha256
 from embed.vision_language import ItemShards, cut_batches, load_vision_language
-from pipeline.launch import gpu_or_cpu, open_processes
+from pipeline.launch import arithmetic, gpu_or_cpu, open_processes
 from pipeline.params import EmbedVlm, Params
 from pipeline.schema import COVERS, ITEMS, VLM, VLM_PRESENT, Outputs, metrics_path
-from pipeline.scratch import arithmetic, file_sha256
+from pipeline.scratch import file_sha256
 from pipeline.stage import run
 
 log = logging.getLogger(__name__)
@@ -90,4 +90,4 @@ def write(embedded: Embedded, item_ids: np.ndarray, provenance: dict[str, Any]) 
 
 
 if __name__ == "__main__":
-    run(main)
+    run("embed_vlm", main)

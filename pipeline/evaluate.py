@@ -95,4 +95,4 @@ def roc(label: np.ndarray, probability: np.ndarray) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    run(main)
+    run("evaluate", main)

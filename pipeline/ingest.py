@@ -140,4 +140,4 @@ def write_rows(path: Path, pieces: Iterator[np.ndarray], shape: tuple[int, int],
 
 
 if __name__ == "__main__":
-    run(main)
+    run("ingest", main)

@@ -42,6 +42,13 @@ def gpu_or_cpu(state: PartialState) -> torch.device:
     return state.device if state.device.type == "cuda" else torch.device("cpu")
 
 
+def arithmetic(device: torch.device) -> dict[str, Any]:
+    """What else rounding depends on: the kind of GPU, or on a CPU the number of threads."""
+    if device.type == "cuda":
+        return {"device": torch.cuda.get_device_name(device)}
+    return {"device": "cpu", "threads": torch.get_num_threads()}
+
+
 def use_all_cores() -> None:
     """Undo the launcher's limit of one thread a process on a CPU, unless the user set another."""
     if os.environ.get("OMP_NUM_THREADS", "1") not in ("", "1"):

@@ -5,6 +5,7 @@ provenance in a JSON file beside it. Outputs appear whole or not at all: they ar
 temporary name and renamed.
 """
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,10 @@ import numpy as np
 
 LEVELS = 11
 """`likes_level` and `views_level` run from 0 to 10."""
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+CUT_SHORT = "requested and"
+"""What numpy says instead: `100 requested and 60 written`."""
 
 SPLITS = ("train", "valid", "test")
 
@@ -122,7 +127,10 @@ class Split:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, moved over it when the block ends well, else removed."""
+    """A temporary path beside `path`, moved over it when the block ends well, else removed.
+
+    Raises InputError naming `path` where the disk is full, which the system's error does not.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -130,6 +138,10 @@ def replacing(path: Path) -> Iterator[Path]:
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        if error.filename is None and (error.errno in DISK_FULL or CUT_SHORT in str(error)):
+            raise InputError(f"{path}: could not be written: {error}; free some space") from error
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

@@ -16,8 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-import torch
-
 from pipeline.schema import InputError
 
 SCRATCH = Path("scratch")
@@ -28,27 +26,23 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def locked(stage: Path, exclusive: bool = True) -> Iterator[None]:
-    """Hold the lock of the folder `stage`, with the other processes of this launch alone.
+def locked(stage: Path) -> Iterator[None]:
+    """Hold the lock of the folder `stage`, which ends with the process at the latest.
 
-    The main process comes first and finds nobody (`exclusive`), the others join it. It is a record
-    lock, which worker processes do not inherit: it ends with the process. Raises InputError where
-    another run still holds it after `WAIT` seconds.
+    It is a record lock, which worker processes do not inherit. Raises InputError where another run
+    still holds it after `WAIT` seconds.
     """
     stage.mkdir(parents=True, exist_ok=True)
     path = stage / "lock"
     with path.open("a+") as file:
-        if exclusive:
-            _wait_for_lock(file, path)
-        if not _took(file, fcntl.LOCK_SH):
-            raise _at_work(path)
+        _wait_for_lock(file, path)
         yield
 
 
 def _wait_for_lock(file: TextIO, path: Path) -> None:
     end = time.monotonic() + WAIT
     told = False
-    while not _took(file, fcntl.LOCK_EX):
+    while not _took_lock(file):
         if time.monotonic() >= end:
             raise _at_work(path)
         if not told:
@@ -57,9 +51,9 @@ def _wait_for_lock(file: TextIO, path: Path) -> None:
         time.sleep(0.1)
 
 
-def _took(file: TextIO, kind: int) -> bool:
+def _took_lock(file: TextIO) -> bool:
     try:
-        fcntl.lockf(file, kind | fcntl.LOCK_NB)
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
     return True
@@ -96,10 +90,3 @@ def code_sha256(package: str) -> dict[str, str]:
 def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def arithmetic(device: torch.device) -> dict[str, Any]:
-    """What else rounding depends on: the kind of GPU, or on a CPU the number of threads."""
-    if device.type == "cuda":
-        return {"device": torch.cuda.get_device_name(device)}
-    return {"device": "cpu", "threads": torch.get_num_threads()}

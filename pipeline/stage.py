@@ -6,12 +6,13 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 
 from ruamel.yaml import YAML
 
+from pipeline import scratch
 from pipeline.params import Params, load_params
 from pipeline.schema import InputError, replacing
 
@@ -27,22 +28,21 @@ class StoppedError(Exception):
         self.signal = signal
 
 
-def run(main: Callable[[Params], None]) -> None:
-    """Run a stage on `params.yaml`. Exit code 1 and one message for bad input or a failing disk.
+def run(stage: str, main: Callable[[Params], None]) -> None:
+    """Run `stage` on `params.yaml`. Exit code 1 and one message for bad input or a failing disk.
 
     Asked to stop it leaves with 128 and the signal's number. Either way earlier outputs are there
-    again. `--debug` or MMCTR_DEBUG=1 shows the traceback as well.
+    again. While another run of the stage is at work this one waits, and then refuses. `--debug` or
+    MMCTR_DEBUG=1 shows the traceback as well.
     """
     debug = "--debug" in sys.argv[1:] or os.environ.get("MMCTR_DEBUG", "") not in ("", "0")
     first = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     stop_by_exception()
     try:
-        main(load_params())
+        with scratch.locked(scratch.SCRATCH / stage) if first else nullcontext():
+            run_locked(main, stage if first and "DVC_STAGE" in os.environ else "")
     except BaseException as error:
-        if first and "DVC_STAGE" in os.environ:
-            with suppress(Exception):  # or it would hide what went wrong
-                bring_back_outputs(os.environ["DVC_STAGE"])
         if debug:
             raise
         if isinstance(error, InputError | OSError):
@@ -51,6 +51,17 @@ def run(main: Callable[[Params], None]) -> None:
             if first:
                 print(f"stopped: {error}. `dvc repro` goes on from there", file=sys.stderr)
             sys.exit(128 + error.signal)
+        raise
+
+
+def run_locked(main: Callable[[Params], None], stage: str) -> None:
+    """Where DVC runs a `stage` and it fails its outputs are brought back."""
+    try:
+        main(load_params())
+    except BaseException:
+        if stage:
+            with suppress(Exception):  # or it would hide what went wrong
+                bring_back_outputs(stage)
         raise
 
 

@@ -64,4 +64,4 @@ def check_submission(archive: Path, ids: np.ndarray, column: str) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run("submit", main)

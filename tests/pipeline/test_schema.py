@@ -1,9 +1,18 @@
+import errno
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipeline.schema import Outputs, Split, read_array, read_json, replacing, write_array
+from pipeline.schema import (
+    InputError,
+    Outputs,
+    Split,
+    read_array,
+    read_json,
+    replacing,
+    write_array,
+)
 
 
 def test_replacing_leaves_the_old_file_when_the_block_fails(tmp_path: Path) -> None:
@@ -16,6 +25,24 @@ def test_replacing_leaves_the_old_file_when_the_block_fails(tmp_path: Path) -> N
         raise ZeroDivisionError
     assert path.read_text() == "old"
     assert [file.name for file in path.parent.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left on device"), OSError("100 requested and 60 written")],
+)
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path, error: OSError) -> None:
+    expected = r"out/a\.npy: could not be written: .*; free some space"
+    with pytest.raises(InputError, match=expected), Outputs() as outputs:
+        outputs.path(tmp_path / "first")
+        outputs.path(tmp_path / "out/a.npy")
+        raise error
+    assert list(tmp_path.rglob("*")) == [tmp_path / "out"]
+
+
+def test_an_error_that_names_its_file_passes(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="input"), replacing(tmp_path / "out"):
+        (tmp_path / "input").read_bytes()
 
 
 def test_outputs_appear_together_or_not_at_all(tmp_path: Path) -> None:
@@ -36,7 +63,7 @@ def test_arrays_are_mapped_and_never_unpickled(tmp_path: Path) -> None:
     write_array(path, np.arange(3))
     assert isinstance(read_array(path), np.memmap)
     np.save(path, np.array([{}], object), allow_pickle=True)
-    with pytest.raises(ValueError, match="Python objects"):
+    with pytest.raises(InputError, match=r"a\.npy: not an array of numbers: .*objects"):
         read_array(path)
 
 

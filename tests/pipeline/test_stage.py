@@ -49,7 +49,7 @@ def fail(_params: Params) -> None:
 @pytest.mark.usefixtures("workspace")
 def test_bad_input_ends_with_its_message_alone() -> None:
     with pytest.raises(SystemExit) as exit:
-        stage.run(fail)
+        stage.run("fuse", fail)
     assert exit.value.code == "error: file, row 3: wrong"
 
 
@@ -57,7 +57,7 @@ def test_bad_input_ends_with_its_message_alone() -> None:
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MMCTR_DEBUG", "1")
     with pytest.raises(InputError):
-        stage.run(fail)
+        stage.run("fuse", fail)
 
 
 @pytest.mark.usefixtures("workspace")
@@ -66,7 +66,7 @@ def test_a_fault_of_our_own_keeps_its_traceback() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        stage.run(bug)
+        stage.run("fuse", bug)
 
 
 def test_a_failing_stage_gets_its_outputs_back(
@@ -74,7 +74,7 @@ def test_a_failing_stage_gets_its_outputs_back(
 ) -> None:
     monkeypatch.setenv("DVC_STAGE", "fuse")
     with pytest.raises(SystemExit):
-        stage.run(fail)
+        stage.run("fuse", fail)
     assert (workspace / "embeddings/item.npy").read_text() == "old"
     assert not (workspace / "other.npy").exists()
 
@@ -84,7 +84,7 @@ def test_what_is_there_is_not_overwritten(workspace: Path, monkeypatch: pytest.M
     (workspace / "embeddings").mkdir()
     (workspace / "embeddings/item.npy").write_text("newer")
     with pytest.raises(SystemExit):
-        stage.run(fail)
+        stage.run("fuse", fail)
     assert (workspace / "embeddings/item.npy").read_text() == "newer"
 
 
@@ -95,7 +95,7 @@ def test_a_cache_elsewhere_is_found(workspace: Path, monkeypatch: pytest.MonkeyP
     )
     monkeypatch.setenv("DVC_STAGE", "fuse")
     with pytest.raises(SystemExit):
-        stage.run(fail)
+        stage.run("fuse", fail)
     assert (workspace / "embeddings/item.npy").read_text() == "old"
 
 
@@ -106,19 +106,19 @@ def test_a_broken_lock_does_not_hide_the_message(
     (workspace / "dvc.lock").write_text(lock)
     monkeypatch.setenv("DVC_STAGE", "fuse")
     with pytest.raises(SystemExit) as exit:
-        stage.run(fail)
+        stage.run("fuse", fail)
     assert exit.value.code == "error: file, row 3: wrong"
 
 
 def test_outside_dvc_nothing_is_brought_back(workspace: Path) -> None:
     with pytest.raises(SystemExit):
-        stage.run(fail)
+        stage.run("fuse", fail)
     assert not (workspace / "embeddings").exists()
 
 
 def test_a_good_run_gets_the_settings(workspace: Path) -> None:
     seen: list[Params] = []
-    stage.run(seen.append)
+    stage.run("fuse", seen.append)
     assert seen[0].data.source == "sample"
     assert workspace.exists()
 
@@ -147,7 +147,7 @@ def test_a_stop_signal_clears_up_and_leaves_a_message(
 
     monkeypatch.setenv("DVC_STAGE", "fuse")
     with pytest.raises(SystemExit) as exit:
-        stage.run(interrupted)
+        stage.run("fuse", interrupted)
     assert exit.value.code == code
     found = capsys.readouterr().err
     assert found == "stopped: what was finished before is kept. `dvc repro` goes on from there\n"
@@ -167,7 +167,7 @@ def test_a_stop_request_is_noted_and_a_second_one_obeyed() -> None:
             reached.append(list(received))
 
     with pytest.raises(SystemExit) as exit:
-        stage.run(patient)
+        stage.run("fuse", patient)
     assert reached == [[signal.SIGTERM]]
     assert exit.value.code == 130
 
@@ -181,5 +181,5 @@ def test_after_the_block_a_stop_signal_is_obeyed_at_once() -> None:
         raise AssertionError
 
     with pytest.raises(SystemExit) as exit:
-        stage.run(patient)
+        stage.run("fuse", patient)
     assert exit.value.code == 143
