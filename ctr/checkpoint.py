@@ -35,6 +35,7 @@ from pipeline.stage import StoppedError, stop_requests
 ASK = 16
 """Batches after which several processes agree on whether to save; a single one asks each time."""
 STATE, TENSORS, IDENTITY = "progress.json", "progress.safetensors", "identity.json"
+FINISHED = "finished"
 
 log = logging.getLogger(__name__)
 logging.getLogger("accelerate").setLevel(logging.WARNING)  # it tells of every file it saves
@@ -100,12 +101,16 @@ class Checkpoints:
         self.last = found
         self.accelerator.load_state(str(checkpoint))
         state = read_json(checkpoint / STATE)
-        if random_sha256() != state["random"][self.accelerator.process_index]:
+        if (
+            random_sha256(self.accelerator.device)
+            != state["random"][self.accelerator.process_index]
+        ):
             raise InputError(
                 f"{checkpoint}: the random generators could not be restored; to start anew, "
                 f"remove {self.run}"
             )
-        tensors = load_file(checkpoint / TENSORS)
+        # Copies, or the best weights would be pages of a file that the next checkpoint removes.
+        tensors = {name: x.clone() for name, x in load_file(checkpoint / TENSORS).items()}
         losses = tensors.pop("losses")[self.accelerator.process_index]
         progress.losses = list(losses.to(self.accelerator.device))
         progress.curve, progress.best_epoch = state["curve"], state["best_epoch"]
@@ -145,7 +150,8 @@ class Checkpoints:
     def _write(self, partial: Path) -> str | None:
         """This process's part; what kept it from being written."""
         progress = self.progress
-        random, losses = gathered(random_sha256()), self._losses_by_process()
+        random = gathered(random_sha256(self.accelerator.device))
+        losses = self._losses_by_process()
         try:
             self.accelerator.save_state(str(partial))
             if self.accelerator.is_main_process:
@@ -179,7 +185,7 @@ class Checkpoints:
             partial.rename(self.run / name)
             flush(self.run)
             for folder in earlier:
-                shutil.rmtree(folder)
+                shutil.rmtree(folder, ignore_errors=True)  # the new one is in its place
         except OSError as error:
             raise not_written(partial, str(error)) from None
 
@@ -207,7 +213,7 @@ def not_written(partial: Path, reason: str) -> InputError:
 def checkpointing(
     stage: str, settings: Train | Judge, inputs: Sequence[Path], accelerator: Accelerator
 ) -> Iterator[Checkpoints]:
-    """The checkpoints of a stage's run; removed if the block ends well.
+    """The checkpoints of a stage's run; removed if the block ends well, or left to DVC's next run.
 
     What the run computes depends on `settings`, the files `inputs`, code, versions and machine.
     Inside the block SIGTERM and SIGINT save before the run ends.
@@ -220,7 +226,9 @@ def checkpointing(
     with stop_requests() as checkpoints.stop:
         yield checkpoints
         if accelerator.is_main_process:
-            scratch.clear(folder)
+            scratch.clear(folder, fingerprint)
+            if scratch.under_dvc():
+                (folder / fingerprint / FINISHED).touch()
 
 
 def identity(
@@ -230,7 +238,7 @@ def identity(
     return {
         "settings": settings.model_dump(exclude={"checkpoint_minutes", "launch", "residence"}),
         "inputs": {str(path): scratch.file_sha256(path) for path in inputs if path.is_file()},
-        "code": scratch.code_sha256("ctr"),
+        "code": {name: scratch.code_sha256(name) for name in ("ctr", "pipeline")},
         "versions": versions("accelerate", "numpy", "torch"),
         "processes": accelerator.num_processes,
         **arithmetic(accelerator.device),
@@ -244,6 +252,8 @@ def begin(stage: Path, identity: Mapping[str, Any]) -> str:
         if path.parent.name != fingerprint:
             changed = ", ".join(differences(read_identity(path), identity)[:3])
             log.info("%s is of another run and is not used; changed: %s", path.parent, changed)
+    if (stage / fingerprint / FINISHED).exists() and not scratch.under_dvc():
+        shutil.rmtree(stage / fingerprint)  # to train once more is what was asked for
     write_json(stage / fingerprint / IDENTITY, identity)
     return fingerprint
 
@@ -267,10 +277,10 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def random_sha256() -> str:
-    """Of the states of torch's generators that a step draws from."""
+def random_sha256(device: torch.device) -> str:
+    """Of the states of torch's generators that a step on `device` draws from."""
     state = torch.get_rng_state().numpy().tobytes()
-    if torch.cuda.is_initialized():
+    if device.type == "cuda":
         state += torch.cuda.get_rng_state().numpy().tobytes()
     return hashlib.sha256(state).hexdigest()
 

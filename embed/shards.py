@@ -80,8 +80,8 @@ class Shards:
         return missing
 
     def clear(self) -> None:
-        """Remove these shards, and those of earlier fingerprints."""
-        scratch.clear(self.stage)
+        """The outputs are written: remove these shards, and those of earlier fingerprints."""
+        scratch.clear(self.stage, self.fingerprint)
 
     def _seal(self, number: int, content: bytes) -> bytes:
         digest = hashlib.sha256(f"{self.fingerprint} {number} ".encode())

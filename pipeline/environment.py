@@ -15,6 +15,8 @@ from pipeline.scratch import file_sha256
 DATA = (
     schema.ITEMS,
     schema.COVERS,
+    schema.TAGS,
+    schema.STATS,
     *(schema.split_path(split) for split in schema.SPLITS),
     schema.ITEM,
     schema.ITEM_INFO,

@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import logging
+import os
 import shutil
 import sys
 import time
@@ -66,11 +67,20 @@ def _at_work(path: Path) -> InputError:
     )
 
 
-def clear(stage: Path) -> None:
-    """Remove what is kept in the folder `stage`, whatever its fingerprint."""
+def clear(stage: Path, fingerprint: str) -> None:
+    """Remove what is kept in the folder `stage` when the outputs of a run are written.
+
+    Inside `dvc repro` what that run itself has kept stays until the next one: DVC has not recorded
+    the outputs yet, and killed now it would delete them and start again.
+    """
+    kept = fingerprint if under_dvc() else ""
     for folder in stage.iterdir():
-        if folder.is_dir():
+        if folder.is_dir() and folder.name != kept:
             shutil.rmtree(folder)
+
+
+def under_dvc() -> bool:
+    return "DVC_STAGE" in os.environ
 
 
 def fingerprint(identity: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -18,10 +19,15 @@ from pipeline.schema import InputError, replacing
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
 """What a scheduler sends, and Ctrl-C."""
+AGAIN = 2.0
+"""Seconds after which a second signal is meant: a launcher passes the first one on at once."""
 
 
-class StoppedError(Exception):
-    """The stage was asked to stop by `signal`; the message says what has become of its work."""
+class StoppedError(BaseException):
+    """The stage was asked to stop by `signal`; the message says what has become of its work.
+
+    Raised anywhere, so no `except Exception` may take it for a fault of its own.
+    """
 
     def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)
@@ -80,14 +86,19 @@ def stop_by_exception() -> None:
 
 @contextmanager
 def stop_requests() -> Iterator[list[int]]:
-    """The stop signals that have come inside the block, which do nothing else until the second."""
+    """The stop signals that have come inside the block.
+
+    They do nothing else, unless one comes again after some seconds.
+    """
     received: list[int] = []
+    times: list[float] = []
     usual = {number: signal.getsignal(number) for number in STOPS}
 
     def note(number: int, frame: FrameType | None) -> None:
         received.append(number)
+        times.append(time.monotonic())
         action = usual[signal.Signals(number)]
-        if len(received) > 1 and callable(action):
+        if times[-1] - times[0] > AGAIN and callable(action):
             action(number, frame)
 
     for number in STOPS:

@@ -122,6 +122,19 @@ def test_killed_between_training_and_writing(monkeypatch: pytest.MonkeyPatch) ->
     assert trained() == undisturbed
 
 
+def test_killed_before_dvc_has_recorded_the_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC deletes them and starts the stage again, which trains nothing twice."""
+    monkeypatch.setenv("DVC_STAGE", "train")
+    undisturbed = trained()
+    batches: list[None] = []
+    monkeypatch.setattr(Checkpoints, "after_batch", lambda _: batches.append(None))
+    assert trained() == undisturbed
+    assert not batches
+    monkeypatch.delenv("DVC_STAGE")  # who starts training without DVC wants it trained
+    assert trained() == undisturbed
+    assert len(batches) == 18
+
+
 def test_the_best_epoch_and_the_rate_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second epoch stays the best, and each one after it halves the rate."""
     params = tiny_params(epochs=9, patience=3, batch_size=300)  # two batches an epoch

@@ -64,12 +64,23 @@ def test_a_run_waits_for_one_that_ends(tmp_path: Path, caplog: pytest.LogCapture
     assert "waiting for it to end" in caplog.text
 
 
-def test_clear_leaves_the_lock(tmp_path: Path) -> None:
+def test_clear_leaves_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DVC_STAGE", raising=False)
     with scratch.locked(tmp_path):
         (tmp_path / "abc").mkdir()
         (tmp_path / "abc/file").write_text("x")
-        scratch.clear(tmp_path)
+        scratch.clear(tmp_path, "abc")
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+def test_clear_leaves_what_dvc_has_not_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_STAGE", "train")
+    for name in ("abc", "def"):
+        (tmp_path / name).mkdir()
+    scratch.clear(tmp_path, "abc")
+    assert [path.name for path in tmp_path.iterdir()] == ["abc"]
 
 
 def test_the_fingerprint_is_that_of_the_content() -> None:

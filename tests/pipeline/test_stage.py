@@ -156,19 +156,21 @@ def test_a_stop_signal_clears_up_and_leaves_a_message(
 
 
 @pytest.mark.usefixtures("workspace")
-def test_a_stop_request_is_noted_and_a_second_one_obeyed() -> None:
+def test_a_stop_request_is_noted_and_a_later_one_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
     reached: list[list[int]] = []
 
     def patient(_params: Params) -> None:
         with stage.stop_requests() as received:
             signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)  # as a launcher passes it on
             reached.append(list(received))
+            monkeypatch.setattr(stage, "AGAIN", 0.0)
             signal.raise_signal(signal.SIGINT)
             reached.append(list(received))
 
     with pytest.raises(SystemExit) as exit:
         stage.run("fuse", patient)
-    assert reached == [[signal.SIGTERM]]
+    assert reached == [[signal.SIGTERM, signal.SIGTERM]]
     assert exit.value.code == 130
 
 
