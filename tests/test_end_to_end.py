@@ -140,7 +140,7 @@ def test_going_back_to_the_other_source_takes_its_results_from_the_cache(
     fresh_runs: FreshRuns, report: str
 ) -> None:
     assert report
-    assert "epoch " not in fresh_runs.make_submission(*fresh_runs.options)
+    assert "\nepoch " not in fresh_runs.make_submission(*fresh_runs.options)
     assert fresh_runs.clone.prediction() == fresh_runs.small().prediction
 
 
