@@ -114,12 +114,7 @@ def vectors(items: int) -> None:
     schema.write_array(schema.TEXT, rows[:, :64])
     schema.write_array(schema.ITEM, rows)
     schema.write_array(schema.TEXT_PRESENT, np.arange(items + 1) > 0)
-    for path, present in (
-        (schema.IMAGE, schema.IMAGE_PRESENT),
-        (schema.VLM, schema.VLM_PRESENT),
-    ):
-        schema.write_array(path, np.zeros((items + 1, 0), np.float32))
-        schema.write_array(present, np.zeros(items + 1, bool))
+    embed_world.write_no_pictures(items)
 
 
 def module(name: str) -> tuple[str, ...]:

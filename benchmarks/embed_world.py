@@ -13,7 +13,7 @@ from PIL import Image, ImageFilter
 from safetensors.torch import save_file
 
 from pipeline.covers import GROUP_ROWS
-from pipeline.schema import COVERS
+from pipeline.schema import COVERS, IMAGE, IMAGE_PRESENT, VLM, VLM_PRESENT, write_array
 
 SIZE = (640, 360)
 """Of a cover, in pixels: a video's frame."""
@@ -46,6 +46,13 @@ def jpeg(random: np.random.Generator) -> bytes:
     buffer = BytesIO()
     Image.fromarray(noisy.astype(np.uint8)).save(buffer, "JPEG", quality=85)
     return buffer.getvalue()
+
+
+def write_no_pictures(items: int) -> None:
+    """What `embed_image` and `embed_vlm` leave where there are neither covers nor such a model."""
+    for vectors, present in ((IMAGE, IMAGE_PRESENT), (VLM, VLM_PRESENT)):
+        write_array(vectors, np.zeros((items + 1, 0), np.float32))
+        write_array(present, np.zeros(items + 1, bool))
 
 
 def titles(count: int, seed: int = 7) -> list[str]:

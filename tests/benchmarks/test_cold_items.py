@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.cold_items import by_part, compare, judged_cold, parts, row, without, world_without
+from benchmarks.embed_world import write_no_pictures
 from pipeline import schema
 from pipeline.params import Params
 from pipeline.schema import Split
@@ -34,12 +35,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     text = np.random.default_rng(5).normal(size=(ITEMS, 4))
     schema.write_array(schema.TEXT, item_table(text, np.float32))
     schema.write_array(schema.TEXT_PRESENT, np.arange(ITEMS + 1) > 0)
-    for vectors, present in (
-        (schema.IMAGE, schema.IMAGE_PRESENT),
-        (schema.VLM, schema.VLM_PRESENT),
-    ):
-        schema.write_array(vectors, np.zeros((ITEMS + 1, 0), np.float32))
-        schema.write_array(present, np.zeros(ITEMS + 1, bool))
+    write_no_pictures(ITEMS)
     return tmp_path
 
 

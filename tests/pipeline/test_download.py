@@ -4,9 +4,11 @@ import hashlib
 import io
 import json
 import socket
+import ssl
 import threading
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -114,19 +116,27 @@ class Handler(BaseHTTPRequestHandler):
         """Quiet."""
 
 
-@pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(fetch, "BACKOFF", 0.0)
-    site = Site({"big.parquet": CONTENT})
+@contextmanager
+def served(site: Site, context: ssl.SSLContext | None = None) -> Iterator[Site]:
+    """`site` at an address of its own, over https with `context`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("SiteHandler", (Handler,), {"site": site}))
-    site.url = f"http://127.0.0.1:{server.server_port}/"
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    site.url = f"{'https' if context else 'http'}://127.0.0.1:{server.server_port}/"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield site
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(fetch, "BACKOFF", 0.0)
+    with served(Site({"big.parquet": CONTENT})) as site:
+        yield site
 
 
 def sha256(content: bytes) -> str:

@@ -4,9 +4,7 @@ import logging
 import shutil
 import ssl
 import subprocess
-import threading
 from collections.abc import Iterator
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,16 @@ from pipeline import fetch
 from pipeline.download import download
 from pipeline.fetch import open_session, secure, without_secrets
 from pipeline.schema import InputError
-from tests.pipeline.test_download import CONTENT, Handler, Site, manifest, names, record, site
+from tests.pipeline.test_download import (
+    CONTENT,
+    Handler,
+    Site,
+    manifest,
+    names,
+    record,
+    served,
+    site,
+)
 
 __all__ = ["site"]
 
@@ -34,17 +41,8 @@ def encrypted(tmp_path: Path, site: Site) -> Iterator[Site]:
     subprocess.run([*command.split(), *options], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    secured = Site(site.files)
-    handler = type("SiteHandler", (Handler,), {"site": secured})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    secured.url = f"https://127.0.0.1:{server.server_port}/"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield secured
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with served(Site(site.files), context) as secured:
+        yield secured
 
 
 def test_a_certificate_that_nobody_vouches_for(
