@@ -101,10 +101,8 @@ class Checkpoints:
         self.last = found
         self.accelerator.load_state(str(checkpoint))
         state = read_json(checkpoint / STATE)
-        if (
-            random_sha256(self.accelerator.device)
-            != state["random"][self.accelerator.process_index]
-        ):
+        drawn = state["random"][self.accelerator.process_index]
+        if random_sha256(self.accelerator.device) != drawn:
             raise InputError(
                 f"{checkpoint}: the random generators could not be restored; to start anew, "
                 f"remove {self.run}"

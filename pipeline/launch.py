@@ -11,6 +11,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
 
 from pipeline.schema import InputError
+from pipeline.scratch import under_dvc
 
 LONGEST_WAIT = timedelta(days=7)
 """Of a process for the others; the default of minutes would end a run whose shares differ."""
@@ -29,7 +30,7 @@ def open_processes(section: str, launch: str) -> PartialState:
 def refuse_lost_processes(section: str, started: int, launch: str) -> None:
     """Inside `dvc repro`, refuse a launch of fewer processes: accelerate drops them silently."""
     asked = re.findall(r"--num[_-]processes[= ]+(\d+)", launch)
-    if "DVC_STAGE" not in os.environ or not asked or int(asked[-1]) == started:
+    if not under_dvc() or not asked or int(asked[-1]) == started:
         return
     raise InputError(
         f"params.yaml: {section}.launch asks for {asked[-1]} processes, "

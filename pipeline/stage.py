@@ -47,7 +47,7 @@ def run(stage: str, main: Callable[[Params], None]) -> None:
     stop_by_exception()
     try:
         with scratch.locked(scratch.SCRATCH / stage) if first else nullcontext():
-            run_locked(main, stage if first and "DVC_STAGE" in os.environ else "")
+            run_locked(main, stage if first and scratch.under_dvc() else "")
     except BaseException as error:
         if debug:
             raise
