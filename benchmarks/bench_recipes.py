@@ -25,7 +25,7 @@ from benchmarks import cold_items
 from benchmarks.recipes import RECIPES, opened, vectors_of
 from ctr import train
 from ctr.data import load_items
-from ctr.judge import judge
+from ctr.judge import judge, load_judged
 from ctr.machine import prepare_cpu
 from ctr.training import fit, load_data, seed_dropout
 from embed.content import load_content
@@ -84,7 +84,8 @@ def judged(vectors: np.ndarray, section: Judge) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "item_info.parquet"
         write_item_info(file, vectors)
-        return judge(file, section, opened("judge", section.mixed_precision))
+        accelerator = opened("judge", section.mixed_precision)
+        return judge(load_judged(file, section, accelerator), section, accelerator)
 
 
 def ranked_by_qin(vectors: np.ndarray, params: Params) -> float:

@@ -25,9 +25,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from ctr.sealed import SEAL, fault, flush, seal
+from ctr.sealed import fault, flush, seal
 from pipeline import scratch
-from pipeline.launch import arithmetic, gathered, told_by_main
+from pipeline.launch import arithmetic, gathered, refuse_separate_storage, told_by_main
 from pipeline.params import Judge, Train
 from pipeline.schema import InputError, read_json, versions, write_json
 from pipeline.stage import StoppedError, stop_requests
@@ -93,11 +93,6 @@ class Checkpoints:
         if found is None:
             return
         checkpoint = self.run / found
-        if not all(gathered((checkpoint / SEAL).is_file())):
-            raise InputError(
-                f"{checkpoint} is not there for every process: on several machines the repository "
-                "must lie on storage that all of them share; to start anew, remove it"
-            )
         self.last = found
         self.accelerator.load_state(str(checkpoint))
         state = read_json(checkpoint / STATE)
@@ -220,6 +215,7 @@ def checkpointing(
     fingerprint = told_by_main(
         accelerator.state, lambda: begin(folder, identity(settings, inputs, accelerator))
     )
+    refuse_separate_storage(folder / fingerprint)
     checkpoints = Checkpoints(folder / fingerprint, settings.checkpoint_minutes, accelerator)
     with stop_requests() as checkpoints.stop:
         yield checkpoints

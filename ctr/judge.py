@@ -50,24 +50,32 @@ def main(params: Params) -> None:
     refuse_uneven_batches("judge", section.batch_size, accelerator.num_processes)
     file = Path(section.file)
     inputs = (file, schema.split_path("train"), schema.split_path("valid"), schema.STATS)
+    data = load_judged(file, section, accelerator)
     with checkpointing("judge", section, inputs, accelerator) as checkpoints:
-        verdict = judge(file, section, accelerator, checkpoints)
+        verdict = judge(data, section, accelerator, checkpoints)
         if accelerator.is_main_process:
             write_json(schema.TASK1_METRICS, verdict)
             log.info("judge: valid AUC %(auc)s, cold items %(auc_cold_items)s", verdict)
     accelerator.end_training()
 
 
+def load_judged(file: Path, section: Judge, accelerator: Accelerator) -> TrainingData:
+    """The clicks, and the items as `file` has them."""
+    items = load_judged_items(file, accelerator.device)
+    history = min(HISTORY, Split.load("train").history.shape[1])
+    return load_data(items, history, EVERYTHING, accelerator, last=section.rows)
+
+
 def judge(
-    file: Path, section: Judge, accelerator: Accelerator, checkpoints: Checkpoints | None = None
+    data: TrainingData,
+    section: Judge,
+    accelerator: Accelerator,
+    checkpoints: Checkpoints | None = None,
 ) -> dict[str, Any]:
-    """The judgement of `file`, means over the runs; the same in every process.
+    """The judgement of the items in `data`, means over the runs; the same in every process.
 
     `auc_std` is the deviation between runs (n - 1), null for a single one.
     """
-    items = load_judged_items(file, accelerator.device)
-    history = min(HISTORY, Split.load("train").history.shape[1])
-    data = load_data(items, history, EVERYTHING, accelerator, last=section.rows)
     warm = np.isin(Split.load("valid").target, Split.load("train").target)
     judged = [
         judged_once(data, warm, section.model_copy(update={"seed": seed}), accelerator, checkpoints)
@@ -78,7 +86,7 @@ def judge(
     return {
         **means,
         "auc_std": none_for_nan(float(aucs.std(ddof=1))) if len(aucs) > 1 else None,
-        "dim": items.content.shape[1],
+        "dim": data.items.content.shape[1],
         "runs": section.runs,
         "train_rows": data.train.total,
     }

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from embed.batches import Batch
 from embed.encoders import Encoder, check_finite
 from embed.shards import Shard, Shards
-from pipeline.launch import gathered, told_by_main
+from pipeline.launch import gathered, refuse_separate_storage, told_by_main
 from pipeline.schema import InputError
 from pipeline.scratch import code_sha256, fingerprint
 
@@ -61,7 +61,7 @@ def extracted(
     """
     shards = Shards(stage, agreed({**identity, "encoder": encoder.provenance}))
     missing = told_by_main(state, lambda: begin(shards, len(runs)))
-    refuse_separate_folders(shards)
+    refuse_separate_storage(shards.folder)
     mine = missing[state.process_index :: state.num_processes]
     items = sum(runs[number][1] - runs[number][0] for number in mine)
     started = time.perf_counter()
@@ -97,15 +97,6 @@ def begin(shards: Shards, count: int) -> list[int]:
     """In the main process: find the shards that are missing."""
     shards.folder.mkdir(parents=True, exist_ok=True)
     return shards.missing(count)
-
-
-def refuse_separate_folders(shards: Shards) -> None:
-    """Where one process lacks the folder all of them stop, or the others would wait for it."""
-    if not all(gathered(shards.folder.is_dir())):
-        raise InputError(
-            f"{shards.folder}, which the main process has made, is not there for every process: "
-            "on several machines the repository must lie on storage that all of them share"
-        )
 
 
 def shards_of(batches: Iterable[Batch], encoder: Encoder) -> Iterator[tuple[int, Shard]]:

@@ -65,15 +65,17 @@ def cpu_name() -> str:
 
 
 def git() -> dict[str, Any] | None:
-    """The revision, and the tracked files that differ from it; None outside a repository.
+    """The revision, and the files that differ from it or are new; None outside a repository.
 
-    But for dvc.lock, which every run writes.
+    But for dvc.lock, which every run writes, and what git ignores. None in place of the files where
+    git cannot tell.
     """
     revision = said_by_git("rev-parse", "HEAD")
     if revision is None:
         return None
-    changed = said_by_git("diff", "--name-only", "HEAD", "--", ".", ":!dvc.lock") or ""
-    return {"revision": revision, "changed": changed.splitlines()}
+    status = said_by_git("status", "--porcelain", "--no-renames", "--", ".", ":!dvc.lock")
+    changed = None if status is None else [line[len("XY ") :] for line in status.splitlines()]
+    return {"revision": revision, "changed": changed}
 
 
 def said_by_git(*arguments: str) -> str | None:
@@ -83,4 +85,4 @@ def said_by_git(*arguments: str) -> str | None:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()
+    return done.stdout.rstrip()

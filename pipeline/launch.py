@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -44,10 +45,11 @@ def gpu_or_cpu(state: PartialState) -> torch.device:
 
 
 def arithmetic(device: torch.device) -> dict[str, Any]:
-    """What else rounding depends on: the kind of GPU, or on a CPU the number of threads."""
+    """What else rounding depends on: the kind of GPU; instruction set and threads of a CPU."""
     if device.type == "cuda":
         return {"device": torch.cuda.get_device_name(device)}
-    return {"device": "cpu", "threads": torch.get_num_threads()}
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return {"device": "cpu", "instructions": instructions, "threads": torch.get_num_threads()}
 
 
 def use_all_cores() -> None:
@@ -80,6 +82,15 @@ def told_by_main(state: PartialState, answer: Callable[[], T]) -> T:
     if told[1] is not None:
         raise InputError(told[1])
     return told[0]
+
+
+def refuse_separate_storage(made: Path) -> None:
+    """Where one process lacks what the main one has made all stop, or some would wait for it."""
+    if not all(gathered(made.exists())):
+        raise InputError(
+            f"{made}, which the main process has made, is not there for every process: "
+            "on several machines the repository must lie on storage that all of them share"
+        )
 
 
 def gathered(value: T) -> list[T]:

@@ -198,9 +198,26 @@ class RawTable:
         try:
             whole = self._file.read(columns=[name]).column(name).combine_chunks()
         except UNREADABLE as error:
-            raise self._unreadable(error) from None
+            if not pa.types.is_dictionary(self._file.schema_arrow.field(name).type):
+                raise self._unreadable(error) from None
+            whole = self._as_stored(name)
         self._refuse_other_count(len(whole))
         return self._column(whole, name, 0)
+
+    def _as_stored(self, name: str) -> pa.Array:
+        """A column without the Arrow type that its writer noted in the footer.
+
+        Of a dictionary with text that is not UTF-8 pyarrow refuses the whole column and does not
+        say where; the plain text can be looked through.
+        """
+        try:
+            content = bytearray(self.path.read_bytes())
+            note = content.rfind(b"ARROW:schema")
+            content[note : note + 5] = b"arrow"
+            file = pq.ParquetFile(pa.py_buffer(content), page_checksum_verification=True)
+            return file.read(columns=[name]).column(name).combine_chunks()
+        except UNREADABLE as error:
+            raise self._unreadable(error) from None
 
     def _column(self, values: pa.Array, name: str, first_row: int) -> Column:
         if pa.types.is_dictionary(values.type):

@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
@@ -19,6 +19,7 @@ from pipeline.schema import InputError, replacing
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
 """What a scheduler sends, and Ctrl-C."""
+Action = Callable[[int, FrameType | None], None]
 AGAIN = 2.0
 """Seconds after which a second signal is meant: a launcher passes the first one on at once."""
 
@@ -73,15 +74,24 @@ def run_locked(main: Callable[[Params], None], stage: str) -> None:
 
 def stop_by_exception() -> None:
     """SIGTERM and SIGINT raise `StoppedError`, so that what is half done is cleared away."""
-    process = os.getpid()
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        if os.getpid() != process:  # a worker, which the stage itself ends
-            os._exit(128 + number)
         raise StoppedError("what was finished before is kept", number)
 
-    for number in STOPS:
-        signal.signal(number, stop)
+    on_stops(dict.fromkeys(STOPS, stop))
+
+
+def on_stops(actions: Mapping[signal.Signals, Action]) -> None:
+    """Let signals act in this process; a worker forked from it ends, as the stage wants it to."""
+    process = os.getpid()
+
+    def act(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:
+            os._exit(128 + number)
+        actions[signal.Signals(number)](number, frame)
+
+    for number in actions:
+        signal.signal(number, act)
 
 
 @contextmanager
@@ -101,8 +111,7 @@ def stop_requests() -> Iterator[list[int]]:
         if times[-1] - times[0] > AGAIN and callable(action):
             action(number, frame)
 
-    for number in STOPS:
-        signal.signal(number, note)
+    on_stops(dict.fromkeys(STOPS, note))
     try:
         yield received
     finally:

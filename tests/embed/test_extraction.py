@@ -11,7 +11,7 @@ from tqdm import tqdm
 from embed import extraction
 from embed.batches import Batch
 from embed.encoders import Encoder
-from embed.extraction import agreed, assembled, refuse_separate_folders, shards_of
+from embed.extraction import agreed, assembled, shards_of
 from embed.shards import Shard, Shards
 from pipeline.schema import InputError
 from tests.embed.conftest import CPU
@@ -82,20 +82,6 @@ def test_processes_that_see_different_things_are_refused(monkeypatch: pytest.Mon
     monkeypatch.setattr(extraction, "gathered", lambda own: [own, "another"])
     with pytest.raises(InputError, match="differ in inputs, settings, weights"):
         agreed({"titles": "a"})
-
-
-@pytest.mark.usefixtures("catalogue")
-def test_a_folder_that_only_some_processes_see(monkeypatch: pytest.MonkeyPatch) -> None:
-    shards = Shards("embed_image", "f")
-    seen = [True]
-    monkeypatch.setattr(extraction, "gathered", lambda own: [own, *seen])
-    with pytest.raises(InputError, match="storage that all of them share"):
-        refuse_separate_folders(shards)
-    shards.folder.mkdir(parents=True)
-    refuse_separate_folders(shards)
-    seen[0] = False
-    with pytest.raises(InputError, match="storage that all of them share"):
-        refuse_separate_folders(shards)
 
 
 def test_progress_is_the_main_processes_alone(monkeypatch: pytest.MonkeyPatch) -> None:

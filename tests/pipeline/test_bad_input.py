@@ -121,9 +121,10 @@ def test_a_missing_column(raw: RawFolder, table: str, column: str) -> None:
 
 
 @pytest.mark.usefixtures("workspace")
-def test_titles_that_are_not_utf8(raw: RawFolder) -> None:
+@pytest.mark.parametrize("kind", [pa.string(), pa.dictionary(pa.int8(), pa.string())])
+def test_titles_that_are_not_utf8(raw: RawFolder, kind: pa.DataType) -> None:
     titles = pa.array([b"five", b"tw\xff", b"eight", b"three"], pa.binary())
-    raw.tables["item_feature"]["item_title"] = titles.view(pa.string())
+    raw.tables["item_feature"]["item_title"] = titles.view(pa.string()).cast(kind)
     with pytest.raises(
         InputError, match=r"row 1, column item_title: found bytes that are not UTF-8 .* at byte 2"
     ):

@@ -15,6 +15,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name in ("code.py", "dvc.lock"):
         (tmp_path / name).write_text("1")
+    (tmp_path / ".gitignore").write_text("\n".join(f"/{path}" for path in DATA))
     for command in (
         ["init", "--quiet"],
         ["add", "."],
@@ -31,9 +32,11 @@ def test_it_tells_revision_changes_versions_and_digests(repository: Path) -> Non
     clean = environment()
     head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
     assert clean["git"] == {"revision": head.stdout.strip(), "changed": []}
-    for name in ("code.py", "dvc.lock"):
+    for name in ("code.py", "dvc.lock", "new.py"):
         (repository / name).write_text("2")
-    assert environment()["git"]["changed"] == ["code.py"]
+    assert environment()["git"]["changed"] == ["code.py", "new.py"]
+    (repository / ".git/index").write_text("damaged")
+    assert environment()["git"]["changed"] is None
     assert clean["packages"]["torch"] == version("torch")
     assert clean["hardware"]["cores"] >= clean["hardware"]["threads"] >= 1
     # printf 'content 0' | sha256sum

@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ from pipeline.launch import (
     gpu_or_cpu,
     open_processes,
     refuse_lost_processes,
+    refuse_separate_storage,
     told_by_main,
     use_all_cores,
 )
@@ -90,3 +92,16 @@ def test_what_the_main_process_says_in_a_launch_of_one() -> None:
 
     with pytest.raises(InputError, match="no"):
         told_by_main(state, refuse)
+
+
+def test_storage_that_only_some_processes_see(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = [True]
+    monkeypatch.setattr("pipeline.launch.gathered", lambda own: [own, *others])
+    refuse_separate_storage(tmp_path)
+    with pytest.raises(InputError, match="storage that all of them share"):
+        refuse_separate_storage(tmp_path / "missing")
+    others[0] = False
+    with pytest.raises(InputError, match="storage that all of them share"):
+        refuse_separate_storage(tmp_path)

@@ -1,5 +1,7 @@
+import os
 import signal
 from collections.abc import Iterator
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -185,3 +187,32 @@ def test_after_the_block_a_stop_signal_is_obeyed_at_once() -> None:
     with pytest.raises(SystemExit) as exit:
         stage.run("fuse", patient)
     assert exit.value.code == 143
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_library_that_catches_every_exception_cannot_swallow_a_stop() -> None:
+    def covered(_params: Params) -> None:
+        with suppress(Exception):
+            signal.raise_signal(signal.SIGTERM)
+        raise AssertionError
+
+    with pytest.raises(SystemExit) as exit:
+        stage.run("fuse", covered)
+    assert exit.value.code == 143
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("patient", [False, True])
+def test_a_forked_worker_ends_at_once(patient: bool) -> None:
+    codes = []
+
+    def forking(_params: Params) -> None:
+        with stage.stop_requests() if patient else nullcontext():
+            worker = os.fork()
+            if not worker:
+                signal.raise_signal(signal.SIGTERM)
+                os._exit(0)
+            codes.append(os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]))
+
+    stage.run("fuse", forking)
+    assert codes == [143]
