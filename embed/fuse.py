@@ -1,12 +1,14 @@
 """Stage `fuse`: one vector an item by the recipe asked for, and Task 1's file.
 
-Writes embeddings/item.npy (N + 1, dim) float32 and submissions/task1/item_info.parquet.
+Writes embeddings/item.npy (N + 1, dim) float32 and submissions/task1/item_info.parquet, and for
+the eye how much of the features' variance PCA keeps, whatever the recipe.
 """
 
 import logging
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.decomposition import PCA
 
 from embed.content import Content, load_content
@@ -15,6 +17,7 @@ from pipeline.item_info import MAX_DIM, write_item_info
 from pipeline.params import Fuse, Params
 from pipeline.schema import (
     ALIGNED,
+    EXPLAINED_VARIANCE,
     GIVEN_ITEM,
     ITEM,
     ITEM_INFO,
@@ -35,10 +38,12 @@ log = logging.getLogger(__name__)
 def main(params: Params) -> None:
     section = params.fuse
     if section.recipe == "given":
-        vectors = _given_item_vectors()
-        explained = np.zeros(0)
+        vectors, explained = _given_item_vectors(), np.zeros(0)
+        features = vectors[vectors.any(axis=1)]
     else:
-        vectors, explained = fuse(load_content(), read_array(ALIGNED), section)
+        content = load_content()
+        vectors, explained = fuse(content, read_array(ALIGNED), section)
+        features = _joined(content)
     items = len(vectors) - 1
     metrics: dict[str, Any] = {
         "recipe": section.recipe,
@@ -54,6 +59,8 @@ def main(params: Params) -> None:
         outputs.array(ITEM, vectors, recipe=section.recipe, versions=provenance)
         write_item_info(outputs.path(ITEM_INFO), vectors)
         outputs.json(metrics_path("fuse"), metrics)
+        spectrum = explained if len(explained) else _principal(features, section.dim)[1]
+        explained_by(spectrum).to_csv(outputs.path(EXPLAINED_VARIANCE), index=False)
     log.info("%(recipe)s: %(items)d items, dim %(dim)d, %(items_without)d without content", metrics)
 
 
@@ -68,7 +75,7 @@ def _given_item_vectors() -> np.ndarray:
 
 
 def fuse(content: Content, aligned: np.ndarray, section: Fuse) -> tuple[np.ndarray, np.ndarray]:
-    """One vector an item, float32 (N + 1, dim), and the variance ratio of each component of PCA.
+    """One vector an item, float32 (N + 1, dim), and the variance ratios of PCA's components.
 
     `aligned` (N + 1, a) is what `align` wrote. The modalities' standardised features, one after the
     other, are reduced by PCA, fitted on items with at least one of them (`pca`), or must fit in
@@ -80,7 +87,7 @@ def fuse(content: Content, aligned: np.ndarray, section: Fuse) -> tuple[np.ndarr
 
     Raises InputError if the recipe needs columns that there are none of, or has too many of them.
     """
-    joined = np.concatenate(content.parts, axis=1)[content.present]
+    joined = _joined(content)
     explained = np.zeros(0)
     columns = []
     if section.recipe in ("align", "both"):
@@ -100,6 +107,17 @@ def fuse(content: Content, aligned: np.ndarray, section: Fuse) -> tuple[np.ndarr
     vectors[content.present, : rows.shape[1]] = _unit_scale(rows)
     assert np.isfinite(vectors).all()
     return vectors, explained
+
+
+def explained_by(ratios: np.ndarray) -> pd.DataFrame:
+    """The share of the variance that the first 1, 2, ... components hold, from that of each."""
+    share = np.minimum(1.0, np.cumsum(ratios))
+    return pd.DataFrame({"components": np.arange(1, len(ratios) + 1), "explained": share})
+
+
+def _joined(content: Content) -> np.ndarray:
+    """The features (n, c) of the items that have any."""
+    return np.asarray(np.concatenate(content.parts, axis=1)[content.present])
 
 
 def _aligned_rows(aligned: np.ndarray, present: np.ndarray) -> np.ndarray:

@@ -1,23 +1,21 @@
 """Stage `evaluate`: what the predictions for valid are worth, and for which rows."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_curve
 
 from ctr.metrics import auc, calibration, calibration_error, gauc, logloss
 from pipeline import schema
-from pipeline.baselines import single_feature_aucs
+from pipeline.baselines import counts, single_feature_aucs
+from pipeline.curves import HISTORY_STARTS, POPULARITY_STARTS, auc_by, roc, scores
 from pipeline.params import Evaluate, Params
 from pipeline.schema import InputError, Outputs, Split
 from pipeline.stage import run
 
 log = logging.getLogger(__name__)
-
-ROC_POINTS = 200
-"""Points kept of the ROC curve: enough for the eye, few enough for a browser."""
 
 
 def main(params: Params) -> None:
@@ -40,9 +38,8 @@ def main(params: Params) -> None:
         for feature, feature_auc in single_feature_aucs(train, valid).items():
             values = {"auc": feature_auc, "rows": len(valid)}
             outputs.json(schema.baseline_metrics_path(feature), values)
-        roc(valid.label, probability).to_csv(outputs.path(schema.ROC), index=False)
-        bins = calibration(valid.label, probability, settings.calibration_bins)
-        pd.DataFrame(bins).to_csv(outputs.path(schema.CALIBRATION), index=False)
+        for curve, table in plots(train, valid, probability, settings).items():
+            table.to_csv(outputs.path(curve), index=False)
     log.info("valid AUC %s over %d rows", overall["auc"], len(valid))
 
 
@@ -83,15 +80,20 @@ def by_group(
     }
 
 
-def roc(label: np.ndarray, probability: np.ndarray) -> pd.DataFrame:
-    false_positive_rate, true_positive_rate, _ = roc_curve(label, probability)
-    kept = np.unique(np.linspace(0, len(false_positive_rate) - 1, ROC_POINTS).astype(int))
-    return pd.DataFrame(
-        {
-            "false_positive_rate": false_positive_rate[kept],
-            "true_positive_rate": true_positive_rate[kept],
-        }
-    )
+def plots(
+    train: Split, valid: Split, probability: np.ndarray, settings: Evaluate
+) -> dict[Path, pd.DataFrame]:
+    label = valid.label
+    length, clicks = (valid.history > 0).sum(axis=1), counts(train.target, valid.target)
+    return {
+        schema.ROC: roc(label, probability),
+        schema.CALIBRATION: pd.DataFrame(
+            calibration(label, probability, settings.calibration_bins)
+        ),
+        schema.SCORES: scores(label, probability),
+        schema.AUC_BY_HISTORY: auc_by("items", length, HISTORY_STARTS, label, probability),
+        schema.AUC_BY_POPULARITY: auc_by("clicks", clicks, POPULARITY_STARTS, label, probability),
+    }
 
 
 if __name__ == "__main__":

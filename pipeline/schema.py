@@ -46,6 +46,7 @@ VLM_PRESENT = Path("embeddings/vlm_present.npy")
 ALIGNED = Path("embeddings/aligned.npy")
 ITEM = Path("embeddings/item.npy")
 TASK1_METRICS = Path("metrics/task1.json")
+EXPLAINED_VARIANCE = Path("plots/explained_variance.csv")
 ITEM_INFO = Path("submissions/task1/item_info.parquet")
 NEIGHBORS = Path("embeddings/neighbors.npz")
 # ctr
@@ -55,6 +56,9 @@ TRAIN_CURVE = Path("plots/train.csv")
 # evaluate and submit
 ROC = Path("plots/roc.csv")
 CALIBRATION = Path("plots/calibration.csv")
+SCORES = Path("plots/scores.csv")
+AUC_BY_HISTORY = Path("plots/auc_by_history.csv")
+AUC_BY_POPULARITY = Path("plots/auc_by_popularity.csv")
 SUBMISSION = Path("submissions/task2/prediction.zip")
 ENVIRONMENT = Path("metrics/environment.json")
 

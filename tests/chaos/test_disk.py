@@ -20,6 +20,10 @@ BIG = ("encoder", "embed_text", "embed_image", "align", "fuse", "neighbors", "tr
 SHORT = ("train",)
 BLOCK = 512
 """Bytes, of `ulimit -f`."""
+TOO_LARGE = (
+    r"^error: [\w/.-]+: "
+    r"((the checkpoint )?could not be written|no room for [\d,]+ bytes of covers): .*File too large"
+)
 MOUNTS = ["unshare", "--user", "--map-root-user", "--mount"]
 """A command in which file systems may be mounted that no other process sees."""
 
@@ -36,8 +40,7 @@ def test_files_that_may_not_grow(run: ReferenceRun, long: bool, tmp_path: Path) 
     for stage in BIG if long else SHORT:
         largest = max((run.clone.folder / path).stat().st_size for path in run.outputs[stage])
         programs = limited(tmp_path / stage, largest // 2 // BLOCK)
-        told = r"^error: [\w/.-]+: (the checkpoint )?could not be written: .*File too large"
-        assert_fails_clearly(run, stage, [], told, programs)
+        assert_fails_clearly(run, stage, [], TOO_LARGE, programs)
 
 
 def test_a_full_disk(run: ReferenceRun, long: bool, mounts: list[str]) -> None:

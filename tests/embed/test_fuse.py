@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -9,6 +10,7 @@ from embed.fuse import fuse
 from pipeline.params import Fuse, Params
 from pipeline.schema import (
     ALIGNED,
+    EXPLAINED_VARIANCE,
     GIVEN_ITEM,
     IMAGE,
     IMAGE_PRESENT,
@@ -289,6 +291,18 @@ def test_stage_reads_the_aligned_vectors(params: Params) -> None:
 
 
 @pytest.mark.usefixtures("catalogue")
+@pytest.mark.parametrize("recipe", ["align", "pca"])
+def test_stage_tells_what_pca_explains_whatever_the_recipe(params: Params, recipe: str) -> None:
+    given = write_parts()
+    stage.main(with_fuse(params, recipe=recipe, dim=6))
+    _, ratios = fused("pca", 6, *given)
+    table = pd.read_csv(EXPLAINED_VARIANCE)
+    assert table["components"].tolist() == [1, 2, 3, 4, 5, 6]
+    np.testing.assert_allclose(table["explained"], ratios.cumsum(), rtol=1e-12)
+    assert table["explained"].iloc[-1] < 1
+
+
+@pytest.mark.usefixtures("catalogue")
 def test_vlm_vectors_are_a_third_part(params: Params) -> None:
     given = write_parts()
     stage.main(with_fuse(params, recipe="concat", dim=20))
@@ -318,6 +332,7 @@ def test_given_item_vectors_are_used_as_they_are(catalogue: Catalogue, params: P
     stage.main(with_fuse(params, recipe="given"))
     np.testing.assert_array_equal(read_array(ITEM)[1:], given[1:])
     assert not read_array(ITEM)[0].any()
+    assert pd.read_csv(EXPLAINED_VARIANCE)["explained"].iloc[-1] == pytest.approx(1)
     assert pq.read_schema(ITEM_INFO).field("item_emb_d128").type == pa.list_(pa.float32())
     assert read_json(metrics_path("fuse")) == {
         "recipe": "given",

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from pipeline import schema
-from pipeline.evaluate import by_group, main, oracle, roc
+from pipeline.evaluate import by_group, main, oracle
 from pipeline.params import Evaluate, load_params
 from pipeline.schema import InputError, Split
 
@@ -59,17 +59,6 @@ def test_share_of_the_oracle() -> None:
     assert oracle(0.7, {}) == {}
 
 
-def test_roc_runs_from_corner_to_corner() -> None:
-    label = np.random.default_rng(1).integers(0, 2, 5_000)
-    curve = roc(label, np.random.default_rng(2).random(5_000))
-    assert len(curve) <= 200
-    assert curve.iloc[0].tolist() == [0, 0]
-    assert curve.iloc[-1].tolist() == [1, 1]
-    assert np.trapezoid(curve["true_positive_rate"], curve["false_positive_rate"]) == pytest.approx(
-        0.5, abs=0.03
-    )
-
-
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -100,6 +89,15 @@ def test_files() -> None:
         "false_positive_rate",
         "true_positive_rate",
     ]
+    by_history = pd.read_csv(schema.AUC_BY_HISTORY)
+    assert by_history.to_dict("list") == {"items": ["1-4"], "auc": [0.75], "rows": [4]}
+    by_popularity = pd.read_csv(schema.AUC_BY_POPULARITY, dtype={"clicks": str})
+    assert by_popularity.to_dict("list") == {
+        "clicks": ["0", "1-9"],
+        "auc": [0.0, 1.0],
+        "rows": [2, 2],
+    }
+    assert pd.read_csv(schema.SCORES)["share"].sum() == pytest.approx(2)
 
 
 @pytest.mark.usefixtures("workspace")
