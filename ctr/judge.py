@@ -6,7 +6,6 @@ vectors are read, and writes metrics/task1.json: the best epoch's metrics on val
 tuned: both regularizers, dropout, learning rate and batch size.
 """
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +31,12 @@ from pipeline import schema
 from pipeline.launch import refuse_lost_processes
 from pipeline.params import Features, Judge, Params
 from pipeline.schema import Split, write_json
-from pipeline.stage import run
+from pipeline.stage import made, run, shown
 
 HISTORY = 64
 """The last items of a history that the organisers' DIN reads."""
 
 EVERYTHING = Features(id=True, tags=True, content=True, levels=True, history=True, neighbors=False)
-
-log = logging.getLogger(__name__)
 
 
 def main(params: Params) -> None:
@@ -55,7 +52,7 @@ def main(params: Params) -> None:
         verdict = judge(data, section, accelerator, checkpoints)
         if accelerator.is_main_process:
             write_json(schema.TASK1_METRICS, verdict)
-            log.info("judge: valid AUC %(auc)s, cold items %(auc_cold_items)s", verdict)
+            made(f"{file}: valid AUC {shown(verdict['auc'])}")
     accelerator.end_training()
 
 

@@ -8,8 +8,6 @@ item that train has never seen: a model that learns to trust these vectors may t
 items. Items without content have a row of zeros.
 """
 
-import logging
-
 import numpy as np
 
 from embed.behaviour import Behaviour, behaviour
@@ -17,7 +15,7 @@ from embed.content import Content, load_content
 from embed.kernel_regression import fit_leaving_out
 from pipeline.params import Align, Params
 from pipeline.schema import ALIGNED, Outputs, Split, metrics_path, versions
-from pipeline.stage import run
+from pipeline.stage import made, run, shown
 
 FEWEST = 20
 """Items with content and behaviour, below which there is nothing to learn from."""
@@ -27,8 +25,6 @@ ROUNDING = 1e-20
 
 CONFIDENT = 20.0
 """Times that an item is shown until it counts half of what one shown without end does."""
-
-log = logging.getLogger(__name__)
 
 
 def main(params: Params) -> None:
@@ -47,10 +43,9 @@ def main(params: Params) -> None:
     with Outputs() as outputs:
         outputs.array(ALIGNED, vectors, seed=section.seed, versions=versions("numpy", "scipy"))
         outputs.json(metrics_path("align"), metrics)
-    log.info(
-        "learned from %(learned_from)d of %(items)d items: R2 of company %(r2_company)s, "
-        "of appeal %(r2_appeal)s",
-        metrics,
+    made(
+        f"learned from {metrics['learned_from']:,} of {metrics['items']:,} items, "
+        f"R2 of company {shown(metrics['r2_company'])}, of appeal {shown(metrics['r2_appeal'])}"
     )
 
 

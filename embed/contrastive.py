@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from open_clip import CLIP, ClipLoss
 from open_clip.transform import PreprocessCfg
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from embed.encoders import best_device, normalize
 from pipeline.params import Encoder
@@ -53,7 +54,7 @@ def train(model: CLIP, pairs: Pairs, items: np.ndarray, section: Encoder) -> flo
     mean_loss = math.nan
     for epoch in range(section.epochs):
         losses = []
-        for images, tokens in _epoch(pairs, items, section, epoch):
+        for images, tokens in progress(_epoch(pairs, items, section, epoch), len(items), epoch):
             loss = loss_of(
                 *model(normalize(images.to(device), pairs.preprocess), tokens.to(device))
             )
@@ -67,6 +68,18 @@ def train(model: CLIP, pairs: Pairs, items: np.ndarray, section: Encoder) -> flo
         mean_loss = torch.stack(losses).mean().item()
         log.info("epoch %d of %d: loss %.4f", epoch + 1, section.epochs, mean_loss)
     return mean_loss
+
+
+def progress(
+    batches: Iterable[tuple[Tensor, Tensor]], pairs: int, epoch: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """A bar, where there is a terminal."""
+    with tqdm(
+        total=pairs, desc=f"epoch {epoch + 1}", unit="pair", leave=False, disable=None
+    ) as bar:
+        for images, tokens in batches:
+            yield images, tokens
+            bar.update(len(images))
 
 
 def _batch_count(pairs: int, batch_size: int) -> int:

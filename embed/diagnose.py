@@ -3,16 +3,12 @@
 Writes metrics/embeddings.json. A value that the data cannot give is null.
 """
 
-import logging
-
 import numpy as np
 
 from embed import geometry, retrieval
 from pipeline.params import Diagnose, Params
 from pipeline.schema import ITEM, Outputs, Split, metrics_path, read_array
-from pipeline.stage import run
-
-log = logging.getLogger(__name__)
+from pipeline.stage import made, run, shown
 
 
 def main(params: Params) -> None:
@@ -22,10 +18,10 @@ def main(params: Params) -> None:
     with Outputs() as outputs:
         outputs.json(metrics_path("embeddings"), found)
     recall = f"recall_{params.diagnose.k}"
-    log.info(
-        "recall@%d %s (popular items %s), AUC of the cosine %s, effective rank %s",
-        params.diagnose.k,
-        *(found[name] for name in (recall, f"{recall}_popular", "separation", "effective_rank")),
+    made(
+        f"recall@{params.diagnose.k} {shown(found[recall])} (popular items "
+        f"{shown(found[f'{recall}_popular'])}), AUC of the cosine {shown(found['separation'])}, "
+        f"effective rank {shown(found['effective_rank'])}"
     )
 
 

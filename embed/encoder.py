@@ -6,7 +6,6 @@ their covers: these pairs are never trained on, not even in the end, so the reca
 metrics/encoder.json is that of the very weights written.
 """
 
-import logging
 import math
 import os
 import tempfile
@@ -36,13 +35,11 @@ from pipeline.schema import (
     metrics_path,
     versions,
 )
-from pipeline.stage import run
+from pipeline.stage import made, run
 
 HELD_OUT = 0.1
 MIN_PAIRS = 20
 """Fewer leave less than two titles to retrieve among."""
-
-log = logging.getLogger(__name__)
 
 
 def main(params: Params) -> None:
@@ -50,6 +47,7 @@ def main(params: Params) -> None:
         _train_and_write(params.encoder)
     else:
         _write({}, {}, {"trained": False})
+        made("not asked for")
 
 
 def _train_and_write(section: Encoder) -> None:
@@ -64,7 +62,11 @@ def _train_and_write(section: Encoder) -> None:
         retrieval = held_out_recall(model, pairs, held_out, titles, section.batch_size)
     metrics = {"trained": True, "pairs": len(items), "pairs_trained": len(fitted), "loss": loss}
     _write(config, model.state_dict(), metrics | retrieval)
-    log.info("held-out recall@10 %(recall_10).3f, by chance %(chance_10).3f", retrieval)
+    made(
+        "{pairs:,} pairs, held-out recall@10 {recall_10:.4f}, by chance {chance_10:.4f}".format_map(
+            metrics | retrieval
+        )
+    )
 
 
 @contextmanager

@@ -4,7 +4,6 @@ Writes embeddings/item.npy (N + 1, dim) float32 and submissions/task1/item_info.
 the eye how much of the features' variance PCA keeps, whatever the recipe.
 """
 
-import logging
 from typing import Any
 
 import numpy as np
@@ -27,12 +26,10 @@ from pipeline.schema import (
     read_array,
     versions,
 )
-from pipeline.stage import run
+from pipeline.stage import made, run
 
 NEGLIGIBLE = 1e-12
 """A component's variance over the first one's, below which it is float32 rounding."""
-
-log = logging.getLogger(__name__)
 
 
 def main(params: Params) -> None:
@@ -61,7 +58,11 @@ def main(params: Params) -> None:
         outputs.json(metrics_path("fuse"), metrics)
         spectrum = explained if len(explained) else _principal(features, section.dim)[1]
         explained_by(spectrum).to_csv(outputs.path(EXPLAINED_VARIANCE), index=False)
-    log.info("%(recipe)s: %(items)d items, dim %(dim)d, %(items_without)d without content", metrics)
+    made(
+        "{recipe} of {items:,} items, {items_without:,} without content, dim {dim}".format_map(
+            metrics
+        )
+    )
 
 
 def _given_item_vectors() -> np.ndarray:

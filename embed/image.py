@@ -5,7 +5,6 @@ An item whose cover is missing or unreadable has a row of zeros and is not prese
 readable, d is 0.
 """
 
-import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,9 +31,7 @@ from pipeline.schema import (
     metrics_path,
 )
 from pipeline.scratch import file_sha256
-from pipeline.stage import run
-
-log = logging.getLogger(__name__)
+from pipeline.stage import made, run
 
 
 def main(params: Params) -> None:
@@ -90,7 +87,7 @@ def report(embedded: Embedded, item_ids: np.ndarray, covers: int) -> dict[str, A
         "dim": embedded.vectors.shape[1],
         **name_unreadable(embedded.unreadable, item_ids),
     }
-    log.info("%(items)d items, %(missing)d without a cover, dim %(dim)d", metrics)
+    made("{items:,} items, {missing:,} without a cover, dim {dim}".format_map(metrics))
     return metrics
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from tqdm import tqdm
 
 WIDTHS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Of the kernel: exp(-width * squared distance / mean squared distance)."""
@@ -52,7 +53,10 @@ def fit_leaving_out(
     best = Fitted(
         np.tile(mean, (len(inputs), 1)), np.tile(mean, (len(others), 1)), np.zeros(len(mean))
     )
-    for left_out, predicted in candidates(inputs, centred, weights, others, landmarks, seed):
+    tried = candidates(inputs, centred, weights, others, landmarks, seed)
+    for left_out, predicted in tqdm(
+        tried, "widths and penalties", len(WIDTHS) * len(PENALTIES), leave=False, disable=None
+    ):
         error = weights @ (centred - left_out) ** 2
         r2 = 1 - np.divide(error, variance, out=np.ones_like(error), where=varies)
         better = r2 > best.r2

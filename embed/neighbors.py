@@ -4,8 +4,6 @@ Writes embeddings/neighbors.npz: ids int32 (N + 1, k), dense, and cosine float32
 first. Where an item has fewer than k neighbours, id 0 with cosine 0 fills the row.
 """
 
-import logging
-
 import faiss
 import numpy as np
 
@@ -20,9 +18,7 @@ from pipeline.schema import (
     read_array,
     versions,
 )
-from pipeline.stage import run
-
-log = logging.getLogger(__name__)
+from pipeline.stage import made, run
 
 
 def main(params: Params) -> None:
@@ -41,7 +37,7 @@ def main(params: Params) -> None:
     with Outputs() as outputs:
         _write(outputs, found, section.seed)
         outputs.json(metrics_path("neighbors"), metrics)
-    log.info("%(index)s, k %(k)d, mean cosine %(mean_cosine).4f, recall %(recall).4f", metrics)
+    made("{index}, k {k}, mean cosine {mean_cosine:.4f}, recall {recall:.4f}".format_map(metrics))
 
 
 def _write(outputs: Outputs, found: Neighbors, seed: int) -> None:

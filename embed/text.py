@@ -4,7 +4,6 @@ Writes embeddings/text.npy (N + 1, d) float32, not normalised, and text_present.
 An item without a title has a row of zeros and is not present; if no item has one, d is 0.
 """
 
-import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,9 +26,7 @@ from pipeline.schema import (
     Outputs,
     metrics_path,
 )
-from pipeline.stage import run
-
-log = logging.getLogger(__name__)
+from pipeline.stage import made, run
 
 
 def main(params: Params) -> None:
@@ -75,7 +72,7 @@ def write(vectors: np.ndarray, present: np.ndarray, provenance: dict[str, Any]) 
         outputs.array(TEXT, vectors, **provenance)
         outputs.array(TEXT_PRESENT, present, **provenance)
         outputs.json(metrics_path("embed_text"), metrics)
-    log.info("%(items)d items, %(empty)d without a title's vector, dim %(dim)d", metrics)
+    made("{items:,} items, {empty:,} without a title's vector, dim {dim}".format_map(metrics))
 
 
 def distinct(titles: list[str]) -> tuple[list[str], np.ndarray]:

@@ -5,7 +5,6 @@ item without a readable cover is read by its title alone; one that has no title 
 zeros and is not present. With library `none`, and if no item is present, d is 0.
 """
 
-import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,9 +22,7 @@ from pipeline.launch import arithmetic, gpu_or_cpu, open_processes
 from pipeline.params import EmbedVlm, Params
 from pipeline.schema import COVERS, ITEMS, VLM, VLM_PRESENT, Outputs, metrics_path
 from pipeline.scratch import file_sha256
-from pipeline.stage import run
-
-log = logging.getLogger(__name__)
+from pipeline.stage import made, run
 
 
 def main(params: Params) -> None:
@@ -86,7 +83,7 @@ def write(embedded: Embedded, item_ids: np.ndarray, provenance: dict[str, Any]) 
         outputs.array(VLM, embedded.vectors, **provenance)
         outputs.array(VLM_PRESENT, embedded.present, **provenance)
         outputs.json(metrics_path("embed_vlm"), metrics)
-    log.info("%(items)d items, %(absent)d absent, dim %(dim)d", metrics)
+    made("{items:,} items, {absent:,} absent, dim {dim}".format_map(metrics))
 
 
 if __name__ == "__main__":

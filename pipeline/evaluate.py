@@ -1,6 +1,5 @@
 """Stage `evaluate`: what the predictions for valid are worth, and for which rows."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,7 @@ from pipeline.baselines import counts, single_feature_aucs
 from pipeline.curves import HISTORY_STARTS, POPULARITY_STARTS, auc_by, roc, scores
 from pipeline.params import Evaluate, Params
 from pipeline.schema import InputError, Outputs, Split
-from pipeline.stage import run
-
-log = logging.getLogger(__name__)
+from pipeline.stage import made, run, shown
 
 
 def main(params: Params) -> None:
@@ -40,7 +37,7 @@ def main(params: Params) -> None:
             outputs.json(schema.baseline_metrics_path(feature), values)
         for curve, table in plots(train, valid, probability, settings).items():
             table.to_csv(outputs.path(curve), index=False)
-    log.info("valid AUC %s over %d rows", overall["auc"], len(valid))
+    made(f"valid AUC {shown(overall['auc'])} over {len(valid):,} rows")
 
 
 def rated(valid: Split, probability: np.ndarray, bins: int) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Stage `ingest`: the raw competition layout to arrays that the other stages map into memory."""
 
-import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,11 +27,9 @@ from pipeline.items import Items, items_table, read_items
 from pipeline.params import Data, Params
 from pipeline.raw import RawTable
 from pipeline.schema import InputError, Outputs, Split
-from pipeline.stage import run
+from pipeline.stage import made, run
 from sample.world import WorldConfig, build
 from sample.write import write_raw
-
-log = logging.getLogger(__name__)
 
 MANIFEST = Path("microlens_1m/files.json")
 DOWNLOADS = Path("scratch/microlens_1m")
@@ -42,8 +39,7 @@ def main(params: Params) -> None:
     with raw_folder(params.data) as (folder, known), Outputs() as outputs:
         stats = {"source": params.data.source, **ingest(folder, params.data, outputs), **known}
         outputs.json(schema.STATS, stats)
-    for name, value in stats.items():
-        log.info("%s: %s", name, value)
+    made("{items:,} items, {users:,} users, {rows_train:,} rows of train".format_map(stats))
 
 
 @contextmanager

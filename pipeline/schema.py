@@ -59,6 +59,7 @@ CALIBRATION = Path("plots/calibration.csv")
 SCORES = Path("plots/scores.csv")
 AUC_BY_HISTORY = Path("plots/auc_by_history.csv")
 AUC_BY_POPULARITY = Path("plots/auc_by_popularity.csv")
+SUMMARY = Path("metrics/summary.json")
 SUBMISSION = Path("submissions/task2/prediction.zip")
 ENVIRONMENT = Path("metrics/environment.json")
 

@@ -11,17 +11,35 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 
+import psutil
 from ruamel.yaml import YAML
 
 from pipeline import scratch
 from pipeline.params import Params, load_params
 from pipeline.schema import InputError, replacing
 
+log = logging.getLogger(__name__)
+
 STOPS = (signal.SIGTERM, signal.SIGINT)
 """What a scheduler sends, and Ctrl-C."""
+SECONDS = "seconds"
+"""The file in scratch/<stage>/ that holds how long its last run took."""
 Action = Callable[[int, FrameType | None], None]
 AGAIN = 2.0
 """Seconds after which a second signal is meant: a launcher passes the first one on at once."""
+
+
+_told: list[str] = []
+
+
+def made(line: str) -> None:
+    """Say in one line what the stage has made; `run` prints it at the end, with the seconds."""
+    _told[:] = [line]
+
+
+def shown(value: float | None) -> str:
+    """To four digits."""
+    return "none" if value is None else f"{value:.4f}"
 
 
 class StoppedError(BaseException):
@@ -49,6 +67,8 @@ def run(stage: str, main: Callable[[Params], None]) -> None:
     try:
         with scratch.locked(scratch.SCRATCH / stage) if first else nullcontext():
             run_locked(main, stage if first and scratch.under_dvc() else "")
+            if first:
+                close(stage)
     except BaseException as error:
         if debug:
             raise
@@ -59,6 +79,13 @@ def run(stage: str, main: Callable[[Params], None]) -> None:
                 print(f"stopped: {error}. `dvc repro` goes on from there", file=sys.stderr)
             sys.exit(128 + error.signal)
         raise
+
+
+def close(stage: str) -> None:
+    """One line of what was made and how long it took, from the start of the process on."""
+    seconds = time.time() - psutil.Process().create_time()
+    (scratch.SCRATCH / stage / SECONDS).write_text(f"{seconds:.1f}\n", encoding="utf-8")
+    log.info("%s: %s (%.1f s)", stage, ", ".join(_told) or "done", seconds)
 
 
 def run_locked(main: Callable[[Params], None], stage: str) -> None:

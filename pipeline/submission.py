@@ -10,15 +10,20 @@ import io
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
 from ruamel.yaml import YAML
 
-from pipeline import schema
+from pipeline import schema, scratch
 from pipeline.params import PARAMS, load_params
 from pipeline.schema import InputError, replacing
+from pipeline.stage import SECONDS, shown
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +41,10 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
         with settings(arguments.source, arguments.params):
+            started = time.time()
             status = dvc("repro")
             if status == 0:
-                report()
+                report(started)
     except (InputError, OSError) as error:
         sys.exit(f"error: {error}")
     sys.exit(1 if status else 0)
@@ -115,11 +121,47 @@ def dvc(*arguments: str) -> int:
     return subprocess.run([sys.executable, "-m", "dvc", *arguments], check=False).returncode
 
 
-def report() -> None:
-    """The metrics table, and where the submissions lie."""
-    dvc("metrics", "show")
-    log.info("Task 1: %s", schema.ITEM_INFO)
-    log.info("Task 2: %s", schema.SUBMISSION)
+def report(started: float) -> None:
+    """What valid says of both tasks, seconds of the stages that ran since, where the files lie."""
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(scores(schema.read_json(schema.SUMMARY)))
+    console.print(seconds(started))
+    console.print(f"Task 1: {schema.ITEM_INFO}")
+    console.print(f"Task 2: {schema.SUBMISSION}")
+
+
+def scores(summary: Mapping[str, float | None]) -> Table:
+    table = plain_table("on valid", "AUC", "gAUC", "logloss", "AUC of cold items")
+    rows = {
+        "Task 2": ("auc", "gauc", "logloss", "auc_cold_items"),
+        "Task 1 (DIN)": ("task1_auc", "task1_gauc", "task1_logloss", "task1_auc_cold_items"),
+    }
+    for name, metrics in rows.items():
+        table.add_row(name, *(shown(summary[metric]) for metric in metrics))
+    if "oracle_auc" in summary:
+        table.add_row("the best possible", shown(summary["oracle_auc"]))
+    return table
+
+
+def seconds(started: float) -> Table:
+    """Of each stage that ended since `started` (a time), in the order they ran."""
+    files = scratch.SCRATCH.glob(f"*/{SECONDS}")
+    ended = sorted((path.stat().st_mtime, path) for path in files)
+    ran = [path for time, path in ended if time >= started]
+    table = plain_table("stage", "seconds")
+    for path in ran:
+        table.add_row(path.parent.name, path.read_text(encoding="utf-8").strip())
+    if not ran:
+        table.add_row("all up to date", "")
+    return table
+
+
+def plain_table(*columns: str) -> Table:
+    """Names on the left, figures on the right."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left", no_wrap=True)
+    return table
 
 
 if __name__ == "__main__":

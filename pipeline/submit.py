@@ -1,7 +1,6 @@
 """Stage `submit`: the leaderboard file, checked by reading it back."""
 
 import io
-import logging
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
@@ -12,9 +11,7 @@ from pipeline import schema
 from pipeline.environment import environment
 from pipeline.params import Params
 from pipeline.schema import InputError, Outputs
-from pipeline.stage import run
-
-log = logging.getLogger(__name__)
+from pipeline.stage import made, run
 
 MEMBER = "prediction.csv"
 
@@ -27,7 +24,7 @@ def main(params: Params) -> None:
         archive = outputs.path(schema.SUBMISSION)
         write_submission(archive, predictions, params.submit.column)
         check_submission(archive, ids, params.submit.column)
-    log.info("%s: %d rows, column %s", schema.SUBMISSION, len(ids), params.submit.column)
+    made(f"{schema.SUBMISSION}, {len(ids):,} rows, column {params.submit.column}")
 
 
 def write_submission(archive: Path, predictions: pd.DataFrame, column: str) -> None:

@@ -22,8 +22,10 @@ BLOCK = 512
 """Bytes, of `ulimit -f`."""
 TOO_LARGE = (
     r"^error: [\w/.-]+: "
-    r"((the checkpoint )?could not be written|no room for [\d,]+ bytes of covers): .*File too large"
+    r"((the checkpoint )?could not be written|no room for [\d,]+ bytes of covers): "
+    r"(.*File too large|\d+ requested and \d+ written; free some space)"
 )
+"""The second is what numpy tells of it."""
 MOUNTS = ["unshare", "--user", "--map-root-user", "--mount"]
 """A command in which file systems may be mounted that no other process sees."""
 

@@ -1,4 +1,6 @@
+import logging
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
@@ -216,3 +218,23 @@ def test_a_forked_worker_ends_at_once(patient: bool) -> None:
 
     stage.run("fuse", forking)
     assert codes == [143]
+
+
+def test_it_closes_with_what_was_made_and_the_seconds(
+    workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.root, "handlers", [])  # the stage sets up its own
+    stage.run("fuse", lambda _: stage.made("7 items"))
+    found = re.fullmatch(r"fuse: 7 items \((\d+\.\d) s\)\n", capsys.readouterr().out)
+    assert found
+    assert (workspace / "scratch/fuse/seconds").read_text() == f"{found[1]}\n"
+
+
+@pytest.mark.usefixtures("workspace")
+def test_only_the_first_process_tells(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setenv("RANK", "1")
+    stage.run("fuse", lambda _: stage.made("7 items"))
+    assert capsys.readouterr().out == ""

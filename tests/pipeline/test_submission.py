@@ -2,15 +2,26 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from pipeline import submission
+from pipeline import schema, submission
 from pipeline.params import load_params
-from pipeline.schema import InputError
+from pipeline.schema import InputError, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
+SUMMARY = {
+    "auc": 0.9,
+    "gauc": 0.8,
+    "logloss": 0.4,
+    "auc_cold_items": None,
+    "task1_auc": 0.7,
+    "task1_gauc": None,
+    "task1_logloss": 0.5,
+    "task1_auc_cold_items": 0.6,
+}
 
 
 @pytest.fixture
@@ -109,13 +120,25 @@ def test_a_fault_in_params_is_told_before_dvc_starts(
     capsys.readouterr()
 
 
-@pytest.mark.usefixtures("workspace")
 @pytest.mark.parametrize("status", [0, 3])
-def test_exit_code_and_report(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exit_code_and_report(
+    status: int,
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_json(schema.SUMMARY, SUMMARY)
+    for stage in ("train", "submit", "ingest"):
+        path = workspace / "scratch" / stage / "seconds"
+        path.parent.mkdir(parents=True)
+        path.write_text("12.5\n")
+        os.utime(path, (time.time() - 100,) * 2)
     calls: list[tuple[str, ...]] = []
 
     def dvc(*arguments: str) -> int:
         calls.append(arguments)
+        for second, stage in enumerate(("ingest", "submit"), start=1):
+            os.utime(workspace / "scratch" / stage / "seconds", (time.time() + second,) * 2)
         return status
 
     monkeypatch.setattr(submission, "dvc", dvc)
@@ -123,4 +146,19 @@ def test_exit_code_and_report(status: int, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(SystemExit) as exit:
         submission.main()
     assert exit.value.code == (1 if status else 0)
-    assert calls == [("repro",)] + ([] if status else [("metrics", "show")])
+    assert calls == [("repro",)]
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    if status:
+        assert lines == []
+        return
+    assert ["Task", "2", "0.9000", "0.8000", "0.4000", "none"] in lines
+    assert ["Task", "1", "(DIN)", "0.7000", "none", "0.5000", "0.6000"] in lines
+    assert [line for line in lines if line[-1:] == ["12.5"]] == [
+        ["ingest", "12.5"],
+        ["submit", "12.5"],
+    ]
+    assert lines[-1] == ["Task", "2:", "submissions/task2/prediction.zip"]
+
+
+def test_a_run_in_which_nothing_was_to_do() -> None:
+    assert submission.seconds(time.time()).columns[0]._cells == ["all up to date"]

@@ -1,0 +1,36 @@
+from pathlib import Path
+
+import pytest
+
+from pipeline import schema
+from pipeline.params import load_params
+from pipeline.schema import read_json, write_json
+from pipeline.summary import main
+
+ROOT = Path(__file__).resolve().parents[2]
+RATED = {"auc": 0.8, "gauc": 0.7, "logloss": 0.4, "rows": 5, "calibration_error": 0.1}
+JUDGED = {"auc": 0.6, "gauc": None, "logloss": 0.5, "auc_cold_items": None, "runs": 1}
+
+
+@pytest.mark.parametrize("oracle", [{}, {"oracle_auc": 0.9, "oracle_share": 0.75}])
+def test_few_figures_of_both_tasks(
+    oracle: dict[str, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_json(schema.valid_metrics_path("all"), RATED | oracle)
+    write_json(schema.valid_metrics_path("cold_items"), RATED | {"auc": None})
+    write_json(schema.valid_metrics_path("warm_items"), RATED | {"auc": 0.85})
+    write_json(schema.TASK1_METRICS, JUDGED)
+    main(load_params(ROOT / "params.yaml"))
+    assert read_json(schema.SUMMARY) == {
+        "auc": 0.8,
+        "gauc": 0.7,
+        "logloss": 0.4,
+        "auc_cold_items": None,
+        "auc_warm_items": 0.85,
+        **oracle,
+        "task1_auc": 0.6,
+        "task1_gauc": None,
+        "task1_logloss": 0.5,
+        "task1_auc_cold_items": None,
+    }
