@@ -11,7 +11,7 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 
 from pipeline import schema, scratch
 from pipeline.params import PARAMS, load_params
-from pipeline.schema import InputError, replacing
+from pipeline.schema import InputError, read_json, replacing
 from pipeline.stage import SECONDS, shown
 
 log = logging.getLogger(__name__)
@@ -124,22 +124,24 @@ def dvc(*arguments: str) -> int:
 def report(started: float) -> None:
     """What valid says of both tasks, seconds of the stages that ran since, where the files lie."""
     console = Console(highlight=False, soft_wrap=True)
-    console.print(scores(schema.read_json(schema.SUMMARY)))
+    console.print(scores())
     console.print(seconds(started))
     console.print(f"Task 1: {schema.ITEM_INFO}")
     console.print(f"Task 2: {schema.SUBMISSION}")
 
 
-def scores(summary: Mapping[str, float | None]) -> Table:
+def scores() -> Table:
+    ranked, judged = (read_json(schema.valid_metrics_path("all")), read_json(schema.TASK1_METRICS))
+    cold = read_json(schema.valid_metrics_path("cold_items"))["auc"]
     table = plain_table("on valid", "AUC", "gAUC", "logloss", "AUC of cold items")
-    rows = {
-        "Task 2": ("auc", "gauc", "logloss", "auc_cold_items"),
-        "Task 1 (DIN)": ("task1_auc", "task1_gauc", "task1_logloss", "task1_auc_cold_items"),
-    }
-    for name, metrics in rows.items():
-        table.add_row(name, *(shown(summary[metric]) for metric in metrics))
-    if "oracle_auc" in summary:
-        table.add_row("the best possible", shown(summary["oracle_auc"]))
+    for name, found, of_cold in (
+        ("Task 2", ranked, cold),
+        ("Task 1, by DIN", judged, judged["auc_cold_items"]),
+    ):
+        figures = (found["auc"], found["gauc"], found["logloss"], of_cold)
+        table.add_row(name, *map(shown, figures))
+    if "oracle_auc" in ranked:
+        table.add_row("the best possible", shown(ranked["oracle_auc"]))
     return table
 
 

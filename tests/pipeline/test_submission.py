@@ -12,16 +12,8 @@ from pipeline.params import load_params
 from pipeline.schema import InputError, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
-SUMMARY = {
-    "auc": 0.9,
-    "gauc": 0.8,
-    "logloss": 0.4,
-    "auc_cold_items": None,
-    "task1_auc": 0.7,
-    "task1_gauc": None,
-    "task1_logloss": 0.5,
-    "task1_auc_cold_items": 0.6,
-}
+RANKED = {"auc": 0.9, "gauc": 0.8, "logloss": 0.4, "oracle_auc": 0.95}
+JUDGED = {"auc": 0.7, "gauc": None, "logloss": 0.5, "auc_cold_items": 0.6}
 
 
 @pytest.fixture
@@ -127,7 +119,9 @@ def test_exit_code_and_report(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    write_json(schema.SUMMARY, SUMMARY)
+    write_json(schema.valid_metrics_path("all"), RANKED)
+    write_json(schema.valid_metrics_path("cold_items"), {"auc": None})
+    write_json(schema.TASK1_METRICS, JUDGED)
     for stage in ("train", "submit", "ingest"):
         path = workspace / "scratch" / stage / "seconds"
         path.parent.mkdir(parents=True)
@@ -152,7 +146,8 @@ def test_exit_code_and_report(
         assert lines == []
         return
     assert ["Task", "2", "0.9000", "0.8000", "0.4000", "none"] in lines
-    assert ["Task", "1", "(DIN)", "0.7000", "none", "0.5000", "0.6000"] in lines
+    assert ["Task", "1,", "by", "DIN", "0.7000", "none", "0.5000", "0.6000"] in lines
+    assert ["the", "best", "possible", "0.9500"] in lines
     assert [line for line in lines if line[-1:] == ["12.5"]] == [
         ["ingest", "12.5"],
         ["submit", "12.5"],
