@@ -10,7 +10,11 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("ctr", "embed", "pipeline", "sample")
-STAGES: dict[str, dict[str, Any]] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+DECLARED: dict[str, dict[str, Any]] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+STAGES = {name: stage.get("do", stage) for name, stage in DECLARED.items()}
+"""Of a stage that is repeated (`foreach`) what it does each time."""
+REPEATED = {"blend_train": ["train", "blend.models.${key}"], "blend_predict": ["predict"]}
+"""Stages that do for each model of `blend.models` what another does, and what they read."""
 
 
 def module_file(name: str) -> Path | None:
@@ -47,7 +51,9 @@ def entry(stage: str) -> Path:
         path = module_file(str(match[1]))
         assert path, command
         return path
-    return ROOT / command.split()[-1]
+    match = re.search(r"\w+/\w+\.py", command)
+    assert match, command
+    return ROOT / match[0]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -61,7 +67,19 @@ def test_a_stage_depends_on_what_it_imports(stage: str) -> None:
 def test_stage_file_and_section_share_a_name(stage: str) -> None:
     words = stage.split("_")
     assert entry(stage).stem == words[-1]
-    assert STAGES[stage]["params"] == ["data" if stage == "ingest" else stage]
+    section = ["data" if stage == "ingest" else stage]
+    assert STAGES[stage]["params"] == REPEATED.get(stage, section)
+
+
+def test_repeated_stages_do_what_the_one_they_repeat_does() -> None:
+    assert {name for name, stage in DECLARED.items() if "foreach" in stage} == set(REPEATED)
+    for stage in REPEATED:
+        assert DECLARED[stage]["foreach"] == "${blend.models}"
+        each, once = STAGES[stage], STAGES[stage.removeprefix("blend_")]
+        assert each["cmd"] == f"{once['cmd']} --blend ${{key}}"
+        assert len(each["outs"]) == len(once["outs"])
+        read = {dep for dep in each["deps"] if not dep.startswith("models/")}
+        assert read == {dep for dep in once["deps"] if not dep.startswith("models/")}
 
 
 def test_packages_import_no_further_than_the_design_allows() -> None:
