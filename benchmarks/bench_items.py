@@ -23,9 +23,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.measuring import Stopwatch
+from ctr.item_vector import ItemEmbedding
 from ctr.machine import prepare_cpu
 from ctr.model import Clicks, ItemTable, initialise, items_of_batch
-from ctr.qin import ASTA, ItemEmbedding, QINConfig
+from ctr.qin import ASTA, QINConfig
 from pipeline import schema
 
 HISTORY, TAGS_AN_ITEM = 64, 5
@@ -37,7 +38,9 @@ class Reader(nn.Module):
 
     def __init__(self, config: QINConfig) -> None:
         super().__init__()
-        self.item = ItemEmbedding(config)
+        self.item = ItemEmbedding(
+            config.items, config.tags, config.content_dim, config.embedding_dim
+        )
         self.asta = ASTA(config.item_dim, config.attention_dim)
         self.apply(initialise)
 

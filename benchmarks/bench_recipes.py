@@ -23,7 +23,7 @@ from scipy.stats import spearmanr
 
 from benchmarks import cold_items
 from benchmarks.recipes import RECIPES, opened, vectors_of
-from ctr import train
+from ctr.architecture import build_model, model_config
 from ctr.data import load_items
 from ctr.judge import judge, load_judged
 from ctr.machine import prepare_cpu
@@ -101,7 +101,7 @@ def ranked_by_qin(vectors: np.ndarray, params: Params) -> float:
     )
     set_seed(settings.seed)
     data = load_data(items, settings.history, settings.features, accelerator, settings.residence)
-    model = train.build_model(train.model_config(settings, items), settings)
+    model = build_model(model_config(settings, items), settings)
     seed_dropout(settings.seed, accelerator)
     return max(entry["auc"] for entry in fit(model, data, settings, accelerator).curve)
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from benchmarks.measuring import Stopwatch, device_memory, matmul_rate
 from benchmarks.memory import memory
 from ctr import train, training
+from ctr.architecture import build_model, qin_config
 from ctr.checkpoint import Progress
 from ctr.data import ClickLog, shuffled_batches
 from ctr.learner import Learner
@@ -66,8 +67,8 @@ def measure(settings: Train, steps: int, scored_batches: int) -> dict[str, Any]:
     accelerator = open_accelerator("train", settings.mixed_precision)
     torch.manual_seed(settings.seed)
     data = train.load_data(settings, accelerator)
-    config = train.model_config(settings, data.items)
-    learner = TimedLearner(train.build_model(config, settings), settings, accelerator)
+    config = qin_config(settings, data.items)
+    learner = TimedLearner(build_model(config, settings), settings, accelerator)
     batches = shuffled_batches(data.train, settings.batch_size, settings.seed, epoch=1)
     warm, timed, scored = batches[:1], batches[:steps], batches[:scored_batches]
     losses = [training.train_epoch(learner, data, warm, Progress())]

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ctr.layers import BatchNorm, Dropout
+from ctr.layers import Dropout, tower
 from ctr.model import Clicks, CTRModel, ItemTable, initialise
 
 
@@ -101,7 +101,9 @@ class DIN(CTRModel):
         self.likes_level = nn.Embedding(config.levels, config.embedding_dim)
         self.views_level = nn.Embedding(config.levels, config.embedding_dim)
         self.attention = Attention(config.item_dim, config.attention, config.attention_dropout)
-        self.tower = tower(2 * config.embedding_dim + 2 * config.item_dim, config)
+        dim = 2 * config.embedding_dim + 2 * config.item_dim
+        self.tower = tower(dim, config.tower, config.net_dropout)
+        self.tower.append(nn.Linear(config.tower[-1], 1))
         self.apply(initialise)
 
     def forward(self, clicks: Clicks, items: ItemTable, table: Tensor | None = None) -> Tensor:
@@ -116,12 +118,3 @@ class DIN(CTRModel):
 
     def item_table(self, items: ItemTable) -> Tensor:
         return self.item(items.id, items.tags, items.content)
-
-
-def tower(dim: int, config: DINConfig) -> nn.Sequential:
-    """Layers of linear, batch norm, ReLU and dropout, and a linear read-out: (B, 1) of (B, dim)."""
-    layers: list[nn.Module] = []
-    for width in config.tower:
-        layers += [nn.Linear(dim, width), BatchNorm(width), nn.ReLU(), Dropout(config.net_dropout)]
-        dim = width
-    return nn.Sequential(*layers, nn.Linear(dim, 1))

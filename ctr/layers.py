@@ -1,10 +1,11 @@
-"""Dropout and batch norm that do the same however the rows of a batch are shared out.
+"""Dropout and batch norm that do the same however the rows of a batch are shared out; a tower.
 
 Process `rank` of `world` holds rows rank, rank + world, ... of every batch; `share_batches` tells a
 model so. A mask on a GPU is the exception: it is drawn where it is used, and each process has its
 own.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -41,13 +42,14 @@ class Dropout(nn.Module):
         self.world = 1
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, X) from (B, X)."""
+        """(B, ...) from (B, ...)."""
         if not self.training or self.p == 0:
             return x
         if x.device.type != "cpu" or torch.compiler.is_compiling():
             return F.dropout(x, self.p)
         masks = self.masks()
-        return _ScaledMask.apply(x, masks.dropped(len(x), x.shape[1]), masks.scale)
+        dropped = masks.dropped(len(x), x.shape[1:].numel())
+        return _ScaledMask.apply(x, dropped.view(x.shape), masks.scale)
 
     def masks(self) -> "Masks":
         """New masks, on the CPU; their seed is the next number of torch's default generator."""
@@ -143,6 +145,15 @@ class BatchNorm(nn.BatchNorm1d):
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
         self.running_var.lerp_(variance.to(self.running_var.dtype), self.momentum)
         self.get_buffer("num_batches_tracked").add_(1)
+
+
+def tower(dim: int, widths: Sequence[int], dropout: float) -> nn.Sequential:
+    """Layers of linear, batch norm, ReLU and dropout: (B, widths[-1]) of (B, dim)."""
+    layers: list[nn.Module] = []
+    for width in widths:
+        layers += [nn.Linear(dim, width), BatchNorm(width), nn.ReLU(), Dropout(dropout)]
+        dim = width
+    return nn.Sequential(*layers)
 
 
 def _sum_over_processes(x: Tensor) -> Tensor:

@@ -57,6 +57,10 @@ class CTRModel(nn.Module):
         self.eval()
         yield
 
+    def fixed_parts(self) -> list[nn.Module]:
+        """The parts whose sizes are the same for every whole batch, which can be compiled."""
+        return []
+
     def embedding_parameters(self) -> list[nn.Parameter]:
         """What `embedding_regularizer` covers: every embedding table."""
         tables = [module for module in self.modules() if isinstance(module, nn.Embedding)]

@@ -1,63 +1,57 @@
-"""Stage `predict`: click probabilities for every row of valid and test."""
+"""Stage `predict`: the model's logits for every row of valid and test.
+
+With `--blend NAME` it is stage `blend_predict@NAME`, for that model of `blend.models`.
+"""
 
 import logging
 
 import numpy as np
 import pandas as pd
-from safetensors.torch import load_file
 from torch import Tensor
 
+from ctr.architecture import load_model
 from ctr.data import ClickLog, load_items
 from ctr.machine import open_accelerator, prepare_cpu
-from ctr.qin import QIN, QINConfig
 from ctr.scoring import score
 from pipeline import schema
-from pipeline.params import Params, Train
-from pipeline.schema import InputError, Outputs
-from pipeline.stage import run
+from pipeline.params import Params
+from pipeline.schema import MAIN_MODEL, InputError, Outputs, model_files
+from pipeline.stage import run_for_model
 
 log = logging.getLogger(__name__)
 
 SPLITS = ("valid", "test")
 
 
-def main(params: Params) -> None:
+def main(params: Params, model: str = MAIN_MODEL) -> None:
+    params.ranking_model(model)  # or it is refused
+    files = model_files(model)
     prepare_cpu()
     accelerator = open_accelerator("predict", params.predict.mixed_precision)
-    model, settings = load_model()
-    model.to(accelerator.device)
+    network, settings = load_model(files)
+    network.to(accelerator.device)
     items = load_items(settings.features, accelerator.device)
     logs = [
         ClickLog.load(split, settings.history, settings.features, accelerator.device)
         for split in SPLITS
     ]
-    scored = score(model, logs, items, params.predict.batch_size, accelerator)
+    scored = score(network, logs, items, params.predict.batch_size, accelerator)
+    for split, logits in zip(SPLITS, scored, strict=True):
+        refuse_what_is_not_finite(f"{files.weights}: the score of {split}", logits)
     with Outputs() as outputs:
         for split, logits in zip(SPLITS, scored, strict=True):
-            predictions = table(split, logits)
-            predictions.to_parquet(outputs.path(schema.predictions_path(split)), index=False)
-            mean = predictions["probability"].mean()
-            log.info("%s: %d rows, mean probability %.4f", split, len(predictions), mean)
+            path = outputs.path(schema.logits_path(model, split))
+            table = pd.DataFrame({"ID": row_ids(split, len(logits)), "logit": logits.numpy()})
+            table.to_parquet(path, index=False)
+            log.info("%s: %d rows scored by %s", split, len(logits), files.weights)
 
 
-def table(split: str, logits: Tensor) -> pd.DataFrame:
-    """ID and probability of every row. Raises InputError for a logit that is not finite."""
+def refuse_what_is_not_finite(scores: str, logits: Tensor) -> None:
     if not logits.isfinite().all():
         row = int((~logits.isfinite()).nonzero()[0])
         raise InputError(
-            f"{schema.MODEL}: the score of {split} row {row} is not finite; "
-            "train again, or set predict.mixed_precision to no"
+            f"{scores} row {row} is not finite; train again, or set predict.mixed_precision to no"
         )
-    probability = logits.double().sigmoid().numpy()
-    return pd.DataFrame({"ID": row_ids(split, len(logits)), "probability": probability})
-
-
-def load_model() -> tuple[QIN, Train]:
-    """The trained model, and the settings it was trained with."""
-    content = schema.read_json(schema.MODEL_CONFIG)
-    model = QIN(QINConfig(**content["qin"]))
-    model.load_state_dict(load_file(schema.MODEL))
-    return model, Train.model_validate(content["train"])
 
 
 def row_ids(split: str, rows: int) -> np.ndarray:
@@ -66,4 +60,4 @@ def row_ids(split: str, rows: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    run("predict", main)
+    run_for_model("predict", main)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ctr.item_vector import ItemEmbedding, neighbors_in_history
 from ctr.kernels import gate_sum, relu_attention, residual_unit
 from ctr.layers import BatchNorm, Dropout
 from ctr.model import Clicks, CTRModel, ItemTable, initialise
@@ -53,21 +54,6 @@ class QINConfig:
     @property
     def qnn_dim(self) -> int:
         return (2 + self.neighbors) * self.embedding_dim + 2 * self.item_dim
-
-
-class ItemEmbedding(nn.Module):
-    """The item vector h = [id | mean of tags | W_m content]."""
-
-    def __init__(self, config: QINConfig) -> None:
-        super().__init__()
-        self.id = nn.Embedding(config.items + 1, config.embedding_dim, padding_idx=0)
-        self.tag = nn.Embedding(config.tags, config.embedding_dim, padding_idx=0)
-        self.content = nn.Linear(config.content_dim, config.embedding_dim, bias=False)
-
-    def forward(self, id: Tensor, tags: Tensor, content: Tensor) -> Tensor:
-        """Vectors (n, D) of n items: their id rows (n,), tags (n, T) and content (n, C)."""
-        tag_mean = F.embedding_bag(tags, self.tag.weight, mode="mean", padding_idx=0)  # (n, E)
-        return torch.cat([self.id(id), tag_mean, self.content(content)], dim=1)  # (n, D)
 
 
 class ASTA(nn.Module):
@@ -148,7 +134,9 @@ class QIN(CTRModel):
 
     def __init__(self, config: QINConfig) -> None:
         super().__init__()
-        self.item = ItemEmbedding(config)
+        self.item = ItemEmbedding(
+            config.items, config.tags, config.content_dim, config.embedding_dim
+        )
         self.likes_level = nn.Embedding(config.levels, config.embedding_dim)
         self.views_level = nn.Embedding(config.levels, config.embedding_dim)
         self.neighbors = (
@@ -190,20 +178,9 @@ class QIN(CTRModel):
             for layer in layers:
                 layer.sum = None
 
+    def fixed_parts(self) -> list[nn.Module]:
+        return [self.qnn]
+
     def embedding_parameters(self) -> list[nn.Parameter]:
         """Every embedding table, and the multimodal linear map."""
         return [*super().embedding_parameters(), self.item.content.get_parameter("weight")]
-
-
-def neighbors_in_history(history: Tensor, target: Tensor, items: ItemTable) -> Tensor:
-    """(B, C + 1): mean content and mean cosine of the target's neighbours that `history` holds.
-
-    Zeros where it holds none.
-    """
-    near = items.neighbors[target]  # (B, K)
-    found = (near.unsqueeze(2) == history.unsqueeze(1)).any(2) & (near > 0)  # (B, K)
-    weight = found.to(items.content.dtype)  # (B, K)
-    weight = weight / weight.sum(1, keepdim=True).clamp(min=1)  # (B, K)
-    content = F.embedding_bag(near, items.content, per_sample_weights=weight, mode="sum")  # (B, C)
-    cosine = (weight * items.cosine[target]).sum(1, keepdim=True)  # (B, 1)
-    return torch.cat([content, cosine], dim=1)

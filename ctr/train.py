@@ -1,6 +1,10 @@
-"""Stage `train`: QIN on the train split; the epoch with the best AUC on valid is kept."""
+"""Stage `train`: a model on the train split; the epoch with the best AUC on valid is kept.
 
-from dataclasses import asdict
+With `--blend NAME` it is stage `blend_train@NAME`, which trains that model of `blend.models`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 from accelerate import Accelerator
@@ -8,11 +12,10 @@ from accelerate.utils import set_seed
 from safetensors.torch import save
 
 from ctr import training
+from ctr.architecture import build_model, described, model_config
 from ctr.checkpoint import checkpointing
 from ctr.data import load_items
 from ctr.machine import deterministic_algorithms, open_accelerator, prepare_cpu
-from ctr.model import ItemTable
-from ctr.qin import QIN, QINConfig
 from ctr.training import (
     Trained,
     TrainingData,
@@ -23,9 +26,9 @@ from ctr.training import (
 )
 from pipeline import schema
 from pipeline.launch import refuse_lost_processes
-from pipeline.params import Params, Train
-from pipeline.schema import Outputs
-from pipeline.stage import run
+from pipeline.params import Params, Train, model_section
+from pipeline.schema import MAIN_MODEL, ModelFiles, Outputs, model_files
+from pipeline.stage import run_for_model, stage_of
 
 INPUTS = (
     schema.split_path("train"),
@@ -37,25 +40,27 @@ INPUTS = (
 )
 
 
-def main(params: Params) -> None:
+def main(params: Params, model: str = MAIN_MODEL) -> None:
+    settings = params.ranking_model(model)
     prepare_cpu()
-    with deterministic_algorithms(params.train.deterministic):
-        train(params.train)
+    with deterministic_algorithms(settings.deterministic):
+        train(settings, model)
 
 
-def train(settings: Train) -> None:
-    accelerator = open_accelerator("train", settings.mixed_precision)
+def train(settings: Train, model: str) -> None:
+    section = model_section(model)
+    accelerator = open_accelerator(section, settings.mixed_precision)
     refuse_lost_processes("train", accelerator.num_processes, settings.launch)
-    refuse_uneven_batches("train", settings.batch_size, accelerator.num_processes)
+    refuse_uneven_batches(section, settings.batch_size, accelerator.num_processes)
     set_seed(settings.seed)
     data = load_data(settings, accelerator)
     config = model_config(settings, data.items)
-    model = build_model(config, settings)
+    network = build_model(config, settings)
     seed_dropout(settings.seed, accelerator)
-    with checkpointing("train", settings, INPUTS, accelerator) as checkpoints:
-        trained = fit(model, data, settings, accelerator, checkpoints)
+    with checkpointing(stage_of("train", model), settings, INPUTS, accelerator) as checkpoints:
+        trained = fit(network, data, settings, accelerator, checkpoints)
         if accelerator.is_main_process:
-            write(trained, config, settings)
+            write(trained, described(config, settings), model_files(model))
     accelerator.end_training()
 
 
@@ -66,31 +71,7 @@ def load_data(settings: Train, accelerator: Accelerator) -> TrainingData:
     )
 
 
-def model_config(settings: Train, items: ItemTable) -> QINConfig:
-    stats = schema.read_json(schema.STATS)
-    return QINConfig(
-        items=stats["items"],
-        tags=stats["tags"],
-        levels=schema.LEVELS,
-        content_dim=items.content.shape[1],
-        embedding_dim=settings.embedding_dim,
-        attention_dim=settings.attention_dim,
-        layers=settings.layers,
-        rows=settings.rows,
-        dropout=settings.dropout,
-        neighbors=items.neighbors.shape[1] > 0,
-        collapsed=settings.collapsed,
-    )
-
-
-def build_model(config: QINConfig, settings: Train) -> QIN:
-    model = QIN(config)
-    if settings.compile:
-        model.qnn.compile(dynamic=False)  # the other parts have sizes that change by the batch
-    return model
-
-
-def write(trained: Trained, config: QINConfig, settings: Train) -> None:
+def write(trained: Trained, description: Mapping[str, Any], files: ModelFiles) -> None:
     """The best weights with what is needed to use them, the curve, and the metrics."""
     best = trained.curve[trained.best_epoch - 1]
     metrics = {
@@ -100,11 +81,11 @@ def write(trained: Trained, config: QINConfig, settings: Train) -> None:
         **{name: none_for_nan(best[name]) for name in ("auc", "gauc", "logloss")},
     }
     with Outputs() as outputs:
-        outputs.path(schema.MODEL).write_bytes(save(trained.weights))
-        outputs.json(schema.MODEL_CONFIG, {"qin": asdict(config), "train": settings.model_dump()})
-        outputs.json(schema.metrics_path("train"), metrics)
-        pd.DataFrame(trained.curve).to_csv(outputs.path(schema.TRAIN_CURVE), index=False)
+        outputs.path(files.weights).write_bytes(save(trained.weights))
+        outputs.json(files.config, description)
+        outputs.json(files.metrics, metrics)
+        pd.DataFrame(trained.curve).to_csv(outputs.path(files.curve), index=False)
 
 
 if __name__ == "__main__":
-    run("train", main)
+    run_for_model("train", main)

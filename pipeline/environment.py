@@ -23,6 +23,7 @@ DATA = (
     schema.NEIGHBORS,
     schema.MODEL,
     schema.MODEL_CONFIG,
+    schema.BLEND_METRICS,
     schema.predictions_path("test"),
 )
 """What the submission came from, from the source on."""

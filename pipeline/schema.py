@@ -8,6 +8,7 @@ temporary name and renamed.
 import errno
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ CUT_SHORT = "requested and"
 """What numpy says instead: `100 requested and 60 written`."""
 
 SPLITS = ("train", "valid", "test")
+
+MAIN_MODEL = "train"
+"""The ranking model of section `train`; the others have their names in `blend.models`."""
+MODEL_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 # ingest
 ITEMS = Path("data/items.parquet")
@@ -50,9 +55,10 @@ EXPLAINED_VARIANCE = Path("plots/explained_variance.csv")
 ITEM_INFO = Path("submissions/task1/item_info.parquet")
 NEIGHBORS = Path("embeddings/neighbors.npz")
 # ctr
-MODEL = Path("models/qin.safetensors")
-MODEL_CONFIG = Path("models/qin.json")
+MODEL = Path("models/ctr.safetensors")
+MODEL_CONFIG = Path("models/ctr.json")
 TRAIN_CURVE = Path("plots/train.csv")
+BLEND_METRICS = Path("metrics/blend.json")
 # evaluate and submit
 ROC = Path("plots/roc.csv")
 CALIBRATION = Path("plots/calibration.csv")
@@ -66,6 +72,32 @@ ENVIRONMENT = Path("metrics/environment.json")
 
 def split_path(split: str) -> Path:
     return Path(f"data/{split}.npy")
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """What the training of a ranking model writes."""
+
+    weights: Path
+    config: Path
+    curve: Path
+    metrics: Path
+
+
+def model_files(model: str) -> ModelFiles:
+    """Of `train`'s own model, or of one that `blend.models` names."""
+    if model == MAIN_MODEL:
+        return ModelFiles(MODEL, MODEL_CONFIG, TRAIN_CURVE, metrics_path("train"))
+    return ModelFiles(
+        Path(f"models/blend/{model}.safetensors"),
+        Path(f"models/blend/{model}.json"),
+        Path(f"plots/blend/{model}.csv"),
+        Path(f"metrics/blend/{model}.json"),
+    )
+
+
+def logits_path(model: str, split: str) -> Path:
+    return Path(f"predictions/models/{model}/{split}.parquet")
 
 
 def predictions_path(split: str) -> Path:

@@ -1,5 +1,6 @@
 """The entry of every stage: settings in, one readable message out when the input is wrong."""
 
+import argparse
 import logging
 import os
 import shutil
@@ -16,7 +17,7 @@ from ruamel.yaml import YAML
 
 from pipeline import scratch
 from pipeline.params import Params, load_params
-from pipeline.schema import InputError, replacing
+from pipeline.schema import MAIN_MODEL, MODEL_NAME, InputError, replacing
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,26 @@ def close(stage: str) -> None:
     seconds = time.time() - psutil.Process().create_time()
     (scratch.SCRATCH / stage / SECONDS).write_text(f"{seconds:.1f}\n", encoding="utf-8")
     log.info("%s: %s (%.1f s)", stage, ", ".join(_told) or "done", seconds)
+
+
+def run_for_model(stage: str, main: Callable[[Params, str], None]) -> None:
+    """`run` for the ranking model that `--blend NAME` names, `train`'s own without it."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--blend", metavar="NAME", type=model_name, default=MAIN_MODEL)
+    model = parser.parse_known_args()[0].blend
+    run(stage_of(stage, model), lambda params: main(params, model))
+
+
+def model_name(name: str) -> str:
+    """A folder is named by it before the settings are read."""
+    if not MODEL_NAME.fullmatch(name):
+        raise argparse.ArgumentTypeError(f"found {name!r}; expected a name in blend.models")
+    return name
+
+
+def stage_of(stage: str, model: str) -> str:
+    """What DVC calls `stage` for a ranking model."""
+    return stage if model == MAIN_MODEL else f"blend_{stage}@{model}"
 
 
 def run_locked(main: Callable[[Params], None], stage: str) -> None:

@@ -38,7 +38,7 @@ class Repro:
 
     def stages(self) -> list[str]:
         """Those that ran or run, in order."""
-        return re.findall(r"^Running stage '(\w+)'", self.log.read_text(), re.MULTILINE)
+        return re.findall(r"^Running stage '([\w@]+)'", self.log.read_text(), re.MULTILINE)
 
     def ended(self) -> bool:
         return self.process.poll() is not None
@@ -92,5 +92,7 @@ def runs_a_module(process: psutil.Process) -> bool:
     """Whether it is a stage's own process."""
     with suppress(psutil.NoSuchProcess):
         line = " ".join(process.cmdline()[1:])
-        return bool(re.fullmatch(r"-m (ctr|embed|pipeline)\.\w+|(ctr|embed)/\w+\.py", line))
+        return bool(
+            re.fullmatch(r"(-m (ctr|embed|pipeline)\.\w+|(ctr|embed)/\w+\.py)( --blend \w+)?", line)
+        )
     return False

@@ -12,7 +12,11 @@ from pipeline.params import Params
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("ctr", "embed", "pipeline", "sample")
-STAGES: dict[str, dict[str, Any]] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+DECLARED: dict[str, dict[str, Any]] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+STAGES = {name: stage.get("do", stage) for name, stage in DECLARED.items()}
+"""Of a stage that is repeated (`foreach`) what it does each time."""
+REPEATED = {"blend_train": ["train", "blend.models.${key}"], "blend_predict": ["predict"]}
+"""Stages that do for each model of `blend.models` what another does, and what they read."""
 
 
 def module_file(name: str) -> Path | None:
@@ -49,7 +53,9 @@ def entry(stage: str) -> Path:
         path = module_file(str(match[1]))
         assert path, command
         return path
-    return ROOT / command.split()[-1]
+    match = re.search(r"\w+/\w+\.py", command)
+    assert match, command
+    return ROOT / match[0]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -64,7 +70,19 @@ def test_stage_file_and_section_share_a_name(stage: str) -> None:
     words = stage.split("_")
     assert entry(stage).stem == words[-1]
     section = "data" if stage == "ingest" else stage
-    assert STAGES[stage].get("params", []) == [section] * (section in Params.model_fields)
+    sections = [section] if section in Params.model_fields else []
+    assert STAGES[stage].get("params", []) == REPEATED.get(stage, sections)
+
+
+def test_repeated_stages_do_what_the_one_they_repeat_does() -> None:
+    assert {name for name, stage in DECLARED.items() if "foreach" in stage} == set(REPEATED)
+    for stage in REPEATED:
+        assert DECLARED[stage]["foreach"] == "${blend.models}"
+        each, once = STAGES[stage], STAGES[stage.removeprefix("blend_")]
+        assert each["cmd"] == f"{once['cmd']} --blend ${{key}}"
+        assert len(each["outs"]) == len(once["outs"])
+        read = {dep for dep in each["deps"] if not dep.startswith("models/")}
+        assert read == {dep for dep in once["deps"] if not dep.startswith("models/")}
 
 
 def test_packages_import_no_further_than_the_design_allows() -> None:

@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from transformers import BertConfig, BertModel
 
+from ctr.architecture import load_model
 from ctr.data import ClickLog, load_items, load_judged_items
-from ctr.predict import load_model
 from embed.content import load_content
 from embed.covers import CoverError, decode
 from embed.encoders import load_open_clip
@@ -159,8 +159,9 @@ def test_the_models_own_weights(params: Params) -> None:
         "attention_dim": 8, "layers": 1, "rows": 1, "dropout": 0.0, "neighbors": False,
         "collapsed": True,
     }  # fmt: skip
-    schema.write_json(schema.MODEL_CONFIG, {"qin": config, "train": params.train.model_dump()})
-    refused(load_model, SafetensorError)
+    described = {"model": "qin", "config": config, "train": params.train.model_dump()}
+    schema.write_json(schema.MODEL_CONFIG, described)
+    refused(lambda: load_model(schema.model_files("train")), SafetensorError)
 
 
 @pytest.mark.parametrize("content", [PICKLE, torch_file()], ids=["pickle", "torch"])

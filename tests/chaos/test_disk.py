@@ -15,7 +15,10 @@ from tests.repro import TIMEOUT
 
 pytestmark = pytest.mark.slow
 
-BIG = ("encoder", "embed_text", "embed_image", "align", "fuse", "neighbors", "train", "predict")
+BIG = (
+    *("encoder", "embed_text", "embed_image", "align", "fuse", "neighbors"),
+    *("train", "predict", "blend"),
+)
 """Stages that write arrays, tables or weights."""
 SHORT = ("train",)
 BLOCK = 512
@@ -47,7 +50,8 @@ def test_files_that_may_not_grow(run: ReferenceRun, long: bool, tmp_path: Path) 
 
 def test_a_full_disk(run: ReferenceRun, long: bool, mounts: list[str]) -> None:
     fill = mounted(mounts, "mount -t tmpfs -o size=4k none predictions")
-    assert_fails_clearly(run, "predict", fill, r"^error: predictions/\w+\.parquet: .*No space left")
+    told = r"^error: predictions/models/train/\w+\.parquet: .*No space left"
+    assert_fails_clearly(run, "predict", fill, told)
     if long:
         fill = mounted(mounts, "mount -t tmpfs -o size=64k none models")
         assert_fails_clearly(run, "encoder", fill, r"^error: models/encoder: .*No space left")

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from ctr import train, training
+from ctr.architecture import build_model, model_config
 from ctr.machine import open_accelerator
 from ctr.model import ItemTable
-from ctr.qin import QIN
 from pipeline.params import load_params
 
 TIMEOUT = 120
@@ -26,7 +26,7 @@ def fit(result: Path) -> None:
     accelerator = open_accelerator("train", settings.mixed_precision)
     data = train.load_data(settings, accelerator)
     torch.manual_seed(settings.seed)
-    model = QIN(train.model_config(settings, data.items)).double()
+    model = build_model(model_config(settings, data.items), settings).double()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.3)
@@ -67,3 +67,18 @@ def fit_as_one_of(folder: Path, environment: dict[str, str], result: Path) -> No
     os.environ |= environment | {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
     torch.set_num_threads(1)
     fit(result)
+
+
+CURVE = ("train_loss", "auc", "gauc", "logloss", "learning_rate")
+
+
+def assert_equal_but_for_rounding(alone: Path, together: Path, epochs: int) -> None:
+    """What `fit` and `fit_together` have written; losses must differ between epochs."""
+    one, several = load_file(alone), load_file(together)
+    assert set(one) == set(several)
+    assert len(one["train_loss"]) == epochs
+    assert (np.abs(np.diff(one["train_loss"])) > 1e-3).all()
+    for name, expected in one.items():
+        # The weights are Adam's, which divides gradients by their size: small ones by little.
+        tolerance = 1e-10 if name in CURVE else 1e-6
+        np.testing.assert_allclose(several[name], expected, 0, tolerance, err_msg=name)

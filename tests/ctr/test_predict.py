@@ -1,7 +1,5 @@
 """Predictions of a model that was trained for one epoch on the tiny world."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,7 +16,7 @@ from tests.ctr.tiny_world import ITEMS, TEST_ROWS, VALID_ROWS, contents, one_bat
 pytestmark = pytest.mark.usefixtures("cpu", "world", "trained")
 
 PARAMS = tiny_params(epochs=1, predict={"batch_size": 40})
-PREDICTIONS = [schema.predictions_path(split) for split in ("valid", "test")]
+PREDICTIONS = [schema.logits_path("train", split) for split in ("valid", "test")]
 
 
 @pytest.fixture
@@ -26,9 +24,9 @@ def trained() -> None:
     train.main(PARAMS)
 
 
-def reference_probability(split: str, cpu: torch.device) -> np.ndarray:
+def reference_logits(split: str, cpu: torch.device) -> np.ndarray:
     """float64 (n,): the saved model, one row at a time."""
-    model = QIN(QINConfig(**schema.read_json(schema.MODEL_CONFIG)["qin"]))
+    model = QIN(QINConfig(**schema.read_json(schema.MODEL_CONFIG)["config"]))
     model.load_state_dict(load_file(schema.MODEL))
     model.eval()
     items = load_items(PARAMS.train.features, cpu)
@@ -37,17 +35,18 @@ def reference_probability(split: str, cpu: torch.device) -> np.ndarray:
         logits = [
             float(model(one_batch(log, torch.tensor([row]))[0], items)) for row in range(len(log))
         ]
-    return 1 / (1 + np.exp(-np.array(logits)))
+    return np.array(logits)
 
 
 @pytest.mark.parametrize("split", ["valid", "test"])
-def test_probabilities_are_the_saved_models(split: str, cpu: torch.device) -> None:
+def test_logits_are_the_saved_models(split: str, cpu: torch.device) -> None:
     predict.main(PARAMS)
-    table = pd.read_parquet(schema.predictions_path(split))
-    assert table.columns.tolist() == ["ID", "probability"]
-    expected = reference_probability(split, cpu)
+    table = pd.read_parquet(schema.logits_path("train", split))
+    assert table.columns.tolist() == ["ID", "logit"]
+    assert table["logit"].dtype == np.float32
+    expected = reference_logits(split, cpu)
     assert expected.std() > 1e-3
-    np.testing.assert_allclose(table["probability"], expected, rtol=1e-5)
+    np.testing.assert_allclose(table["logit"], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_ids_are_tests_own_and_valids_row_numbers() -> None:
@@ -61,8 +60,8 @@ def test_ids_are_tests_own_and_valids_row_numbers() -> None:
 def test_the_models_own_settings_count_and_not_those_of_today(cpu: torch.device) -> None:
     other = tiny_params(history=2, embedding_dim=6, layers=1)
     predict.main(other)
-    table = pd.read_parquet(schema.predictions_path("test"))
-    np.testing.assert_allclose(table["probability"], reference_probability("test", cpu), rtol=1e-5)
+    table = pd.read_parquet(schema.logits_path("train", "test"))
+    np.testing.assert_allclose(table["logit"], reference_logits("test", cpu), rtol=1e-4, atol=1e-6)
 
 
 def hide_item_from_valid(item: int) -> None:
@@ -81,7 +80,7 @@ def first_test_row_with(item: int) -> int:
     return int((items == item).any(1).nonzero()[0])
 
 
-def test_a_score_that_is_not_finite_is_refused_and_nothing_is_written(world: Path) -> None:
+def test_a_score_that_is_not_finite_is_refused_and_nothing_is_written() -> None:
     predict.main(PARAMS)
     before = contents(PREDICTIONS)
     item = next(item for item in range(1, ITEMS) if first_test_row_with(item) > 0)
@@ -90,7 +89,7 @@ def test_a_score_that_is_not_finite_is_refused_and_nothing_is_written(world: Pat
     weights["item.id.weight"][item] = torch.nan
     save_file(weights, schema.MODEL)
     row = first_test_row_with(item)
-    with pytest.raises(InputError, match=rf"qin\.safetensors: the score of test row {row} is not"):
+    with pytest.raises(InputError, match=rf"ctr\.safetensors: the score of test row {row} is not"):
         predict.main(PARAMS)
     assert contents(PREDICTIONS) == before
-    assert {path.name for path in (world / "predictions").iterdir()} == {p.name for p in before}
+    assert {path.name for path in PREDICTIONS[0].parent.iterdir()} == {p.name for p in before}

@@ -4,11 +4,11 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from ctr.architecture import qin_config
 from ctr.data import ClickLog, load_items
 from ctr.model import ItemTable
 from ctr.qin import QIN
 from ctr.scoring import score
-from ctr.train import model_config
 from tests.ctr.tiny_world import TEST_ROWS, one_batch, tiny_params
 
 pytestmark = pytest.mark.usefixtures("cpu", "world")
@@ -26,7 +26,7 @@ def items(cpu: torch.device) -> ItemTable:
 def model(items: ItemTable) -> QIN:
     """Weights that tell rows apart; left in training mode, so that dropout would be seen."""
     torch.manual_seed(3)
-    model = QIN(model_config(SETTINGS, items))
+    model = QIN(qin_config(SETTINGS, items))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.3)

@@ -7,6 +7,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from ctr import train, training
+from ctr.architecture import qin_config
 from ctr.qin import QIN
 from ctr.training import Trained, refuse_few_rows, refuse_uneven_batches
 from pipeline import schema
@@ -52,8 +53,9 @@ def test_the_model_is_saved_with_what_it_takes_to_use_it() -> None:
     train.main(params)
     content = schema.read_json(schema.MODEL_CONFIG)
     assert Train.model_validate(content["train"]) == params.train
-    assert content["qin"]["items"] == 40
-    assert content["qin"]["neighbors"] is True
+    assert content["model"] == "qin"
+    assert content["config"]["items"] == 40
+    assert content["config"]["neighbors"] is True
     weights = load_file(schema.MODEL)
     learned = [
         value.numel()
@@ -93,7 +95,7 @@ def fit_scripted(monkeypatch: pytest.MonkeyPatch, aucs: list[float], **settings:
     accelerator = Accelerator()
     torch.manual_seed(5)
     data = train.load_data(params, accelerator)
-    return training.fit(QIN(train.model_config(params, data.items)), data, params, accelerator)
+    return training.fit(QIN(qin_config(params, data.items)), data, params, accelerator)
 
 
 def rates(trained: Trained) -> list[float]:
@@ -172,7 +174,7 @@ def test_settings_reach_the_model_and_the_data() -> None:
     for collapsed in (True, False):
         settings = tiny_params(collapsed=collapsed, residence="file").train
         data = train.load_data(settings, Accelerator())
-        assert train.model_config(settings, data.items).collapsed is collapsed
+        assert qin_config(settings, data.items).collapsed is collapsed
         assert data.train.file is not None
     on_device = tiny_params(residence="device").train
     assert train.load_data(on_device, Accelerator()).train.file is None

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ctr import train, training
+from ctr.architecture import qin_config
 from ctr.data import shuffled_batches
 from ctr.qin import QIN
 from ctr.training import TrainingData
@@ -45,7 +46,7 @@ def load_float64(settings: Train) -> tuple[QIN, TrainingData]:
     )
     log = replace(data.train, rows=data.train.rows[:50], total=50)
     torch.manual_seed(4)
-    model = QIN(train.model_config(settings, items))
+    model = QIN(qin_config(settings, items))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.normal_(std=0.3)

@@ -17,7 +17,8 @@ from accelerate.state import AcceleratorState
 from ruamel.yaml import YAML
 from torch import Tensor
 
-from ctr import predict, train
+from ctr import train
+from ctr.architecture import load_model
 from ctr.data import ClickLog
 from ctr.metrics import auc, logloss
 from ctr.model import Clicks
@@ -99,12 +100,12 @@ def read_curve() -> pd.DataFrame:
     return pd.read_csv(schema.TRAIN_CURVE, dtype=str).map(float)  # to the last bit
 
 
-def rescored(batch_size: int) -> dict[str, float | None]:
+def rescored(batch_size: int, model: str = schema.MAIN_MODEL) -> dict[str, float | None]:
     """AUC and logloss of the saved model on valid, in this process."""
-    model, settings = predict.load_model()
+    network, settings = load_model(schema.model_files(model))
     accelerator = Accelerator()
     data = train.load_data(settings, accelerator)
-    (logits,) = score(model, [data.valid], data.items, batch_size, accelerator)
+    (logits,) = score(network, [data.valid], data.items, batch_size, accelerator)
     label, probability = data.valid_label, logits.double().sigmoid().numpy()
     return {"auc": auc(label, probability), "logloss": logloss(label, probability)}
 

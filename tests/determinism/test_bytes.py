@@ -21,6 +21,8 @@ OUTPUTS = [
     schema.MODEL_CONFIG,
     schema.TRAIN_CURVE,
     schema.metrics_path("train"),
+    *(schema.logits_path("train", split) for split in ("valid", "test")),
+    schema.BLEND_METRICS,
     schema.predictions_path("valid"),
     schema.predictions_path("test"),
 ]
@@ -31,13 +33,13 @@ HERE_AND_NOW = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "1"}
 def trained(
     folder: Path, surroundings: dict[str, str], *, deterministic: bool
 ) -> dict[Path, bytes]:
-    """What `train` and `predict` write on a tiny world in `folder`, in processes of their own."""
+    """What `train`, `predict` and `blend` write on a tiny world in `folder`, in processes of their own."""
     folder.mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
         write_world()
         write_params(tiny_params(epochs=3, deterministic=deterministic))
-        for module in ("ctr.train", "ctr.predict"):
+        for module in ("ctr.train", "ctr.predict", "ctr.blend"):
             subprocess.run(
                 [sys.executable, "-m", module],
                 env=os.environ | ENVIRONMENT | surroundings,

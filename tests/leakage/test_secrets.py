@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ctr import judge, predict, train
+from ctr import blend, judge, predict, train
 from embed import diagnose
 from pipeline import evaluate, submit
 from tests.leakage.worlds import STAGES, Run, raw_world
@@ -26,7 +26,7 @@ def test_no_stage_writes_or_says_what_the_environment_holds(
     caplog.set_level(logging.DEBUG)
     run = Run(raw_world(tmp_path / "raw", 3), tmp_path / "work", 3)
     run.work.mkdir()
-    later = (diagnose, train, judge, predict, evaluate, submit)
+    later = (diagnose, train, judge, predict, blend, evaluate, submit)
     run.stages(*STAGES, *later, judge={"rows": 0, "batch_size": 100, "epochs": 1})
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert run.work / "submissions/task2/prediction.zip" in files

@@ -172,9 +172,13 @@ def test_who_reads_valid_and_test() -> None:
         for split in schema.SPLITS
     }
     digests = {"submit"}  # reads every split for nothing else
-    assert readers["train"] == {"align", "diagnose", "evaluate", "judge", "train"} | digests
-    assert readers["valid"] == {"diagnose", "evaluate", "judge", "predict", "train"} | digests
-    assert readers["test"] == {"predict"} | digests
+    trainers = {"judge", "train", "blend_train"}  # choose an epoch by valid
+    predictors = {"predict", "blend_predict"}
+    choosers = {"blend"}  # of models, on valid, for what valid and test are predicted with
+    told = {"diagnose", "evaluate"}
+    assert readers["train"] == {"align"} | trainers | told | digests
+    assert readers["valid"] == trainers | predictors | choosers | told | digests
+    assert readers["test"] == predictors | digests
 
 
 @pytest.mark.parametrize("name", ["encoder", "embed_text", "embed_image", *VECTORS, "train"])

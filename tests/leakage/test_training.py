@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ctr import predict
+from ctr import blend, predict
 from pipeline import ingest, schema
 from tests.leakage.changes import LABELS, ROWS, everything, flip_labels
 from tests.leakage.worlds import Change, Run, change_splits
@@ -115,7 +115,7 @@ def test_where_the_rate_is_at_its_floor_valid_chooses_an_epoch_alone(
     )
 
 
-def test_labels_of_valid_and_test_change_no_prediction(
+def test_labels_of_valid_and_test_change_no_prediction_of_a_model(
     reference: Run, trained: tuple[bytes, pd.DataFrame], copied: Callable[[Run], Run]
 ) -> None:
     assert trained
@@ -124,8 +124,24 @@ def test_labels_of_valid_and_test_change_no_prediction(
     change_splits(run.raw, flip_labels)
     run.stages(ingest, predict)
     for split in ("valid", "test"):
+        path = schema.logits_path("train", split)
+        assert (run.work / path).read_bytes() == (reference.work / path).read_bytes()
+
+
+def test_where_one_model_is_left_to_choose_labels_change_no_prediction(
+    reference: Run, trained: tuple[bytes, pd.DataFrame], copied: Callable[[Run], Run]
+) -> None:
+    """`blend` reads valid's labels to choose models by its AUC, and for nothing else."""
+    assert trained
+    reference.stages(predict, blend)
+    run = copied(reference)
+    change_splits(run.raw, flip_labels)
+    run.stages(ingest, predict, blend)
+    for split in ("valid", "test"):
         path = schema.predictions_path(split)
         assert (run.work / path).read_bytes() == (reference.work / path).read_bytes()
+    before, after = ((each.work / schema.BLEND_METRICS).read_bytes() for each in (reference, run))
+    assert before != after
 
 
 def test_the_comparison_sees_a_change_of_train(

@@ -113,7 +113,7 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
     message = str(error.value)
     assert "train.learning_rate" in message
     assert "train.patience: missing" in message
-    assert "train.patiense: unknown key; known here: features, history" in message
+    assert "train.patiense: unknown key; known here: model, features, history" in message
     assert "trane: unknown key; known here: data, encoder" in message
 
 
@@ -149,7 +149,7 @@ def test_yaml_reads_exponents_as_dvc_does(tmp_path: Path) -> None:
 
 def test_every_section_is_a_stage() -> None:
     stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-    sections = set(Params.model_fields) - {"data"} | {"ingest"}
+    sections = set(Params.model_fields) - {"data"} | {"ingest", "blend_train", "blend_predict"}
     assert sections == set(stages)
 
 

@@ -1,0 +1,108 @@
+"""What a blend of ranking models adds to the best one of them, on users that did not choose it.
+
+For the data that the pipeline has ingested and embedded in the working directory, with its
+`params.yaml`: `train`'s model and those of `blend.models`, or where there are none a second seed,
+another number of rows, and the transformer. Each is trained as stage `train` does it.
+
+    python -m benchmarks.bench_blend [--json PATH]
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate.utils import set_seed
+
+from benchmarks.recipes import opened
+from ctr import train
+from ctr.architecture import build_model, model_config
+from ctr.blend import choose, held_out_gain
+from ctr.machine import prepare_cpu
+from ctr.metrics import auc
+from ctr.scoring import score
+from ctr.training import fit, seed_dropout
+from pipeline.params import Params, Train, load_params
+from pipeline.schema import Split, write_json
+
+MODELS: dict[str, dict[str, Any]] = {
+    "seed_7": {"seed": 7},
+    "rows_3": {"rows": 3},
+    "transformer": {"model": "transformer_dcn", "patience": 3},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    path = parser.parse_args().json
+    params = with_models(load_params())
+    prepare_cpu()
+    figures = measured(params)
+    print_blend(figures)
+    if path is not None:
+        write_json(path, figures)
+
+
+def with_models(params: Params) -> Params:
+    """`MODELS` where the settings name none."""
+    if params.blend.models:
+        return params
+    content = params.model_dump()
+    content["blend"]["models"] = MODELS
+    return Params.model_validate(content)
+
+
+def measured(params: Params) -> dict[str, Any]:
+    """Each model's AUC, epochs and seconds, and what the blend of them is worth."""
+    valid, models, logits = Split.load("valid"), {}, []
+    print(f"{'':16}{'model':>18}{'AUC':>10}{'epoch':>8}{'seconds':>10}")
+    for name, settings in params.ranking_models().items():
+        found, figures = trained(settings)
+        logits.append(found)
+        models[name] = figures | {"auc": auc(valid.label, found)}
+        print_model(name, settings, models[name])
+    scores = np.stack(logits)
+    chosen = choose(scores, valid.label, params.blend.min_gain)
+    gain = held_out_gain(scores, valid, params.blend.min_gain)
+    return {
+        "models": models,
+        "chosen": [list(models)[place] for place in chosen],
+        "auc": auc(valid.label, scores[chosen].mean(0)),
+        "best_model_auc": max(figures["auc"] for figures in models.values()),
+        "held_out_gain": gain.mean,
+        "held_out_gain_se": gain.standard_error,
+    }
+
+
+def trained(settings: Train) -> tuple[np.ndarray, dict[str, Any]]:
+    """The best epoch's logits for valid, float64 (n,), which epoch it was, and seconds."""
+    accelerator = opened("train", settings.mixed_precision)
+    set_seed(settings.seed)
+    data = train.load_data(settings, accelerator)
+    model = build_model(model_config(settings, data.items), settings)
+    seed_dropout(settings.seed, accelerator)
+    started = time.perf_counter()
+    result = fit(model, data, settings, accelerator)
+    seconds = time.perf_counter() - started
+    model.load_state_dict(result.weights)
+    (logits,) = score(model, [data.valid], data.items, settings.batch_size, accelerator)
+    return logits.double().numpy(), {"epoch": result.best_epoch, "seconds": seconds}
+
+
+def print_model(name: str, settings: Train, figures: dict[str, Any]) -> None:
+    cells = f"{figures['auc']:>10.4f}{figures['epoch']:>8}{figures['seconds']:>10.0f}"
+    print(f"{name:16}{settings.model:>18}{cells}", flush=True)
+
+
+def print_blend(figures: dict[str, Any]) -> None:
+    best, auc = figures["best_model_auc"], figures["auc"]
+    print(f"blend of {' + '.join(figures['chosen'])}: {auc:.4f}, {auc - best:+.4f} to the best")
+    if figures["held_out_gain"] is not None:
+        gain, error = figures["held_out_gain"], figures["held_out_gain_se"]
+        print(f"on users that did not choose it: {gain:+.4f}, standard error {error:.4f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""The two ranking models that `train.model` names, made from settings or from a model file."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+from safetensors.torch import load_file
+
+from ctr.model import CTRModel, ItemTable
+from ctr.qin import QIN, QINConfig
+from ctr.transformer_dcn import TransformerDCN, TransformerDCNConfig
+from pipeline import schema
+from pipeline.params import Train
+from pipeline.schema import ModelFiles
+
+Config = QINConfig | TransformerDCNConfig
+
+
+class Architecture(NamedTuple):
+    configure: Callable[[Train, ItemTable], Config]
+    config: Callable[..., Config]
+    model: Callable[[Any], CTRModel]
+
+
+def qin_config(settings: Train, items: ItemTable) -> QINConfig:
+    return QINConfig(
+        **shared_sizes(settings, items),
+        attention_dim=settings.attention_dim,
+        layers=settings.layers,
+        rows=settings.rows,
+        collapsed=settings.collapsed,
+    )
+
+
+def transformer_dcn_config(settings: Train, items: ItemTable) -> TransformerDCNConfig:
+    sizes = settings.transformer_dcn.model_dump()
+    encoder_dropout = sizes.pop("dropout")
+    return TransformerDCNConfig(
+        **shared_sizes(settings, items), **sizes, encoder_dropout=encoder_dropout
+    )
+
+
+def shared_sizes(settings: Train, items: ItemTable) -> dict[str, Any]:
+    """Those that both models have."""
+    stats = schema.read_json(schema.STATS)
+    return {
+        "items": stats["items"],
+        "tags": stats["tags"],
+        "levels": schema.LEVELS,
+        "content_dim": items.content.shape[1],
+        "embedding_dim": settings.embedding_dim,
+        "dropout": settings.dropout,
+        "neighbors": items.neighbors.shape[1] > 0,
+    }
+
+
+ARCHITECTURES = {
+    "qin": Architecture(qin_config, QINConfig, QIN),
+    "transformer_dcn": Architecture(transformer_dcn_config, TransformerDCNConfig, TransformerDCN),
+}
+
+
+def model_config(settings: Train, items: ItemTable) -> Config:
+    """The sizes of the model that `settings` ask for on the data at hand."""
+    return ARCHITECTURES[settings.model].configure(settings, items)
+
+
+def build_model(config: Config, settings: Train) -> CTRModel:
+    model = ARCHITECTURES[settings.model].model(config)
+    if settings.compile:
+        for part in model.fixed_parts():  # the other parts have sizes that change by the batch
+            part.compile(dynamic=False)
+    return model
+
+
+def described(config: Config, settings: Train) -> Mapping[str, Any]:
+    """What `load_model` reads beside the weights."""
+    return {"model": settings.model, "config": asdict(config), "train": settings.model_dump()}
+
+
+def load_model(files: ModelFiles) -> tuple[CTRModel, Train]:
+    """A trained model, and the settings it was trained with."""
+    content = schema.read_json(files.config)
+    architecture = ARCHITECTURES[content["model"]]
+    model = architecture.model(architecture.config(**content["config"]))
+    model.load_state_dict(load_file(files.weights))
+    return model, Train.model_validate(content["train"])
