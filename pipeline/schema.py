@@ -57,6 +57,8 @@ ROC = Path("plots/roc.csv")
 CALIBRATION = Path("plots/calibration.csv")
 SUBMISSION = Path("submissions/task2/prediction.zip")
 ENVIRONMENT = Path("metrics/environment.json")
+# report
+REPORT = Path("report/index.html")
 
 
 def split_path(split: str) -> Path:
