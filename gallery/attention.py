@@ -1,5 +1,6 @@
 """The attention sheet: what ASTA reads of some users' histories, and how sparse it is."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +54,14 @@ class Reader:
     @property
     def largest(self) -> float:
         return max((weight for _, weight in self.places), default=0.0)
+
+    def told(self, weight: float) -> str:
+        """`weight` with three digits of the largest; "0" is exactly zero and nothing else."""
+        if weight == 0:
+            return "0"
+        digits = max(0, 2 - math.floor(math.log10(self.largest)))
+        least = 10.0**-digits
+        return f"{weight:.{digits}f}" if weight >= least / 2 else f"<{least:.{digits}f}"
 
 
 @dataclass(frozen=True)

@@ -171,12 +171,12 @@ def scores(axes: Axes, table: pd.DataFrame) -> None:
 
 def by_history(axes: Axes, table: pd.DataFrame) -> None:
     _auc_bars(axes, table, "items")
-    axes.set_xlabel("items in the history, and rows")
+    axes.set_xlabel("items in the history (below: rows)")
 
 
 def by_popularity(axes: Axes, table: pd.DataFrame) -> None:
     _auc_bars(axes, table, "clicks")
-    axes.set_xlabel("clicks on the item in train, and rows")
+    axes.set_xlabel("clicks on the item in train (below: rows)")
 
 
 def _auc_bars(axes: Axes, table: pd.DataFrame, bins: str) -> None:

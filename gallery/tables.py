@@ -71,7 +71,7 @@ def headline() -> list[Figure]:
 
 
 def tables() -> list[Table]:
-    return [by_rows(), by_one_feature(), item_vectors(), training()]
+    return [by_rows(), by_one_feature(), training(), item_vectors()]
 
 
 def by_rows() -> Table:
