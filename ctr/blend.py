@@ -9,7 +9,6 @@ gives the predictions.
 Letters: M models, n rows.
 """
 
-import logging
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,9 +20,7 @@ from ctr.metrics import auc
 from pipeline import schema
 from pipeline.params import Params
 from pipeline.schema import InputError, Outputs, Split
-from pipeline.stage import run
-
-log = logging.getLogger(__name__)
+from pipeline.stage import made, run
 
 SPLITS = ("valid", "test")
 HALVINGS = 20
@@ -61,9 +58,9 @@ def main(params: Params) -> None:
             table = pd.DataFrame({"ID": ids, "probability": probability(logits[chosen])})
             table.to_parquet(outputs.path(schema.predictions_path(split)), index=False)
         outputs.json(schema.BLEND_METRICS, metrics)
-    log.info(
-        "blend of %d models, %d chosen (%s): valid AUC %.4f, the best of them %.4f",
-        *(len(names), len(chosen), metrics["chosen"], blended, max(aucs)),
+    made(
+        f"{len(chosen)} of {len(names)} models ({metrics['chosen']}), valid AUC {blended:.4f}, "
+        f"the best of them {max(aucs):.4f}"
     )
 
 

@@ -3,8 +3,6 @@
 With `--blend NAME` it is stage `blend_predict@NAME`, for that model of `blend.models`.
 """
 
-import logging
-
 import numpy as np
 import pandas as pd
 from torch import Tensor
@@ -16,9 +14,7 @@ from ctr.scoring import score
 from pipeline import schema
 from pipeline.params import Params
 from pipeline.schema import MAIN_MODEL, InputError, Outputs, model_files
-from pipeline.stage import run_for_model
-
-log = logging.getLogger(__name__)
+from pipeline.stage import made, run_for_model
 
 SPLITS = ("valid", "test")
 
@@ -43,7 +39,8 @@ def main(params: Params, model: str = MAIN_MODEL) -> None:
             path = outputs.path(schema.logits_path(model, split))
             table = pd.DataFrame({"ID": row_ids(split, len(logits)), "logit": logits.numpy()})
             table.to_parquet(path, index=False)
-            log.info("%s: %d rows scored by %s", split, len(logits), files.weights)
+    rows = ", ".join(f"{len(x):,} of {split}" for split, x in zip(SPLITS, scored, strict=True))
+    made(f"{files.weights} scored {rows}")
 
 
 def refuse_what_is_not_finite(scores: str, logits: Tensor) -> None:

@@ -77,6 +77,12 @@ class ASTA(nn.Module):
         unfold = self.value.weight.T @ self.out.weight.T  # (D, D): W_v^T W_o^T
         return t, pooled @ unfold + t
 
+    def weights(self, target: Tensor, history: Tensor, table: Tensor) -> Tensor:
+        """The scores s_i = ReLU(m_i q.k_i / sqrt(A)), (B, L); arguments are those of `forward`."""
+        query = self.query(F.embedding(target, table)).unsqueeze(2)  # (B, A, 1)
+        scores = torch.bmm(self.key(F.embedding(history, table)), query).squeeze(2)  # (B, L)
+        return F.relu(scores * self.scale) * (history > 0)  # (B, L)
+
 
 class QuadraticLayer(nn.Module):
     """x + Dropout(PReLU(BatchNorm(y))) with y_d = sum_r x_d g_rd and g = Dropout(W x + b)."""
@@ -161,6 +167,11 @@ class QIN(CTRModel):
             near = neighbors_in_history(clicks.history, clicks.target, items)  # (B, C + 1)
             parts.append(self.neighbors(near))  # (B, E)
         return self.qnn(torch.cat(parts, dim=1))  # (B,)
+
+    def attention_weights(self, clicks: Clicks, items: ItemTable) -> Tensor:
+        """ASTA's weight of every place of the history, (B, L); not normalised, often exactly 0."""
+        history, target, table = self.composed(clicks, items, None)
+        return self.asta.weights(target, history, table)
 
     def item_table(self, items: ItemTable) -> Tensor:
         return self.item(items.id, items.tags, items.content)

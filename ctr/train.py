@@ -28,7 +28,7 @@ from pipeline import schema
 from pipeline.launch import refuse_lost_processes
 from pipeline.params import Params, Train, model_section
 from pipeline.schema import MAIN_MODEL, ModelFiles, Outputs, model_files
-from pipeline.stage import run_for_model, stage_of
+from pipeline.stage import made, run_for_model, stage_of
 
 INPUTS = (
     schema.split_path("train"),
@@ -85,6 +85,10 @@ def write(trained: Trained, description: Mapping[str, Any], files: ModelFiles) -
         outputs.json(files.config, description)
         outputs.json(files.metrics, metrics)
         pd.DataFrame(trained.curve).to_csv(outputs.path(files.curve), index=False)
+    made(
+        f"{files.weights}, valid AUC {best['auc']:.4f} in epoch {trained.best_epoch} of "
+        f"{len(trained.curve)}"
+    )
 
 
 if __name__ == "__main__":

@@ -68,6 +68,8 @@ AUC_BY_POPULARITY = Path("plots/auc_by_popularity.csv")
 SUMMARY = Path("metrics/summary.json")
 SUBMISSION = Path("submissions/task2/prediction.zip")
 ENVIRONMENT = Path("metrics/environment.json")
+# report
+REPORT = Path("report/index.html")
 
 
 def split_path(split: str) -> Path:

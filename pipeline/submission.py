@@ -126,6 +126,7 @@ def report(started: float) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(scores())
     console.print(seconds(started))
+    console.print(f"Report: {schema.REPORT}")
     console.print(f"Task 1: {schema.ITEM_INFO}")
     console.print(f"Task 2: {schema.SUBMISSION}")
 

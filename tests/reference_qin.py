@@ -23,16 +23,21 @@ def item_vector(weights: Mapping[str, Tensor], item: int, items: ItemTable) -> T
 
 def asta(weights: Mapping[str, Tensor], target: Tensor, history: list[Tensor | None]) -> Tensor:
     """out = W_o(sum_i s_i v_i) + t, s_i = ReLU(m_i q.k_i / sqrt(A)); None is a padded place."""
-    query = weights["asta.query.weight"] @ target
-    width = query.shape[0]
-    total = torch.zeros_like(query)
-    for item in history:
-        if item is None:
-            continue
-        key = weights["asta.key.weight"] @ item
-        value = weights["asta.value.weight"] @ item
-        total = total + torch.relu(query @ key / width**0.5) * value
+    total = torch.zeros_like(weights["asta.query.weight"] @ target)
+    for item, score in zip(history, asta_weights(weights, target, history), strict=True):
+        if item is not None:
+            total = total + score * (weights["asta.value.weight"] @ item)
     return weights["asta.out.weight"] @ total + target
+
+
+def asta_weights(
+    weights: Mapping[str, Tensor], target: Tensor, history: list[Tensor | None]
+) -> list[Tensor]:
+    """s_i = ReLU(m_i q.k_i / sqrt(A)), one a place."""
+    query = weights["asta.query.weight"] @ target
+    keys = [None if item is None else weights["asta.key.weight"] @ item for item in history]
+    zero = query.new_zeros(())
+    return [zero if k is None else torch.relu(query @ k / len(query) ** 0.5) for k in keys]
 
 
 def quadratic_layer(

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from pipeline.params import Params
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("ctr", "embed", "pipeline", "sample")
+PACKAGES = ("ctr", "embed", "gallery", "pipeline", "sample")
 DECLARED: dict[str, dict[str, Any]] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 STAGES = {name: stage.get("do", stage) for name, stage in DECLARED.items()}
 """Of a stage that is repeated (`foreach`) what it does each time."""
@@ -93,6 +93,9 @@ def test_packages_import_no_further_than_the_design_allows() -> None:
             for path in imported(file):
                 assert path.parent.name not in foreign, f"{file} imports {path}"
                 assert path.parent.name != "pipeline" or path in shared, f"{file} imports {path}"
+    for package in ("ctr", "embed", "pipeline", "sample"):
+        for file in (ROOT / package).glob("*.py"):
+            assert not any(path.parent.name == "gallery" for path in imported(file)), file
     stages = {entry(stage) for stage in STAGES}
     for stage in stages:
         assert imported(stage).isdisjoint(stages), f"{stage} imports a stage"

@@ -14,7 +14,7 @@ from tests.ctr.small_world import (
     small_items,
     spread_weights,
 )
-from tests.reference_qin import reference_qin
+from tests.reference_qin import asta_weights, item_vector, reference_qin
 
 
 def small_config(neighbors: bool = False, layers: int = 3, rows: int = 4) -> QINConfig:
@@ -61,6 +61,33 @@ def test_outputs_and_gradients_agree_with_the_formulas(training: bool, neighbors
         if name in ("item.id.weight", "item.tag.weight"):
             reference[0] = 0  # the padding row does not learn
         torch.testing.assert_close(parameter.grad, reference, rtol=1e-10, atol=1e-10, msg=name)
+
+
+def test_attention_weights_agree_with_the_formula_and_are_exactly_zero_where_it_is() -> None:
+    model = spread_weights(QIN(small_config())).eval()
+    items, clicks = small_items(), small_clicks()
+    found = model.attention_weights(clicks, items)
+    expected = torch.zeros_like(found)
+    for row, (history, target) in enumerate(zip(clicks.history, clicks.target, strict=True)):
+        vectors = [item_vector(model.state_dict(), int(i), items) if i else None for i in history]
+        vector = item_vector(model.state_dict(), int(target), items)
+        expected[row] = torch.stack(asta_weights(model.state_dict(), vector, vectors))
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    assert torch.equal(found == 0, expected == 0)
+    real = clicks.history > 0
+    assert 0.2 < (found[real] == 0).double().mean() < 0.8
+    assert not found[~real].any()
+
+
+def test_padding_has_no_weight_whatever_its_row_of_the_table_holds() -> None:
+    asta = ASTA(dim=6, attention_dim=4).double()
+    table = torch.randn(9, 6, dtype=torch.float64)
+    target, real = torch.arange(1, 9), torch.arange(1, 9).repeat(8, 1)
+    padded = real.clone()
+    padded[:, :5] = 0
+    found = asta.weights(target, padded, table)
+    assert not found[:, :5].any()
+    assert torch.equal(found[:, 5:], asta.weights(target, real, table)[:, 5:])
 
 
 def test_unique_items_and_the_whole_table_give_the_same() -> None:

@@ -1,0 +1,96 @@
+"""Stage `report`: one page that shows a finished run, with scores, curves, covers and attention.
+
+`report/index.html` needs nothing beside itself, and has the same bytes every time.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from gallery import embedding_map
+from gallery.attention import Attention, attention
+from gallery.catalogue import Catalogue
+from gallery.charts import charts
+from gallery.neighbor_sheet import Entry, contact_sheet
+from gallery.page import Map, Page, render
+from gallery.tables import headline, tables
+from gallery.thumbnails import Pictures, data_uri, thumbnails
+from pipeline import schema
+from pipeline.params import Params, Report
+from pipeline.schema import InputError, Outputs, Split
+from pipeline.stage import made, run
+
+
+def main(params: Params) -> None:
+    settings = params.report
+    vectors = np.asarray(schema.read_array(schema.ITEM))
+    mapped = embedding_map.mapped_items(vectors, settings.map_items, settings.seed)
+    sheet = neighbor_sheet(settings)
+    read = attention_sheet(settings)
+    shown = set(shown_items(sheet, read))
+    sizes = dict.fromkeys(mapped.tolist(), settings.tile) | dict.fromkeys(shown, settings.thumbnail)
+    pictures = thumbnails(schema.COVERS, sizes)
+    page = Page(
+        headline=headline(),
+        tables=tables(),
+        charts=charts(),
+        map=item_map(vectors, mapped, pictures, settings) if len(mapped) else None,
+        sheet=sheet,
+        attention=read,
+        cards=Catalogue.load().cards({item: pictures[item] for item in shown}),
+    )
+    with Outputs() as outputs:
+        outputs.path(schema.REPORT).write_text(render(page), encoding="utf-8")
+    made(f"{schema.REPORT}, {len(mapped):,} items on the map")
+
+
+def neighbor_sheet(settings: Report) -> list[Entry]:
+    with np.load(schema.NEIGHBORS, allow_pickle=False) as file:
+        ids, cosine = (file[name][:, : settings.sheet_neighbors] for name in ("ids", "cosine"))
+    tags = schema.read_array(schema.TAGS)
+    if len(tags) != len(ids):
+        raise InputError(
+            f"{schema.NEIGHBORS}: has {len(ids)} rows, {schema.TAGS} has {len(tags)}; "
+            "run `dvc repro`"
+        )
+    return contact_sheet(ids, cosine, tags, settings.sheet_items, settings.seed)
+
+
+def attention_sheet(settings: Report) -> Attention | None:
+    valid = Split.load("valid")
+    path = schema.predictions_path("valid")
+    probability = pd.read_parquet(path)["probability"].to_numpy()
+    if len(probability) != len(valid):
+        raise InputError(
+            f"{path}: has {len(probability)} rows, valid has {len(valid)}; run `dvc repro`"
+        )
+    return attention(valid, probability, settings.users, settings.attention_rows, settings.seed)
+
+
+def shown_items(sheet: list[Entry], read: Attention | None) -> Iterable[int]:
+    """The items whose covers the sheets show."""
+    for entry in sheet:
+        yield entry.item
+        yield from (near.item for near in entry.neighbors)
+    for reader in read.readers if read else ():
+        yield reader.target
+        yield from (item for item, _ in reader.places)
+
+
+def item_map(vectors: np.ndarray, mapped: np.ndarray, pictures: Pictures, settings: Report) -> Map:
+    shape = embedding_map.grid_shape(len(mapped))
+    points = embedding_map.positions(vectors[mapped], settings.perplexity, settings.seed)
+    cells = embedding_map.snapped(points, *shape)
+    image = embedding_map.painted(cells, mapped, pictures, shape, settings.tile)
+    return Map(
+        picture=data_uri(image),
+        items=len(mapped),
+        catalogue=len(vectors) - 1,
+        without_vector=int((~vectors[1:].any(axis=1)).sum()),
+        without_cover=sum(pictures[item] is None for item in mapped.tolist()),
+    )
+
+
+if __name__ == "__main__":
+    run("report", main)
