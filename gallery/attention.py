@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ctr.architecture import load_model
 from ctr.data import ClickLog, load_items
 from ctr.model import ItemTable
-from ctr.architecture import load_model
 from ctr.qin import QIN
 from pipeline import schema
 from pipeline.schema import Split

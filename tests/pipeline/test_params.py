@@ -149,7 +149,12 @@ def test_yaml_reads_exponents_as_dvc_does(tmp_path: Path) -> None:
 
 def test_every_section_is_a_stage() -> None:
     stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-    sections = set(Params.model_fields) - {"data"} | {"ingest", "blend_train", "blend_predict"}
+    sections = set(Params.model_fields) - {"data"} | {
+        "ingest",
+        "blend_train",
+        "blend_predict",
+        "summary",
+    }
     assert sections == set(stages)
 
 
