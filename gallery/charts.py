@@ -89,7 +89,7 @@ def read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     except FileNotFoundError:
         raise InputError(f"{path}: not found; run `dvc repro`") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a table: {error}; run `dvc repro`") from None
+        raise InputError(f"{path}: not a table: {str(error).strip()}; run `dvc repro`") from None
     missing = [column for column in columns if column not in table]
     if missing:
         found = ", ".join(map(str, table.columns))

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 from PIL import Image, ImageDraw
-from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
@@ -57,10 +56,9 @@ def positions(vectors: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
 
 def principal_plane(unit: np.ndarray) -> np.ndarray:
     """(n, 2): the first two principal components, zeros for what there is not."""
+    left, size, _ = np.linalg.svd(unit - unit.mean(0), full_matrices=False)
     plane = np.zeros((len(unit), 2))
-    kept = min(2, len(unit) - 1, unit.shape[1])
-    if kept > 0:
-        plane[:, :kept] = PCA(kept, svd_solver="full").fit_transform(unit)
+    plane[:, : len(size)] = (left * size)[:, :2]
     return plane
 
 
