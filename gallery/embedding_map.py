@@ -28,7 +28,6 @@ NO_COVER = (128, 128, 128, 90)
 def mapped_items(vectors: np.ndarray, limit: int, seed: int) -> np.ndarray:
     """At most `limit` items that have a vector, ascending; `vectors` is (N + 1, d), 0 padding."""
     items = np.flatnonzero(vectors.any(axis=1))
-    items = items[items > 0]
     if len(items) > limit:
         items = np.sort(np.random.default_rng(seed).choice(items, limit, replace=False))
     return items

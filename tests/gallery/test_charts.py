@@ -1,12 +1,15 @@
 import re
+from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
 from gallery import charts
-from gallery.charts import BY_HISTORY, EXPLAINED, NEUTRAL, PLANS, SCORES, Chart
+from gallery.charts import BY_HISTORY, EXPLAINED, PLANS, SCORES, Chart
+from gallery.svg import NEUTRAL
 from pipeline import schema
 from pipeline.schema import InputError
 
@@ -21,7 +24,7 @@ def texts(svg: str) -> list[str]:
 
 
 def chart(title: str) -> Chart:
-    return next(chart for chart in charts.charts() if chart.title == title)
+    return charts.made(next(plan for plan in PLANS if plan.title == title))
 
 
 def test_every_chart_is_drawn_with_axis_titles_and_how_to_read_it() -> None:
@@ -46,6 +49,18 @@ def test_the_same_bytes_twice_and_nothing_of_the_day_or_the_network() -> None:
         assert "currentColor" in svg
         assert "<style" not in svg
         assert "metadata" not in svg
+
+
+def test_a_users_own_style_changes_nothing() -> None:
+    first = [one.svg for one in charts.charts()]
+    own: Any = {
+        "font.size": 20.0,
+        "savefig.bbox": "tight",
+        "lines.linewidth": 9.0,
+        "axes.grid": False,
+    }
+    with matplotlib.rc_context(own):
+        assert [one.svg for one in charts.charts()] == first
 
 
 def test_no_id_is_used_twice_on_the_page() -> None:

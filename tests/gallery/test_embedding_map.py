@@ -57,8 +57,15 @@ def test_items_of_one_group_lie_together_whatever_their_length() -> None:
     assert nearest.tolist() == np.repeat(np.arange(3), 20).tolist()
 
 
-def test_positions_are_the_same_twice() -> None:
-    assert np.array_equal(positions(groups(), 10.0, 3), positions(groups(), 10.0, 3))
+def test_the_length_of_a_vector_has_no_part_in_it() -> None:
+    longer = groups() * 2.0 ** np.random.default_rng(6).integers(-3, 9, (60, 1))
+    assert np.array_equal(positions(longer, 10.0, 3), positions(groups(), 10.0, 3))
+
+
+@pytest.mark.parametrize("width", [1, 12])
+def test_positions_are_the_same_twice(width: int) -> None:
+    vectors = groups()[:, :width] + 0.5
+    assert np.array_equal(positions(vectors, 10.0, 3), positions(vectors, 10.0, 3))
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 5, 8])
