@@ -125,7 +125,7 @@ def weights(
     model.eval()
     history, weight = [], []
     for clicks, _ in log.batches(list(torch.from_numpy(rows.astype(np.int64)).split(BATCH))):
-        history.append(clicks.history.clone())  # the next batch may come in the same memory
+        history.append(clicks.history)
         weight.append(model.attention_weights(clicks, items))
     return torch.cat(history).numpy(), torch.cat(weight).numpy()
 

@@ -141,5 +141,6 @@ def test_only_zero_is_told_as_zero() -> None:
         "0.0001",
         "<0.0001",
     ]
+    assert reader.zeros == 1
     large = dataclasses.replace(reader, places=[(1, 1234.5), (2, 0.2)])
     assert [large.told(weight) for _, weight in large.places] == ["1234", "<1"]
