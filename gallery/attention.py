@@ -7,9 +7,10 @@ import numpy as np
 import torch
 
 from ctr.data import ClickLog, load_items
-from ctr.model import ItemTable
+from ctr.model import CTRModel, ItemTable
 from ctr.predict import load_model
 from ctr.qin import QIN
+from pipeline.params import Train
 from pipeline.schema import Split
 
 CPU = torch.device("cpu")
@@ -75,6 +76,11 @@ class Attention:
     """Items of a history with a weight above 0, in the median row."""
 
 
+def trained() -> tuple[CTRModel, Train]:
+    """The trained model, and the settings it was trained with."""
+    return load_model()
+
+
 def attention(
     valid: Split, probability: np.ndarray, users: int, rows: int, seed: int
 ) -> Attention | None:
@@ -82,7 +88,7 @@ def attention(
 
     None where the trained model is no QIN, and so has no ASTA. Reads model, items and clicks.
     """
-    model, settings = load_model()
+    model, settings = trained()
     if not isinstance(model, QIN):
         return None
     log = ClickLog.load("valid", settings.history, settings.features, CPU)

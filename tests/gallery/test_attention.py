@@ -7,10 +7,9 @@ import torch
 
 from ctr.data import ClickLog, load_items
 from ctr.model import CTRModel
-from ctr.predict import load_model
 from ctr.qin import QIN
 from gallery import attention as module
-from gallery.attention import CPU, KINDS, Reader, attention, chosen_rows, sparsity
+from gallery.attention import CPU, KINDS, Reader, attention, chosen_rows, sparsity, trained
 from pipeline.schema import Split, predictions_path
 from tests.ctr.tiny_world import TINY_SIZES, VALID_ROWS, one_batch
 from tests.reference_qin import asta_weights, item_vector
@@ -27,7 +26,7 @@ def probabilities() -> np.ndarray:
 
 def reference(row: int) -> list[tuple[int, float]]:
     """(item, weight) of a row of valid, newest first, from the formulas."""
-    model, settings = load_model()
+    model, settings = trained()
     items = load_items(settings.features, CPU)
     clicks, _ = one_batch(
         ClickLog.load("valid", settings.history, settings.features, CPU), torch.tensor([row])
@@ -109,18 +108,18 @@ def test_kinds_that_do_not_occur_are_left_out() -> None:
 
 
 def test_another_model_has_no_attention(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, settings = load_model()
-    monkeypatch.setattr(module, "load_model", lambda: (CTRModel(), settings))
+    _, settings = trained()
+    monkeypatch.setattr(module, "trained", lambda: (CTRModel(), settings))
     assert attention(Split.load("valid"), probabilities(), 3, 10, 5) is None
 
 
 def test_a_model_without_histories_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, settings = load_model()
+    model, settings = trained()
     assert isinstance(model, QIN)
     blind = settings.model_copy(
         update={"features": settings.features.model_copy(update={"history": False})}
     )
-    monkeypatch.setattr(module, "load_model", lambda: (model, blind))
+    monkeypatch.setattr(module, "trained", lambda: (model, blind))
     found = attention(Split.load("valid"), probabilities(), 3, 10, 5)
     assert found is not None
     assert found.zero_share is None

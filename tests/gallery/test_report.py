@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from ctr.model import CTRModel
-from ctr.predict import load_model
 from gallery import attention, report
 from gallery.embedding_map import FEW
 from pipeline import schema
@@ -107,8 +106,8 @@ def test_without_vectors_and_neighbours_there_is_a_page_all_the_same() -> None:
 
 @pytest.mark.usefixtures("run")
 def test_a_model_without_asta_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, settings = load_model()
-    monkeypatch.setattr(attention, "load_model", lambda: (CTRModel(), settings))
+    _, settings = attention.trained()
+    monkeypatch.setattr(attention, "trained", lambda: (CTRModel(), settings))
     assert "it has no sparse attention to show" in made(report_params())
 
 
