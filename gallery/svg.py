@@ -47,8 +47,7 @@ def drawn(title: str, draw: Callable[[Axes], None]) -> str:
         axes.grid(True)
         draw(axes)
         text = StringIO()
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(text, format="svg", metadata=nothing)
+        figure.savefig(text, format="svg")
     return inline(text.getvalue(), title)
 
 
@@ -56,7 +55,7 @@ def inline(svg: str, title: str) -> str:
     """An SVG file as an element of a page, scaled by the page and drawn in its colour and font."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)  # of all pages
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)  # with the date
     svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
     svg = re.sub(r'<g id="[\w.]+_\d+">', "<g>", svg)  # the same in every chart
     svg = svg.replace(NEUTRAL, "currentColor").replace(f"'{FONT}'", "system-ui, sans-serif")
