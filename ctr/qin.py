@@ -79,9 +79,10 @@ class ASTA(nn.Module):
 
     def weights(self, target: Tensor, history: Tensor, table: Tensor) -> Tensor:
         """The scores s_i = ReLU(m_i q.k_i / sqrt(A)), (B, L); arguments are those of `forward`."""
-        query = self.query(F.embedding(target, table)).unsqueeze(2)  # (B, A, 1)
-        scores = torch.bmm(self.key(F.embedding(history, table)), query).squeeze(2)  # (B, L)
-        return F.relu(scores * self.scale) * (history > 0)  # (B, L)
+        query = self.query(F.embedding(target, table)) @ self.key.weight * self.scale  # (B, D)
+        vectors = F.embedding(history, table)  # (B, L, D)
+        scores = torch.bmm(vectors, query.unsqueeze(2)).squeeze(2)  # (B, L)
+        return F.relu(scores) * (history > 0)  # (B, L)
 
 
 class QuadraticLayer(nn.Module):

@@ -8,9 +8,10 @@ import torch
 
 from ctr.architecture import load_model
 from ctr.data import ClickLog, load_items
-from ctr.model import ItemTable
+from ctr.model import CTRModel, ItemTable
 from ctr.qin import QIN
 from pipeline import schema
+from pipeline.params import Train
 from pipeline.schema import Split
 
 CPU = torch.device("cpu")
@@ -76,6 +77,11 @@ class Attention:
     """Items of a history with a weight above 0, in the median row."""
 
 
+def trained() -> tuple[CTRModel, Train]:
+    """The trained model, and the settings it was trained with."""
+    return load_model(schema.model_files(schema.MAIN_MODEL))
+
+
 def attention(
     valid: Split, probability: np.ndarray, users: int, rows: int, seed: int
 ) -> Attention | None:
@@ -83,7 +89,7 @@ def attention(
 
     None where the trained model is no QIN, and so has no ASTA. Reads model, items and clicks.
     """
-    model, settings = load_model(schema.model_files(schema.MAIN_MODEL))
+    model, settings = trained()
     if not isinstance(model, QIN):
         return None
     log = ClickLog.load("valid", settings.history, settings.features, CPU)
@@ -126,7 +132,7 @@ def weights(
     model.eval()
     history, weight = [], []
     for clicks, _ in log.batches(list(torch.from_numpy(rows.astype(np.int64)).split(BATCH))):
-        history.append(clicks.history.clone())  # the next batch may come in the same memory
+        history.append(clicks.history)
         weight.append(model.attention_weights(clicks, items))
     return torch.cat(history).numpy(), torch.cat(weight).numpy()
 

@@ -1,24 +1,15 @@
-"""The charts: each from a CSV that an earlier stage wrote, as SVG that goes into the page.
+"""The charts: each from a CSV that an earlier stage wrote, as SVG that goes into the page."""
 
-What is neutral is drawn in NEUTRAL, which becomes `currentColor`: the same file is read on white
-and on black.
-"""
-
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
-from typing import Any
 
-import matplotlib.style
 import numpy as np
 import pandas as pd
-from cycler import cycler
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from gallery.svg import BLUE, NEUTRAL, ORANGE, drawn
 from pipeline import schema
 from pipeline.schema import InputError
 
@@ -26,31 +17,6 @@ SCORES = Path("plots/scores.csv")
 BY_HISTORY = Path("plots/auc_by_history.csv")
 BY_POPULARITY = Path("plots/auc_by_popularity.csv")
 EXPLAINED = Path("plots/explained_variance.csv")
-
-BLUE, ORANGE = "#2f7fd0", "#cf701c"
-"""Both stand out from white (4.1, 3.6 to 1) and from the dark page (4.4, 4.9)."""
-NEUTRAL = "#010203"
-FONT = "DejaVu Sans"
-"""Comes with matplotlib, so the layout is that of every machine; the page's font is drawn."""
-
-STYLE: dict[str, Any] = {
-    "axes.edgecolor": NEUTRAL,
-    "axes.facecolor": "none",
-    "axes.labelcolor": NEUTRAL,
-    "axes.prop_cycle": cycler(color=[BLUE, ORANGE]),
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "figure.facecolor": "none",
-    "font.family": FONT,
-    "font.size": 9,
-    "grid.alpha": 0.15,
-    "grid.color": NEUTRAL,
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-    "text.color": NEUTRAL,
-    "xtick.color": NEUTRAL,
-    "ytick.color": NEUTRAL,
-}
 
 
 @dataclass(frozen=True)
@@ -79,7 +45,9 @@ def charts() -> list[Chart]:
 
 def made(plan: Plan) -> Chart:
     table = read(plan.path, plan.columns)
-    return Chart(plan.title, "" if table.empty else drawn(plan, table), plan.reading)
+    if table.empty:
+        return Chart(plan.title, "", plan.reading)
+    return Chart(plan.title, drawn(plan.title, lambda axes: plan.draw(axes, table)), plan.reading)
 
 
 def read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -89,36 +57,12 @@ def read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     except FileNotFoundError:
         raise InputError(f"{path}: not found; run `dvc repro`") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a table: {error}; run `dvc repro`") from None
+        raise InputError(f"{path}: not a table: {str(error).strip()}; run `dvc repro`") from None
     missing = [column for column in columns if column not in table]
     if missing:
         found = ", ".join(map(str, table.columns))
         raise InputError(f"{path}: has columns {found}, expected {missing[0]}; run `dvc repro`")
     return table
-
-
-def drawn(plan: Plan, table: pd.DataFrame) -> str:
-    """The chart as an `<svg>` element: no date, and the same ids every time, its own alone."""
-    with matplotlib.style.context(["default", STYLE | {"svg.hashsalt": plan.title}]):
-        figure = Figure(figsize=(4.6, 3.1), layout="constrained")
-        axes = figure.add_subplot()
-        axes.grid(True)
-        plan.draw(axes, table)
-        text = StringIO()
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(text, format="svg", metadata=nothing)
-    return inline(text.getvalue(), plan.title)
-
-
-def inline(svg: str, title: str) -> str:
-    """An SVG file as an element of a page, scaled by the page and drawn in its colour and font."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)  # of all pages
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
-    svg = re.sub(r'<g id="[\w.]+_\d+">', "<g>", svg)  # the same in every chart
-    svg = svg.replace(NEUTRAL, "currentColor").replace(f"'{FONT}'", "system-ui, sans-serif")
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1).strip()
 
 
 def auc_by_epoch(axes: Axes, table: pd.DataFrame) -> None:

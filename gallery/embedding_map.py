@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 from PIL import Image, ImageDraw
-from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
@@ -29,7 +28,6 @@ NO_COVER = (128, 128, 128, 90)
 def mapped_items(vectors: np.ndarray, limit: int, seed: int) -> np.ndarray:
     """At most `limit` items that have a vector, ascending; `vectors` is (N + 1, d), 0 padding."""
     items = np.flatnonzero(vectors.any(axis=1))
-    items = items[items > 0]
     if len(items) > limit:
         items = np.sort(np.random.default_rng(seed).choice(items, limit, replace=False))
     return items
@@ -57,10 +55,9 @@ def positions(vectors: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
 
 def principal_plane(unit: np.ndarray) -> np.ndarray:
     """(n, 2): the first two principal components, zeros for what there is not."""
+    left, size, _ = np.linalg.svd(unit - unit.mean(0), full_matrices=False)
     plane = np.zeros((len(unit), 2))
-    kept = min(2, len(unit) - 1, unit.shape[1])
-    if kept > 0:
-        plane[:, :kept] = PCA(kept, svd_solver="full").fit_transform(unit)
+    plane[:, : len(size)] = (left * size)[:, :2]
     return plane
 
 

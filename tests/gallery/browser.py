@@ -1,0 +1,149 @@
+"""A page in headless Chromium: what it paints, asks for, complains of, and whether it can be read.
+
+The system's Chromium is driven by playwright, which downloads none.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason=f"no Chromium is installed: none of {', '.join(NAMES)} on the PATH"
+)
+OPTIONS = [
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+WIDTHS = (390, 1280)
+SCHEMES = ("light", "dark")
+TEXT_CONTRAST = 4.5
+"""The least of WCAG 2 for text of usual size (level AA)."""
+FEW_COLORS = 8
+"""What no picture has is painted with."""
+
+PICTURES = """
+() => [...document.querySelectorAll("img, .chart svg")].map(picture => {
+    const box = picture.getBoundingClientRect();
+    return {
+        width: picture.naturalWidth ?? 1,
+        box: [box.left, box.top + scrollY, box.right, box.bottom + scrollY],
+        name: picture.alt ?? picture.getAttribute("aria-label"),
+    };
+})
+"""
+LOW_CONTRAST = """
+(least) => {
+    const channels = color => (color.match(/[\\d.]+/g) ?? []).map(Number);
+    const luminance = color => {
+        const [r, g, b] = channels(color).map(c => c / 255).map(
+            c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const background = element => {
+        for (; element; element = element.parentElement) {
+            const color = getComputedStyle(element).backgroundColor;
+            if ((channels(color)[3] ?? 1) > 0) return color;
+        }
+        return "rgb(255, 255, 255)";
+    };
+    const found = [];
+    for (const element of document.querySelectorAll("body *")) {
+        const own = [...element.childNodes].some(n => n.nodeType === 3 && n.data.trim());
+        if (!own || element.closest("style")) continue;
+        const style = getComputedStyle(element);
+        const text = luminance(element.closest("svg") ? style.fill : style.color);
+        const behind = luminance(background(element));
+        const ratio = (Math.max(text, behind) + 0.05) / (Math.min(text, behind) + 0.05);
+        if (!(ratio >= least)) found.push([element.textContent.trim().slice(0, 40), ratio]);
+    }
+    return found;
+}
+"""
+
+
+@dataclass
+class Seen:
+    """What a page did while it was looked at."""
+
+    problems: list[str] = field(default_factory=list)
+    """Console errors and warnings, and errors of the page."""
+    requests: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, chromium_sandbox=False, args=OPTIONS
+        )
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(browser: Browser, path: Path, width: int, scheme: Any) -> Iterator[tuple[Page, Seen]]:
+    context = browser.new_context(
+        viewport={"width": width, "height": 800}, color_scheme=scheme, device_scale_factor=1
+    )
+    page, seen = context.new_page(), Seen()
+
+    def note(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            seen.problems.append(message.text)
+
+    page.on("console", note)
+    page.on("pageerror", lambda error: seen.problems.append(str(error)))
+    page.on("request", lambda request: seen.requests.append(request.url))
+    page.goto(path.resolve().as_uri(), wait_until="load")
+    yield page, seen
+    context.close()
+
+
+def assert_good_page(path: Path, pictures: int) -> None:
+    """At every width and in both schemes; it has at least so many `pictures`."""
+    with chromium() as browser:
+        for width in WIDTHS:
+            for scheme in SCHEMES:
+                with opened(browser, path, width, scheme) as (page, seen):
+                    assert painted(page) >= pictures
+                    assert scrolls_sideways(page) is False
+                    assert page.evaluate(LOW_CONTRAST, TEXT_CONTRAST) == []
+                assert seen.problems == []
+                assert [url for url in seen.requests if not url.startswith("data:")] == [
+                    path.resolve().as_uri()
+                ]
+
+
+def scrolls_sideways(page: Page) -> bool:
+    root = page.evaluate(
+        "(({scrollWidth, clientWidth}) => [scrollWidth, clientWidth])(document.documentElement)"
+    )
+    return bool(root[0] > root[1])
+
+
+def painted(page: Page) -> int:
+    """How many pictures the page has, each of which is seen in a screenshot of all of it."""
+    found = page.evaluate(PICTURES)
+    with Image.open(BytesIO(page.screenshot(full_page=True))) as screenshot:
+        image = screenshot.convert("RGB")
+    for picture in found:
+        assert picture["width"] > 0, picture["name"]
+        left, top, right, bottom = map(round, picture["box"])
+        assert 0 <= left < right <= image.width, picture["name"]
+        part = image.crop((left + 1, top + 1, right - 1, bottom - 1))
+        assert part.getcolors(FEW_COLORS) is None, f"{picture['name']} is not painted"
+    return len(found)

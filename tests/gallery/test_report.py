@@ -1,0 +1,133 @@
+import re
+from html import unescape
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ctr.model import CTRModel
+from gallery import attention, report
+from gallery.embedding_map import FEW
+from pipeline import schema
+from pipeline.params import Params
+from pipeline.schema import REPORT, InputError
+from tests.ctr.tiny_world import ITEMS
+from tests.gallery.world import NASTY, UNCOVERED, report_params
+
+READ = (
+    schema.ITEM,
+    schema.ITEMS,
+    schema.COVERS,
+    schema.TAGS,
+    schema.NEIGHBORS,
+    schema.MODEL,
+    schema.predictions_path("valid"),
+    schema.split_path("valid"),
+    schema.valid_metrics_path("all"),
+    schema.CALIBRATION,
+)
+
+
+def changed(**values: float) -> Params:
+    params = report_params()
+    return params.model_copy(update={"report": params.report.model_copy(update=values)})
+
+
+def made(params: Params) -> str:
+    report.main(params)
+    return REPORT.read_text(encoding="utf-8")
+
+
+def entries(html: str) -> dict[int, list[float]]:
+    """Source's id of each item of the contact sheet, and the cosines of its neighbours."""
+    sheet = html[html.index('id="neighbors"') : html.index('id="attention"')]
+    return {
+        int(re.findall(r"<br>item (\d+)", article)[0]): [
+            float(cosine) for cosine in re.findall(r'class="number">(-?[\d.]+)', article)
+        ]
+        for article in sheet.split("<article")[1:]
+    }
+
+
+@pytest.mark.usefixtures("run")
+def test_the_sheet_has_the_neighbours_and_cosines_of_the_file() -> None:
+    found = entries(made(report_params()))
+    with np.load(schema.NEIGHBORS, allow_pickle=False) as file:
+        cosine = file["cosine"][:, :2]
+    assert sorted(found) == [7 * item + 1 for item in range(1, ITEMS + 1)]
+    for item in range(1, ITEMS + 1):
+        assert found[7 * item + 1] == pytest.approx(cosine[item], abs=5.1e-4)
+
+
+@pytest.mark.usefixtures("run")
+def test_the_same_bytes_twice() -> None:
+    assert made(report_params()) == made(report_params())
+
+
+@pytest.mark.usefixtures("run")
+def test_the_zeros_are_told() -> None:
+    html = made(report_params())
+    told = re.findall(r"(\d+) of (\d+) places have weight exactly 0", html)
+    sheets = html[html.index('id="attention"') :].split("<article")[1:]
+    assert len(told) == len(sheets) == 3
+    for (zeros, places), sheet in zip(told, sheets, strict=True):
+        assert sheet.count('<li class="zero">') == int(zeros)
+        assert len(re.findall(r"<li\b", sheet)) == int(places)
+        assert len(re.findall(r'class="number">0<', sheet)) == int(zeros)
+    assert re.search(r"\d% of all weights are exactly 0", html)
+
+
+@pytest.mark.usefixtures("run")
+def test_what_is_missing_is_told() -> None:
+    html = made(report_params())
+    assert f"{ITEMS} of {ITEMS} items" in html
+    assert "items without a readable cover (3)" in html
+    assert f"item {7 * UNCOVERED + 1} has no cover" in html
+    assert NASTY in unescape(html)
+    assert NASTY not in html
+
+
+@pytest.mark.usefixtures("run")
+def test_the_map_takes_a_sample_of_a_large_catalogue() -> None:
+    assert f"12 of {ITEMS} items" in made(changed(map_items=12))
+    assert f"{FEW} of {ITEMS} items" in made(changed(map_items=FEW))
+
+
+@pytest.mark.usefixtures("run")
+def test_without_vectors_and_neighbours_there_is_a_page_all_the_same() -> None:
+    schema.write_array(schema.ITEM, np.zeros((ITEMS + 1, 6), np.float32))
+    with schema.Outputs() as outputs, outputs.path(schema.NEIGHBORS).open("wb") as file:
+        nothing = np.zeros((ITEMS + 1, 0))
+        np.savez(file, ids=nothing.astype(np.int32), cosine=nothing.astype(np.float32))
+    html = made(report_params())
+    assert "No item has a vector" in html
+    assert "No item has neighbours" in html
+
+
+@pytest.mark.usefixtures("run")
+def test_a_model_without_asta_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, settings = attention.trained()
+    monkeypatch.setattr(attention, "trained", lambda: (CTRModel(), settings))
+    assert "it has no sparse attention to show" in made(report_params())
+
+
+@pytest.mark.usefixtures("run")
+@pytest.mark.parametrize("path", READ, ids=str)
+def test_a_missing_input_costs_no_earlier_report(path: Path) -> None:
+    REPORT.parent.mkdir()
+    REPORT.write_text("earlier")
+    path.unlink()
+    with pytest.raises((InputError, FileNotFoundError), match=re.escape(str(path))):
+        report.main(report_params())
+    assert REPORT.read_text() == "earlier"
+    assert [file.name for file in REPORT.parent.iterdir()] == [REPORT.name]
+
+
+@pytest.mark.usefixtures("run")
+@pytest.mark.parametrize(
+    ("path", "rows"), [(schema.TAGS, ITEMS), (schema.split_path("valid"), 3)], ids=str
+)
+def test_tables_of_another_run_are_named(path: Path, rows: int) -> None:
+    schema.write_array(path, np.array(schema.read_array(path)[:rows]))
+    with pytest.raises(InputError, match=rf"{rows}.*run `dvc repro`"):
+        report.main(report_params())
