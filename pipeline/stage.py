@@ -91,7 +91,7 @@ def close(stage: str) -> None:
 
 def run_for_model(stage: str, main: Callable[[Params, str], None]) -> None:
     """`run` for the ranking model that `--blend NAME` names, `train`'s own without it."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--blend", metavar="NAME", type=model_name, default=MAIN_MODEL)
     model = parser.parse_known_args()[0].blend
     run(stage_of(stage, model), lambda params: main(params, model))

@@ -127,7 +127,7 @@ def test_a_setting_reruns_its_stage_and_what_follows_alone(clone: Clone, report:
 def test_a_faulty_setting_costs_nothing(clone: Clone, report: str) -> None:
     assert report
     before = clone.read("params.yaml")
-    outputs = ("models/qin.safetensors", "metrics/train.json", "plots/train.csv")
+    outputs = ("models/ctr.safetensors", "metrics/train.json", "plots/train.csv")
     earlier = [clone.read(path) for path in outputs]
     try:
         clone.change("train", learning_rate=-1.0)

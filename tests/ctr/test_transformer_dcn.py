@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -44,7 +45,7 @@ SMALL = TransformerDCNConfig(
 TINY = {"layers": 1, "heads": 2, "width": 8, "feedforward": 8, "last": 3, "tower": [8]}
 
 
-def tiny_transformer(**settings: object) -> Params:
+def tiny_transformer(**settings: Any) -> Params:
     base = tiny_params().train.transformer_dcn.model_dump()
     return tiny_params(model="transformer_dcn", transformer_dcn=base | TINY, **settings)
 

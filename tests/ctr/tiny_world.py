@@ -47,11 +47,14 @@ TINY_SIZES = {
 }
 
 
-def tiny_params(*, predict: dict[str, Any] | None = None, **train: Any) -> Params:
-    """The repository's settings with a tiny model, and `train`'s and `predict`'s changes."""
+def tiny_params(
+    *, predict: dict[str, Any] | None = None, blend: dict[str, Any] | None = None, **train: Any
+) -> Params:
+    """The repository's settings with a tiny model, and changes to three sections."""
     content = load_params(REPOSITORY / PARAMS).model_dump()
     content["train"] |= TINY_SIZES | train
     content["predict"] |= predict or {}
+    content["blend"] |= blend or {}
     return Params.model_validate(content)
 
 

@@ -33,7 +33,7 @@ HERE_AND_NOW = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "1"}
 def trained(
     folder: Path, surroundings: dict[str, str], *, deterministic: bool
 ) -> dict[Path, bytes]:
-    """What `train`, `predict` and `blend` write on a tiny world in `folder`, in processes of their own."""
+    """What the stages write on a tiny world in `folder`, in processes of their own."""
     folder.mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)

@@ -36,7 +36,8 @@ OF_VALID_AND_TEST = {
     f"data/{name}.npy{ending}" for name in ("valid", "test", "test_id") for ending in ("", ".json")
 }
 """What holds valid's and test's own rows."""
-GRAPH = YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"]
+DECLARED = YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"]
+GRAPH = {name: stage.get("do", stage) for name, stage in DECLARED.items()}
 OF_SPLITS = (ingest, *VECTOR_STAGES)
 VECTORS = ("align", "fuse", "neighbors")
 COUNTS = {"rows_valid", "rows_test"}

@@ -76,6 +76,8 @@ def test_the_files_in_the_repository_are_valid() -> None:
         ("align", "smoothing", "0.0", "align.smoothing: .*greater than 0, found 0"),
         ("align", "prior", "-1.0", "align.prior: .*greater than 0, found -1"),
         ("align", "landmarks", "1", "align.landmarks: .*greater than or equal to 2, found 1"),
+        ("train", "model", "din", "train.model: .*'qin' or 'transformer_dcn', found 'din'"),
+        ("blend", "min_gain", "-0.1", "blend.min_gain: .*greater than or equal to 0, found -0.1"),
         ("judge", "file", '""', "judge.file: .*at least 1 character"),
         ("judge", "net_dropout", "1.0", "judge.net_dropout: .*less than 1, found 1.0"),
         ("judge", "rows", "-1", "judge.rows: .*greater than or equal to 0, found -1"),
@@ -162,3 +164,63 @@ def test_an_address_is_no_source_and_is_not_repeated(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"data.source: found an address; expected") as error:
         load(tmp_path, changed("data", "source", "https://me:s3cret@host/files"))
     assert "s3cret" not in str(error.value)
+
+
+def blending(models: str) -> str:
+    """The settings with these models in the blend, in YAML's flow style."""
+    return changed("blend", "models", models)
+
+
+def test_a_blended_model_is_train_with_its_own_changes(tmp_path: Path) -> None:
+    text = blending("{rows_3: {rows: 3}, other: {features: {id: false}, learning_rate: 1e-3}}")
+    params = load(tmp_path, text)
+    models, train = params.ranking_models(), params.train
+    assert list(models) == ["train", "rows_3", "other"]
+    assert models["train"] == train
+    assert models["rows_3"] == train.model_copy(update={"rows": 3})
+    features = train.features.model_copy(update={"id": False})
+    changes = {"features": features, "learning_rate": 0.001}
+    assert models["other"] == train.model_copy(update=changes)
+    assert params.ranking_model("rows_3") == models["rows_3"]
+
+
+def test_a_model_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--blend rows_4: .*blend.models holds rows_3$"):
+        load(tmp_path, blending("{rows_3: {rows: 3}}")).ranking_model("rows_4")
+    with pytest.raises(InputError, match=r"--blend rows_4: .*blend.models holds none$"):
+        load(tmp_path, SETTINGS).ranking_model("rows_4")
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        ("{a: {row: 3}}", r"blend.models.a.row: unknown key; known here: model, features, history"),
+        ("{a: {rows: 0}}", r"blend.models.a.rows: .*greater than or equal to 1, found 0"),
+        ("{a: {features: {ids: true}}}", r"blend.models.a.features.ids: unknown key; .*: id, tags"),
+        ("{a: {launch: --num_processes 2}}", r"blend.models.a.launch: every .* train.launch; rem"),
+        ("{a: {history: 101}}", r"blend.models.a.history is 101, .* data.history = 100"),
+        ("{a: {transformer_dcn: {width: 33}}}", r"blend.models.a: .*width is 33; .* which are 2"),
+        ("{a: 3}", r"blend.models.a: Input should be a valid dictionary, found 3"),
+        ("{train: {}}", r"blend.models: found the name 'train'; .* and not 'train'"),
+        ("{Rows: {}}", r"blend.models: found the name 'Rows'; expected lower-case letters"),
+        ("{3: {}}", r"blend.models.3"),
+        ("[]", r"blend.models: Input should be a valid dictionary"),
+    ],
+)
+def test_faults_of_a_blended_model(tmp_path: Path, models: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load(tmp_path, blending(models))
+
+
+def test_every_fault_of_every_blended_model_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        load(tmp_path, blending("{a: {rows: 0, row: 3}, b: {epochs: 0}}"))
+    for key in ("blend.models.a.rows", "blend.models.a.row", "blend.models.b.epochs"):
+        assert f"\n  {key}: " in str(error.value)
+
+
+def test_the_width_is_shared_by_the_heads(tmp_path: Path) -> None:
+    text = SETTINGS.replace("    width: 32", "    width: 33")
+    message = r"train.transformer_dcn.width is 33; expected a multiple of its heads, which are 2"
+    with pytest.raises(InputError, match=message):
+        load(tmp_path, text)

@@ -238,3 +238,52 @@ def test_only_the_first_process_tells(
     monkeypatch.setenv("RANK", "1")
     stage.run("fuse", lambda _: stage.made("7 items"))
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stage_name", "model"),
+    [
+        ([], "predict", "train"),
+        (["--debug"], "predict", "train"),
+        (["--blend", "rows_3"], "blend_predict@rows_3", "rows_3"),
+    ],
+)
+def test_each_ranking_model_has_a_stage_and_a_lock_of_its_own(
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    stage_name: str,
+    model: str,
+) -> None:
+    monkeypatch.setattr("sys.argv", ["stage", *arguments])
+    seen = []
+    stage.run_for_model("predict", lambda _, name: seen.append(name))
+    assert seen == [model]
+    assert [path.parent.name for path in workspace.glob("scratch/*/lock")] == [stage_name]
+
+
+def test_a_failing_models_outputs_come_back(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workspace / "dvc.lock").write_text(LOCK.replace("  fuse:", "  blend_train@rows_3:"))
+    monkeypatch.setenv("DVC_STAGE", "blend_train@rows_3")
+    monkeypatch.setattr("sys.argv", ["stage", "--blend", "rows_3"])
+    with pytest.raises(SystemExit):
+        stage.run_for_model("train", lambda params, _: fail(params))
+    assert (workspace / "embeddings/item.npy").read_text() == "old"
+    assert not (workspace / "other.npy").exists()
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "", "Rows", "a b"])
+def test_a_model_that_cannot_be_one_is_refused_before_anything_is_made(
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+) -> None:
+    monkeypatch.setattr("sys.argv", ["stage", "--blend", name])
+    with pytest.raises(SystemExit) as exit:
+        stage.run_for_model("train", lambda params, _: fail(params))
+    assert exit.value.code == 2
+    assert f"--blend: found {name!r}; expected a name in blend.models" in capsys.readouterr().err
+    assert not (workspace / "scratch").exists()

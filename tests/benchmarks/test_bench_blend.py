@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import pytest
+
+from benchmarks.bench_blend import MODELS, measured, print_blend, with_models
+from tests.ctr.tiny_world import tiny_params, write_world
+
+
+@pytest.mark.usefixtures("cpu")
+def test_each_model_and_their_blend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_world()
+    params = tiny_params(epochs=2, blend={"models": {"seed_7": {"seed": 7}}, "min_gain": 0.0})
+    figures = measured(params)
+    aucs = {name: model["auc"] for name, model in figures["models"].items()}
+    assert list(aucs) == ["train", "seed_7"]
+    assert aucs["train"] != aucs["seed_7"]
+    assert figures["best_model_auc"] == max(aucs.values())
+    assert figures["chosen"][0] == max(aucs, key=lambda name: aucs[name])
+    assert figures["auc"] >= figures["best_model_auc"]
+    header, *rows = [
+        line for line in capsys.readouterr().out.splitlines() if not line.startswith("epoch")
+    ]
+    assert header.split() == ["model", "AUC", "epoch", "seconds"]
+    assert [row.split()[:3] for row in rows] == [
+        [name, "qin", f"{found:.4f}"] for name, found in aucs.items()
+    ]
+
+
+def test_what_is_said_of_a_blend(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = {"chosen": ["train", "seed_7"], "auc": 0.81, "best_model_auc": 0.8}
+    print_blend(figures | {"held_out_gain": 0.004, "held_out_gain_se": 0.003})
+    assert capsys.readouterr().out.splitlines() == [
+        "blend of train + seed_7: 0.8100, +0.0100 to the best",
+        "on users that did not choose it: +0.0040, standard error 0.0030",
+    ]
+    print_blend(figures | {"held_out_gain": None, "held_out_gain_se": None})
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_models_that_the_settings_name_come_before_its_own() -> None:
+    assert list(with_models(tiny_params()).ranking_models()) == ["train", *MODELS]
+    named = tiny_params(blend={"models": {"long": {"history": 7}}})
+    assert with_models(named) == named

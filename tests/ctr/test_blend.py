@@ -1,0 +1,211 @@
+"""The choice of models on made-up logits, and the stage on models of the tiny world."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.special import expit
+
+from ctr import blend, predict, train
+from ctr.blend import Gain, choose, held_out_gain
+from ctr.metrics import auc
+from pipeline import schema
+from pipeline.params import Params
+from pipeline.schema import InputError, Split
+from tests.ctr.tiny_world import TEST_ROWS, VALID_ROWS, contents, forget_accelerator, tiny_params
+
+ROWS, USERS = 4000, 400
+PREDICTIONS = [schema.predictions_path(split) for split in ("valid", "test")]
+MODELS = {"seed_7": {"seed": 7}, "two": {"layers": 1, "features": {"levels": False}}}
+
+
+def made_up(noise: list[float], seed: int = 3, rows: int = ROWS) -> tuple[np.ndarray, Split]:
+    """Logits (M, n) of the truth, each with noise of its own, and valid with its labels."""
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(size=rows)
+    valid = Split(np.zeros((rows, 1 + len(Split.TAIL)), np.int32))
+    valid.label[:] = rng.random(rows) < expit(2 * truth)
+    valid.user[:] = rng.integers(0, USERS, rows)
+    return np.stack([truth + scale * rng.normal(size=rows) for scale in noise]), valid
+
+
+def auc_of_mean(scores: np.ndarray, valid: Split, places: list[int]) -> float:
+    found = auc(valid.label, scores[places].mean(0))
+    assert found is not None
+    return found
+
+
+def test_the_best_comes_first_and_then_what_adds_most() -> None:
+    scores, valid = made_up([1.2, 0.8, 1.0, 30.0])
+    chosen = choose(scores, valid.label, min_gain=0.0001)
+    assert chosen == [1, 2, 0]
+    aucs = [auc_of_mean(scores, valid, chosen[:count]) for count in (1, 2, 3)]
+    assert aucs == sorted(aucs)
+    assert aucs[1] > auc_of_mean(scores, valid, [1, 0])
+    assert auc_of_mean(scores, valid, [1, 2, 0, 3]) < aucs[2]
+
+
+def test_min_gain_is_what_a_model_must_add() -> None:
+    scores, valid = made_up([1.0, 1.0])
+    first, *_ = choose(scores, valid.label, min_gain=0.5)
+    gain = auc_of_mean(scores, valid, [0, 1]) - auc_of_mean(scores, valid, [first])
+    assert choose(scores, valid.label, gain + 1e-9) == [first]
+    assert sorted(choose(scores, valid.label, gain - 1e-9)) == [0, 1]
+
+
+def test_more_of_the_same_adds_nothing() -> None:
+    scores, valid = made_up([1.0])
+    same = np.repeat(scores, 3, axis=0)
+    assert choose(same, valid.label, min_gain=0.0) == [0]
+    assert held_out_gain(same, valid, min_gain=0.0) == Gain(0.0, 0.0)
+
+
+def test_the_held_out_gain_is_that_of_new_rows_within_its_error() -> None:
+    """Over many small worlds: the mean is the truth, and the deviation the standard error."""
+    scores, valid = made_up([1.5, 1.5], rows=200_000)
+    truth = auc_of_mean(scores, valid, [0, 1]) - auc_of_mean(scores, valid, [0])
+    found = np.array([held_out_gain(*made_up([1.5, 1.5], seed, 500), 0.0) for seed in range(30)])
+    gain, error = found.mean(axis=0)
+    assert truth > 0.04
+    assert gain == pytest.approx(truth, abs=3 * error / 30**0.5)
+    assert found[:, 0].std() == pytest.approx(error, rel=0.4)
+
+
+def test_what_only_flatters_gains_nothing_held_out() -> None:
+    """Models of pure noise: whichever valid likes, other users do not."""
+    scores, valid = made_up([1e6] * 8)
+    chosen = choose(scores, valid.label, 0.0)
+    own = auc_of_mean(scores, valid, chosen) - auc_of_mean(scores, valid, chosen[:1])
+    gain = held_out_gain(scores, valid, 0.0)
+    assert gain.mean is not None
+    assert gain.standard_error is not None
+    assert own > 0.008
+    assert abs(gain.mean) < min(gain.standard_error, own / 2)
+
+
+def test_halves_share_no_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, valid = made_up([1.0, 1.0])
+    halves = []
+
+    def seen(*arguments: np.ndarray) -> float:
+        halves.append((arguments[2].copy(), arguments[3].copy()))
+        return 0.0
+
+    monkeypatch.setattr(blend, "gain_there", seen)
+    held_out_gain(scores, valid, 0.0)
+    assert len(halves) == 2 * blend.HALVINGS
+    for here, there in halves:
+        assert (here ^ there).all()
+        assert not set(valid.user[here]) & set(valid.user[there])
+    assert len({here.tobytes() for here, _ in halves}) == len(halves)
+
+
+def test_a_valid_that_cannot_be_halved_has_no_held_out_gain() -> None:
+    scores, valid = made_up([1.0, 1.0])
+    valid.user[:] = 5
+    assert held_out_gain(scores, valid, 0.0) == Gain(None, None)
+
+
+def test_labels_of_one_class_are_refused() -> None:
+    scores, valid = made_up([1.0])
+    valid.label[:] = 1
+    with pytest.raises(InputError, match=r"data/valid\.npy: all labels are the same; AUC"):
+        choose(scores, valid.label, 0.0)
+
+
+@pytest.mark.usefixtures("cpu", "world")
+class TestStage:
+    PARAMS = tiny_params(epochs=2, blend={"models": MODELS})
+
+    @pytest.fixture(autouse=True)
+    def _trained(self, cpu: torch.device, world: Path) -> None:
+        assert cpu
+        assert world
+        self.run(self.PARAMS, *self.PARAMS.ranking_models())
+
+    def run(self, params: Params, *models: str) -> None:
+        for model in models:
+            forget_accelerator()
+            train.main(params, model)
+            predict.main(params, model)
+
+    def test_the_mean_of_the_chosen_logits(self) -> None:
+        blend.main(self.PARAMS)
+        metrics = schema.read_json(schema.BLEND_METRICS)
+        label, chosen = Split.load("valid").label, metrics["chosen"].split(" + ")
+        assert set(metrics["model_auc"]) == {"train", *MODELS}
+        for split, rows in (("valid", VALID_ROWS), ("test", TEST_ROWS)):
+            logits = [pd.read_parquet(schema.logits_path(name, split)) for name in chosen]
+            mean = np.mean([table["logit"].to_numpy(np.float64) for table in logits], axis=0)
+            found = pd.read_parquet(schema.predictions_path(split))
+            assert found.columns.tolist() == ["ID", "probability"]
+            assert found["ID"].tolist() == logits[0]["ID"].tolist()
+            assert len(found) == rows
+            np.testing.assert_allclose(found["probability"], expit(mean), rtol=1e-12)
+        valid = pd.read_parquet(PREDICTIONS[0])["probability"].to_numpy()
+        assert metrics["auc"] == pytest.approx(auc(label, valid), abs=1e-12)
+        for name, found_auc in metrics["model_auc"].items():
+            assert found_auc == schema.read_json(schema.model_files(name).metrics)["auc"]
+        assert metrics["best_model_auc"] == max(metrics["model_auc"].values())
+        assert metrics["auc"] >= metrics["best_model_auc"]
+
+    def test_models_differ_in_what_their_settings_say(self) -> None:
+        trained = {
+            name: schema.read_json(schema.model_files(name).config) for name in ("train", *MODELS)
+        }
+        assert [each["train"]["seed"] for each in trained.values()] == [2025, 7, 2025]
+        assert [each["config"]["layers"] for each in trained.values()] == [2, 2, 1]
+        assert trained["two"]["train"]["features"] == {
+            **trained["train"]["train"]["features"],
+            "levels": False,
+        }
+        assert (Path("scratch") / "blend_train@two").is_dir()
+
+    def test_one_model_gives_its_own_probabilities(self) -> None:
+        """And a folder that a model has left behind, of which the settings know no more, none."""
+        blend.main(tiny_params(epochs=2))
+        logits = torch.tensor(pd.read_parquet(schema.logits_path("train", "test"))["logit"])
+        found = pd.read_parquet(PREDICTIONS[1])["probability"].to_numpy()
+        assert found.tobytes() == logits.double().sigmoid().numpy().tobytes()
+        metrics = schema.read_json(schema.BLEND_METRICS)
+        assert metrics["chosen"] == "train"
+        assert metrics["auc"] == metrics["best_model_auc"]
+        assert metrics["held_out_gain"] == metrics["held_out_gain_se"] == 0
+        assert list(metrics["model_auc"]) == ["train"]
+
+    def test_equal_inputs_equal_bytes(self) -> None:
+        outputs = [*PREDICTIONS, schema.BLEND_METRICS]
+        blend.main(self.PARAMS)
+        before = contents(outputs)
+        blend.main(self.PARAMS)
+        assert contents(outputs) == before
+
+    @pytest.mark.parametrize(
+        ("split", "change", "message"),
+        [
+            ("valid", "rows", r"models/two/valid\.parquet: has 149 rows, .*train/valid.* has 150"),
+            ("test", "rows", r"models/two/test\.parquet: has 100 rows, .*train/test.* has 101"),
+            ("test", "id", r"models/two/test\.parquet, row 4: ID -1; .*train/test\.parquet has"),
+        ],
+    )
+    def test_models_out_of_step_are_refused(self, split: str, change: str, message: str) -> None:
+        blend.main(self.PARAMS)
+        before = contents(PREDICTIONS)
+        path = schema.logits_path("two", split)
+        table = pd.read_parquet(path)
+        if change == "rows":
+            table = table[:-1]
+        else:
+            table.loc[4, "ID"] = -1
+        table.to_parquet(path, index=False)
+        with pytest.raises(InputError, match=message):
+            blend.main(self.PARAMS)
+        assert contents(PREDICTIONS) == before
+
+    def test_another_valid_than_the_models_scored_is_refused(self) -> None:
+        rows = Split.load("valid").rows[:-1].copy()
+        schema.write_array(schema.split_path("valid"), rows)
+        with pytest.raises(InputError, match=r"train/valid\.parquet: has 150 rows, valid has 149"):
+            blend.main(self.PARAMS)
