@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from ctr import predict, train
+from ctr import blend, predict, train
 from pipeline import evaluate, schema
 from pipeline.params import Params
 from tests.ctr.tiny_world import ITEMS, forget_accelerator, tiny_params, write_params, write_world
@@ -59,7 +59,7 @@ def write_run() -> None:
     write_world()
     write_params(report_params())
     write_items()
-    for stage in (train.main, predict.main, evaluate.main):
+    for stage in (train.main, predict.main, blend.main, evaluate.main):
         forget_accelerator()
         stage(report_params())
     forget_accelerator()

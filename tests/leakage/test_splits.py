@@ -178,7 +178,7 @@ def test_who_reads_valid_and_test() -> None:
     choosers = {"blend"}  # of models, on valid, for what valid and test are predicted with
     told = {"diagnose", "evaluate"}
     assert readers["train"] == {"align"} | trainers | told | digests
-    assert readers["valid"] == trainers | predictors | choosers | told | digests
+    assert readers["valid"] == trainers | predictors | choosers | told | digests | {"report"}
     assert readers["test"] == predictors | digests
 
 
