@@ -1,6 +1,6 @@
 """The raw click log of a split as rows of one int32 matrix (`schema.Split`)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,8 @@ from pipeline.schema import LEVELS, InputError, Split
 
 CLICKS = "MicroLens_1M_x1"
 """The raw layout's folder of splits."""
+MERGE = 1 << 20
+"""Users that are collected before they are merged, at the least."""
 
 
 def open_clicks(folder: Path, split: str) -> RawTable:
@@ -20,18 +22,30 @@ def open_clicks(folder: Path, split: str) -> RawTable:
     return RawTable(folder / CLICKS / f"{split}.parquet", columns + labels)
 
 
-def read_users(table: RawTable) -> np.ndarray:
-    """int64 (n,): raw user ids."""
-    return table.column("user_id").integers(-MAX_ID, MAX_ID, "expected an integer id")
+def distinct_users(tables: Iterable[RawTable]) -> np.ndarray:
+    """int64 (u,): the raw user ids of all tables in ascending order, without ever holding a column.
+
+    New ones are merged when they are as many as those known, so that each is sorted few times.
+    """
+    known, new = np.empty(0, np.int64), [np.empty(0, np.int64)]
+    for table in tables:
+        for batch in table.batches("user_id"):
+            new.append(np.unique(_users(batch["user_id"])))
+            if sum(map(len, new)) > max(MERGE, len(known)):
+                known, new = np.unique(np.concatenate([known, *new])), []
+    return np.unique(np.concatenate([known, *new]))
 
 
 def refuse_one_class(table: RawTable) -> None:
     """Neither a loss nor an AUC can be had from labels that are all the same."""
-    label = _labels(table.column("label"))
-    if label.min() == label.max():
-        raise InputError(
-            f"{table.path}, column label: every label is {label[0]}; expected both 0 and 1"
-        )
+    seen: set[int] = set()
+    for batch in table.batches("label"):
+        seen.update(np.unique(_labels(batch["label"])).tolist())
+        if len(seen) == 2:
+            return
+    raise InputError(
+        f"{table.path}, column label: every label is {seen.pop()}; expected both 0 and 1"
+    )
 
 
 def read_rows(
@@ -39,10 +53,10 @@ def read_rows(
 ) -> Iterator[np.ndarray]:
     """Consecutive rows (n, history + 5) int32 as in `schema.Split`.
 
-    `users` (len(table),) holds the dense ids of the rows' users. A label that is not to be seen
-    (`labelled` false) is -1.
+    `users` (u,) are all raw user ids in ascending order, the first of which becomes 1. A label that
+    is not to be seen (`labelled` false) is -1.
     """
-    names = ("item_seq", "item_id", "likes_level", "views_level")
+    names = ("user_id", "item_seq", "item_id", "likes_level", "views_level")
     for batch in table.batches(*names, *(("label",) if labelled else ())):
         sequence = read_history(batch["item_seq"], items, history)
         split = Split(np.empty((len(sequence), history + len(Split.TAIL)), np.int32))
@@ -51,8 +65,7 @@ def read_rows(
         for level in ("likes_level", "views_level"):
             split.column(level)[:] = read_levels(batch[level])
         split.label[:] = _labels(batch["label"]) if labelled else -1
-        first = batch["item_seq"].first_row
-        split.user[:] = users[first : first + len(split)]
+        split.user[:] = np.searchsorted(users, _users(batch["user_id"])) + 1
         yield split.rows
 
 
@@ -65,6 +78,10 @@ def read_history(column: Column, items: DenseIds, history: int) -> np.ndarray:
     np.logical_and(dense[:, 1:] == 0, dense[:, :-1] != 0, out=late[:, 1:])
     column.first(late, raw, "after an item; expected padding (0) on the left only")
     return dense
+
+
+def _users(column: Column) -> np.ndarray:
+    return column.integers(-MAX_ID, MAX_ID, "expected an integer id")
 
 
 def _labels(column: Column) -> np.ndarray:
