@@ -85,6 +85,13 @@ def test_repeated_stages_do_what_the_one_they_repeat_does() -> None:
         assert read == {dep for dep in once["deps"] if not dep.startswith("models/")}
 
 
+def test_blend_comes_after_every_prediction() -> None:
+    """A folder among its inputs: DVC then knows the stages whose outputs lie in it."""
+    assert "predictions/models" in STAGES["blend"]["deps"]
+    for stage in ("predict", "blend_predict"):
+        assert all(out.startswith("predictions/models/") for out in STAGES[stage]["outs"])
+
+
 def test_packages_import_no_further_than_the_design_allows() -> None:
     names = ("item_info", "launch", "params", "schema", "scratch", "stage")
     shared = {ROOT / f"pipeline/{name}.py" for name in names}

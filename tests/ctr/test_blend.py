@@ -151,6 +151,15 @@ class TestStage:
         assert metrics["best_model_auc"] == max(metrics["model_auc"].values())
         assert metrics["auc"] >= metrics["best_model_auc"]
 
+    def test_a_model_that_is_not_chosen_has_no_say(self) -> None:
+        blend.main(tiny_params(epochs=2, blend={"models": MODELS, "min_gain": 0.5}))
+        metrics = schema.read_json(schema.BLEND_METRICS)
+        aucs = metrics["model_auc"]
+        assert metrics["chosen"] == max(aucs, key=lambda name: aucs[name])
+        logits = pd.read_parquet(schema.logits_path(metrics["chosen"], "test"))["logit"]
+        found = pd.read_parquet(PREDICTIONS[1])["probability"]
+        np.testing.assert_allclose(found, expit(logits.astype(float)), rtol=1e-12)
+
     def test_models_differ_in_what_their_settings_say(self) -> None:
         trained = {
             name: schema.read_json(schema.model_files(name).config) for name in ("train", *MODELS)

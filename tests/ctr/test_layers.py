@@ -123,3 +123,11 @@ def test_statistics_over_processes_are_batch_norms_own(monkeypatch: pytest.Monke
     (expected * direction.repeat(2, 1)).sum().backward()
     assert both.grad is not None
     torch.testing.assert_close(one.grad, both.grad[:10], rtol=1e-10, atol=1e-12)
+
+
+def test_every_element_of_a_sequence_has_a_mask_of_its_own() -> None:
+    dropped = Dropout(0.5)(torch.ones(50, 8, 6)) == 0
+    assert dropped.float().mean().item() == pytest.approx(0.5, abs=0.05)
+    for dim in range(3):
+        same = (dropped == dropped.select(dim, 0).unsqueeze(dim)).float().mean(dim=(0, 1, 2))
+        assert same.item() < 0.75

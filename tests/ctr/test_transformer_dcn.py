@@ -134,6 +134,23 @@ def test_a_history_of_padding_alone_tells_nothing() -> None:
     assert not found.any()
 
 
+def test_every_row_shows_the_encoder_a_position() -> None:
+    """Softmax over none is NaN in some of torch's kernels, and zeros in others."""
+    model, items, clicks = small_model(), small_items(), small_clicks()
+    seen = []
+    model.pairs.encoder.register_forward_pre_hook(
+        lambda _module, _inputs, options: seen.append(options["src_key_padding_mask"]),
+        with_kwargs=True,
+    )
+    model(clicks, items)
+    (hidden,) = seen
+    empty = (clicks.history == 0).all(1)
+    assert empty.any()
+    assert torch.equal(hidden[~empty], clicks.history[~empty] == 0)
+    assert hidden[empty][:, :-1].all()
+    assert not hidden[empty][:, -1].any()
+
+
 def test_padding_alone_everywhere_trains() -> None:
     model = TransformerDCN(SMALL).train()
     items = ItemTable(*(c.float() if c.is_floating_point() else c for c in small_items()))
