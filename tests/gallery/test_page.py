@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gallery import report
@@ -53,6 +53,7 @@ def page_of(title: str, picture: str | None = PIXEL, attention: Attention | None
     return Page([], [], [], None, [entry], attention, {1: card})
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.text(min_size=1))
 def test_any_title_is_shown_as_it_is_and_is_no_markup(title: str) -> None:
     shown = printable(title)
