@@ -13,7 +13,14 @@ from gallery.catalogue import Card, printable
 from gallery.neighbor_sheet import AT_RANDOM, Entry, Near
 from gallery.page import Page, render
 from pipeline import schema
-from tests.gallery.browser import assert_good_page, chromium, needs_chromium, opened, painted
+from tests.gallery.browser import (
+    assert_good_page,
+    chromium,
+    needs_chromium,
+    opened,
+    painted,
+    scrolls_sideways,
+)
 from tests.gallery.world import NASTY, RIGHT_TO_LEFT, report_params
 
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
@@ -136,6 +143,8 @@ def test_the_map_scrolls_in_its_window(page: Path) -> None:
         sizes = [window.evaluate("e => [e.scrollWidth, e.clientWidth]")]
         shown.locator("label[for=zoom-2]").click()
         sizes.append(window.evaluate("e => [e.scrollWidth, e.clientWidth]"))
+        shown.locator("label[for=zoom-3]").click()
+        assert not scrolls_sideways(shown)
     assert sizes[0][0] == sizes[0][1]
     assert sizes[1][0] == 2 * sizes[1][1]
 
