@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gallery import report
@@ -13,7 +13,14 @@ from gallery.catalogue import Card, printable
 from gallery.neighbor_sheet import AT_RANDOM, Entry, Near
 from gallery.page import Page, render
 from pipeline import schema
-from tests.gallery.browser import assert_good_page, chromium, needs_chromium, opened, painted
+from tests.gallery.browser import (
+    assert_good_page,
+    chromium,
+    needs_chromium,
+    opened,
+    painted,
+    scrolls_sideways,
+)
 from tests.gallery.world import NASTY, RIGHT_TO_LEFT, report_params
 
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
@@ -53,6 +60,7 @@ def page_of(title: str, picture: str | None = PIXEL, attention: Attention | None
     return Page([], [], [], None, [entry], attention, {1: card})
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.text(min_size=1))
 def test_any_title_is_shown_as_it_is_and_is_no_markup(title: str) -> None:
     shown = printable(title)
@@ -135,6 +143,7 @@ def test_the_map_scrolls_in_its_window(page: Path) -> None:
         sizes = [window.evaluate("e => [e.scrollWidth, e.clientWidth]")]
         shown.locator("label[for=zoom-2]").click()
         sizes.append(window.evaluate("e => [e.scrollWidth, e.clientWidth]"))
+        assert not scrolls_sideways(shown)
     assert sizes[0][0] == sizes[0][1]
     assert sizes[1][0] == 2 * sizes[1][1]
 

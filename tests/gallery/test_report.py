@@ -1,3 +1,5 @@
+import errno
+import os
 import re
 from html import unescape
 from pathlib import Path
@@ -120,6 +122,21 @@ def test_a_missing_input_costs_no_earlier_report(path: Path) -> None:
     with pytest.raises((InputError, FileNotFoundError), match=re.escape(str(path))):
         report.main(report_params())
     assert REPORT.read_text() == "earlier"
+    assert [file.name for file in REPORT.parent.iterdir()] == [REPORT.name]
+
+
+@pytest.mark.usefixtures("run")
+def test_a_full_disk_costs_no_earlier_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    def half_written(path: Path, text: str, encoding: str) -> int:
+        path.write_bytes(text.encode(encoding)[:1000])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    made(report_params())
+    earlier = REPORT.read_bytes()
+    monkeypatch.setattr(Path, "write_text", half_written)
+    with pytest.raises(InputError, match=rf"^{REPORT}: could not be written: .*free some space"):
+        report.main(changed(seed=1))
+    assert REPORT.read_bytes() == earlier
     assert [file.name for file in REPORT.parent.iterdir()] == [REPORT.name]
 
 
