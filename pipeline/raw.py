@@ -20,6 +20,9 @@ from pipeline.schema import InputError
 BATCH_ROWS = 16_384
 """Rows read at a time: 13 MB of histories, small enough that freed memory is used again."""
 
+BUFFER = 1 << 20
+"""Bytes read at a time; else pyarrow holds a column of a row group, perhaps a million rows."""
+
 UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
 """What pyarrow raises on damaged files; the last one for names of columns."""
 
@@ -159,7 +162,9 @@ class RawTable:
             found = "not a file" if os.path.lexists(path) else "not found"
             raise InputError(f"{path}: {found}; the raw layout has a parquet file here")
         try:
-            self._file = pq.ParquetFile(path, page_checksum_verification=True)
+            self._file = pq.ParquetFile(
+                path, pre_buffer=False, buffer_size=BUFFER, page_checksum_verification=True
+            )
             self.names = tuple(self._file.schema_arrow.names)
         except UNREADABLE as error:
             raise self._unreadable(error) from None

@@ -69,7 +69,7 @@ def clone(small_run: ReferenceRun, tmp_path_factory: pytest.TempPathFactory) -> 
     for name in ("params.yaml", "dvc.lock"):
         (clone.folder / name).write_bytes(small_run.clone.read(name))
     clone("dvc", "config", "cache.dir", str(small_run.clone.folder / ".dvc/cache"))
-    clone("dvc", "checkout", "--quiet")
+    clone("dvc", "checkout", "--quiet", "--force")
     identity = ("-c", "user.name=a", "-c", "user.email=a@b")
     clone("git", *identity, "commit", "--quiet", "--all", "--message", "small")
     clone.environment |= {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b"}
@@ -117,7 +117,7 @@ def wait_for_queue(clone: Clone) -> None:
 def patched(clone: Clone, request: pytest.FixtureRequest) -> Iterator[Clone]:
     """The clone with the patch of CONTRIBUTING that has the number asked for."""
     clone("git", "checkout", "--quiet", ".")
-    clone("dvc", "checkout", "--quiet")
+    clone("dvc", "checkout", "--quiet", "--force")
     patch = clone.folder / "patch.diff"
     patch.write_text(blocks("CONTRIBUTING.md", "diff")[request.param])
     clone("git", "apply", str(patch))
