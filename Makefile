@@ -36,7 +36,7 @@ audit: $(VENV)/.installed-dev
 	@$(BIN)/python -m pipeline.audit
 
 unit: $(VENV)/.installed-dev
-	$(ACTIVE) pytest -m "not slow"
+	$(ACTIVE) pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # In a fresh clone and a fresh virtual environment.
 end-to-end: $(VENV)/.installed-dev

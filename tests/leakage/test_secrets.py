@@ -3,6 +3,7 @@
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,17 @@ CANARY = "canary-5f2b8c"
 NAMES = ("AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "DATABASE_URL", "MY_API_KEY", "DVC_STUDIO_TOKEN")
 
 
+class Closing(list[str]):
+    """In the place of the line that a stage closes with: all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def __setitem__(self, _place: Any, told: Any) -> None:
+        self.lines += told
+
+
 def test_no_stage_writes_or_says_what_the_environment_holds(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -24,6 +36,7 @@ def test_no_stage_writes_or_says_what_the_environment_holds(
     for name in NAMES:
         monkeypatch.setenv(name, f"{CANARY}-{name}")
     caplog.set_level(logging.DEBUG)
+    monkeypatch.setattr("pipeline.stage._told", closing := Closing())
     run = Run(raw_world(tmp_path / "raw", 3), tmp_path / "work", 3)
     run.work.mkdir()
     later = (diagnose, train, judge, predict, blend, evaluate, submit)
@@ -33,7 +46,8 @@ def test_no_stage_writes_or_says_what_the_environment_holds(
     assert run.work / "metrics/task1.json" in files
     assert [str(path) for path in files if CANARY.encode() in path.read_bytes()] == []
     printed = capfd.readouterr()
-    for text in (caplog.text, printed.out, printed.err):
+    for text in (caplog.text, printed.out, printed.err, *closing.lines):
         assert CANARY not in text
-    assert "dim" in caplog.text, "the stages do log"
+    assert "epoch" in caplog.text, "the stages do log"
+    assert len(closing.lines) == len(STAGES) + len(later)
     assert CANARY in os.environ["HF_TOKEN"]
