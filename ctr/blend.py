@@ -9,6 +9,7 @@ gives the predictions.
 Letters: M models, n rows.
 """
 
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +37,7 @@ class Gain(NamedTuple):
 
 def main(params: Params) -> None:
     names = list(params.ranking_models())
+    forget_others(names)
     valid = Split.load("valid")
     tables = {split: read_logits(names, split) for split in SPLITS}
     rows, scores = tables["valid"]
@@ -62,6 +64,13 @@ def main(params: Params) -> None:
         f"{len(chosen)} of {len(names)} models ({metrics['chosen']}), valid AUC {blended:.4f}, "
         f"the best of them {max(aucs):.4f}"
     )
+
+
+def forget_others(names: list[str]) -> None:
+    """Remove the scores of models that were taken out: DVC counts them as inputs of this stage."""
+    for folder in schema.logits_path(names[0], "valid").parent.parent.iterdir():
+        if folder.is_dir() and folder.name not in names:
+            shutil.rmtree(folder)
 
 
 def read_logits(names: list[str], split: str) -> tuple[np.ndarray, np.ndarray]:

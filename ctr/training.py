@@ -176,8 +176,8 @@ def evaluate(
     (logits,) = score(model, [data.valid], data.items, batch_size, accelerator)
     if not logits.isfinite().all():
         raise InputError(
-            "training diverged: the model's logits are not finite; in this stage's section of "
-            "params.yaml lower learning_rate, or set mixed_precision to bf16 or no"
+            "training diverged: the model's logits are not finite; in params.yaml lower "
+            "learning_rate of what this stage trains, or set its mixed_precision to bf16 or no"
         )
     label, probability = data.valid_label, logits.double().sigmoid().numpy()
     metrics = {

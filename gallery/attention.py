@@ -108,19 +108,24 @@ def attention(
 def chosen_rows(
     valid: Split, probability: np.ndarray, length: np.ndarray, count: int, seed: int
 ) -> dict[int, Kind]:
-    """Rows of different users with the longest histories, of each kind in turn."""
+    """Rows of different users, of each kind in turn: the longest histories of its extreme rows.
+
+    A kind of which no row is on its side of the median has none.
+    """
     random = np.random.default_rng(seed)
-    full = length == length.max(initial=0)
+    median = np.median(probability) if len(probability) else 0.0
     chosen: dict[int, Kind] = {}
     for number in range(count):
         kind = KINDS[number % len(KINDS)]
         others = ~np.isin(valid.user, valid.user[list(chosen)])
-        rows = np.flatnonzero(full & others & (valid.label == kind.label))
-        if not len(rows):
-            continue
+        rows = np.flatnonzero((length > 0) & others & (valid.label == kind.label))
         order = rows[np.argsort(probability[rows], kind="stable")]
-        extreme = order[::-1] if kind.high else order
-        chosen[int(random.choice(extreme[: -(-len(order) // EXTREME)]))] = kind
+        extreme = (order[::-1] if kind.high else order)[: -(-len(order) // EXTREME)]
+        side = probability[extreme] >= median if kind.high else probability[extreme] <= median
+        extreme = extreme[side]
+        longest = extreme[length[extreme] == length[extreme].max(initial=0)]
+        if len(longest):
+            chosen[int(random.choice(longest))] = kind
     return chosen
 
 

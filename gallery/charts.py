@@ -13,11 +13,6 @@ from gallery.svg import BLUE, NEUTRAL, ORANGE, drawn
 from pipeline import schema
 from pipeline.schema import InputError
 
-SCORES = Path("plots/scores.csv")
-BY_HISTORY = Path("plots/auc_by_history.csv")
-BY_POPULARITY = Path("plots/auc_by_popularity.csv")
-EXPLAINED = Path("plots/explained_variance.csv")
-
 
 @dataclass(frozen=True)
 class Chart:
@@ -53,7 +48,7 @@ def made(plan: Plan) -> Chart:
 def read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Raises InputError where the file, or one of its `columns`, is missing."""
     try:
-        table = pd.read_csv(path, dtype={"items": str, "clicks": str, "label": str})
+        table = pd.read_csv(path, dtype={"items": str, "rows_in_train": str, "label": str})
     except FileNotFoundError:
         raise InputError(f"{path}: not found; run `dvc repro`") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
@@ -119,8 +114,8 @@ def by_history(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def by_popularity(axes: Axes, table: pd.DataFrame) -> None:
-    _auc_bars(axes, table, "clicks")
-    axes.set_xlabel("clicks on the item in train (below: rows)")
+    _auc_bars(axes, table, "rows_in_train")
+    axes.set_xlabel("rows of the item in train (below: rows of valid)")
 
 
 def _auc_bars(axes: Axes, table: pd.DataFrame, bins: str) -> None:
@@ -178,28 +173,28 @@ PLANS = (
         calibration,
     ),
     Plan(
-        SCORES,
+        schema.SCORES,
         ("probability", "share", "label"),
         "Scores by label",
         "The less the two overlap, the better clicks are told apart.",
         scores,
     ),
     Plan(
-        BY_HISTORY,
+        schema.AUC_BY_HISTORY,
         ("items", "auc", "rows"),
         "AUC by length of history",
         "Bars begin at chance, 0.5. Bins with few rows are uncertain.",
         by_history,
     ),
     Plan(
-        BY_POPULARITY,
-        ("clicks", "auc", "rows"),
+        schema.AUC_BY_POPULARITY,
+        ("rows_in_train", "auc", "rows"),
         "AUC by popularity of the item",
         "Items without a click in train are ranked by their content alone, or nearly so.",
         by_popularity,
     ),
     Plan(
-        EXPLAINED,
+        schema.EXPLAINED_VARIANCE,
         ("components", "explained"),
         "Explained variance",
         "How much of the content features the first principal components keep.",

@@ -41,7 +41,7 @@ def positions(vectors: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
     unit = vectors.astype(np.float64)
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     with threadpool_limits(limits=1):
-        if len(unit) <= FEW:
+        if len(unit) <= FEW or not np.ptp(unit, axis=0).any():  # t-SNE crashes on equal ones
             return principal_plane(unit)
         tsne = TSNE(
             perplexity=min(perplexity, (len(unit) - 1) / 3),

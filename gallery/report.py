@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from gallery import embedding_map
 from gallery.attention import Attention, attention
@@ -59,8 +60,8 @@ def neighbor_sheet(settings: Report) -> list[Entry]:
 
 def attention_sheet(settings: Report) -> Attention | None:
     valid = Split.load("valid")
-    path = schema.predictions_path("valid")
-    probability = pd.read_parquet(path)["probability"].to_numpy()
+    path = schema.logits_path(schema.MAIN_MODEL, "valid")  # of the model that is shown
+    probability = expit(pd.read_parquet(path)["logit"].to_numpy(np.float64))
     if len(probability) != len(valid):
         raise InputError(
             f"{path}: has {len(probability)} rows, valid has {len(valid)}; run `dvc repro`"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.schema import (
+    BLEND_METRICS,
     TASK1_METRICS,
     InputError,
     baseline_metrics_path,
@@ -57,7 +58,7 @@ def headline() -> list[Figure]:
     valid, task1 = read(valid_metrics_path("all")), read(TASK1_METRICS)
     figures = [
         Figure("AUC", number(valid.get("auc")), "on valid"),
-        Figure("gAUC", number(valid.get("gauc")), "the mean over users"),
+        Figure("gAUC", number(valid.get("gauc")), "within users, by their rows"),
         Figure("logloss", number(valid.get("logloss")), "lower is better"),
     ]
     if "oracle_share" in valid:
@@ -71,7 +72,7 @@ def headline() -> list[Figure]:
 
 
 def tables() -> list[Table]:
-    return [by_rows(), by_one_feature(), training(), item_vectors()]
+    return [by_rows(), by_one_feature(), training(), item_vectors(), *blend()]
 
 
 def by_rows() -> Table:
@@ -130,6 +131,24 @@ def training() -> Table:
         ("parameters", number(found.get("parameters"))),
     ]
     return Table("Training", ("", "value"), rows)
+
+
+def blend() -> list[Table]:
+    """Nothing where `train`'s model is alone."""
+    found = read(BLEND_METRICS)
+    if len(found["model_auc"]) == 1:
+        return []
+    gain, error = number(found["held_out_gain"]), number(found["held_out_gain_se"])
+    rows = [(name, number(auc)) for name, auc in found["model_auc"].items()]
+    return [
+        Table(
+            "Blend",
+            ("", "AUC"),
+            [*rows, (f"the blend: {found['chosen']}", number(found["auc"]))],
+            f"On users that did not choose it the blend adds {gain} to the best model (standard "
+            f"error {error}). The scores above are its; curves by epoch and attention are train's.",
+        )
+    ]
 
 
 def read(path: Path) -> Metrics:

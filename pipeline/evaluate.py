@@ -81,7 +81,7 @@ def plots(
     train: Split, valid: Split, probability: np.ndarray, settings: Evaluate
 ) -> dict[Path, pd.DataFrame]:
     label = valid.label
-    length, clicks = (valid.history > 0).sum(axis=1), counts(train.target, valid.target)
+    length, seen = (valid.history > 0).sum(axis=1), counts(train.target, valid.target)
     return {
         schema.ROC: roc(label, probability),
         schema.CALIBRATION: pd.DataFrame(
@@ -89,7 +89,9 @@ def plots(
         ),
         schema.SCORES: scores(label, probability),
         schema.AUC_BY_HISTORY: auc_by("items", length, HISTORY_STARTS, label, probability),
-        schema.AUC_BY_POPULARITY: auc_by("clicks", clicks, POPULARITY_STARTS, label, probability),
+        schema.AUC_BY_POPULARITY: auc_by(
+            "rows_in_train", seen, POPULARITY_STARTS, label, probability
+        ),
     }
 
 

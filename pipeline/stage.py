@@ -85,7 +85,8 @@ def run(stage: str, main: Callable[[Params], None]) -> None:
 def close(stage: str) -> None:
     """One line of what was made and how long it took, from the start of the process on."""
     seconds = time.time() - psutil.Process().create_time()
-    (scratch.SCRATCH / stage / SECONDS).write_text(f"{seconds:.1f}\n", encoding="utf-8")
+    with suppress(OSError):  # the outputs are written, and worth more than this
+        (scratch.SCRATCH / stage / SECONDS).write_text(f"{seconds:.1f}\n", encoding="utf-8")
     log.info("%s: %s (%.1f s)", stage, ", ".join(_told) or "done", seconds)
 
 

@@ -218,3 +218,29 @@ class TestStage:
         schema.write_array(schema.split_path("valid"), rows)
         with pytest.raises(InputError, match=r"train/valid\.parquet: has 150 rows, valid has 149"):
             blend.main(self.PARAMS)
+
+
+def test_the_gain_is_to_the_best_model_wherever_it_stands() -> None:
+    scores, valid = made_up([1.5, 0.5, 0.8])
+    here = valid.user < USERS // 2
+    chosen = choose(scores[:, here], valid.label[here], 0.0)
+    assert chosen[0] == 1
+    there = Split(np.array(valid.rows[~here]))
+    expected = auc_of_mean(scores[:, ~here], there, chosen) - auc_of_mean(
+        scores[:, ~here], there, [1]
+    )
+    assert blend.gain_there(scores, valid.label, here, ~here, 0.0) == pytest.approx(expected)
+    first = auc_of_mean(scores[:, ~here], there, [0])
+    assert first < auc_of_mean(scores[:, ~here], there, [1]) - 0.01
+
+
+def test_scores_of_models_taken_out_are_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("train", "kept", "gone"):
+        path = schema.logits_path(name, "valid")
+        path.parent.mkdir(parents=True)
+        path.touch()
+    blend.forget_others(["train", "kept"])
+    assert {path.name for path in Path("predictions/models").iterdir()} == {"train", "kept"}

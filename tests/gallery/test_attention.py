@@ -143,3 +143,23 @@ def test_only_zero_is_told_as_zero() -> None:
     assert reader.zeros == 1
     large = dataclasses.replace(reader, places=[(1, 1234.5), (2, 0.2)])
     assert [large.told(weight) for _, weight in large.places] == ["1234", "<1"]
+
+
+def test_a_single_longest_history_leaves_no_kind_out() -> None:
+    """And no row is called missed that was scored high."""
+    valid = Split.load("valid")
+    length = np.arange(1, len(valid) + 1)
+    probability = probabilities()
+    rows = chosen_rows(valid, probability, length, 3, 5)
+    assert list(rows.values()) == [*KINDS]
+    for row, kind in rows.items():
+        side = probability[row] - np.median(probability)
+        assert side >= 0 if kind.high else side <= 0
+
+
+def test_where_every_click_was_scored_high_none_was_missed() -> None:
+    valid = Split.load("valid")
+    clicked, others = np.flatnonzero(valid.label == 1), np.flatnonzero(valid.label == 0)
+    few = Split(np.array(valid.rows[np.append(clicked[:2], others)]))
+    rows = chosen_rows(few, few.label + 0.0, np.ones(len(few)), 2, 5)
+    assert list(rows.values()) == [KINDS[0]]

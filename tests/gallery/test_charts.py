@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from gallery import charts
-from gallery.charts import BY_HISTORY, EXPLAINED, PLANS, SCORES, Chart
+from gallery.charts import PLANS, Chart
 from gallery.svg import NEUTRAL
 from pipeline import schema
 from pipeline.schema import InputError
@@ -76,7 +76,9 @@ def test_a_bin_without_an_auc_has_no_bar() -> None:
 
 
 def test_bins_that_have_no_auc_at_all_break_nothing() -> None:
-    pd.DataFrame({"items": ["0"], "auc": [None], "rows": [3]}).to_csv(BY_HISTORY, index=False)
+    pd.DataFrame({"items": ["0"], "auc": [None], "rows": [3]}).to_csv(
+        schema.AUC_BY_HISTORY, index=False
+    )
     assert "none" in texts(chart("AUC by length of history").svg)
 
 
@@ -100,7 +102,7 @@ def test_lines_go_through_the_files_points() -> None:
 
 
 def test_a_table_without_rows_gives_no_chart() -> None:
-    pd.DataFrame({"components": [], "explained": []}).to_csv(EXPLAINED, index=False)
+    pd.DataFrame({"components": [], "explained": []}).to_csv(schema.EXPLAINED_VARIANCE, index=False)
     assert chart("Explained variance").svg == ""
 
 
@@ -120,6 +122,6 @@ def test_a_missing_file_is_named(plan: charts.Plan) -> None:
     ],
 )
 def test_a_damaged_file_is_named(content: str, told: str) -> None:
-    SCORES.write_text(content)
-    with pytest.raises(InputError, match=rf"^{SCORES}: {told}.*run `dvc repro`$"):
+    schema.SCORES.write_text(content)
+    with pytest.raises(InputError, match=rf"^{schema.SCORES}: {told}.*run `dvc repro`$"):
         charts.charts()

@@ -104,3 +104,8 @@ def test_each_cover_is_painted_in_its_cell() -> None:
     assert image.getpixel((25, 5)) == (255, 0, 0, 255)
     assert image.getpixel((5, 15)) == NO_COVER
     assert image.getpixel((5, 5)) == (0, 0, 0, 0)
+
+
+def test_vectors_that_are_all_the_same_lie_in_one_place() -> None:
+    places = positions(np.ones((10, 8), np.float32), 30.0, 1)
+    np.testing.assert_allclose(places, 0, atol=1e-12)

@@ -23,7 +23,7 @@ READ = (
     schema.TAGS,
     schema.NEIGHBORS,
     schema.MODEL,
-    schema.predictions_path("valid"),
+    schema.logits_path(schema.MAIN_MODEL, "valid"),
     schema.split_path("valid"),
     schema.valid_metrics_path("all"),
     schema.CALIBRATION,

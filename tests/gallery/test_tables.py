@@ -4,7 +4,14 @@ import pytest
 
 from gallery.tables import by_one_feature, by_rows, headline, item_vectors, number, tables, training
 from pipeline import schema
-from pipeline.schema import InputError, baseline_metrics_path, read_json, valid_metrics_path
+from pipeline.schema import (
+    BLEND_METRICS,
+    InputError,
+    baseline_metrics_path,
+    read_json,
+    valid_metrics_path,
+    write_json,
+)
 from tests.gallery.world import METRICS
 
 pytestmark = pytest.mark.usefixtures("run")
@@ -78,3 +85,17 @@ def test_a_missing_or_damaged_file_is_named(path: Path) -> None:
     path.write_text("{")
     with pytest.raises(InputError, match=f"^{path}: not JSON: "):
         tables()
+
+
+def test_a_blend_is_told_where_there_is_one() -> None:
+    assert "Blend" not in [table.title for table in tables()]
+    found = read_json(BLEND_METRICS)
+    models = {"model_auc": {"train": 0.7, "b": 0.75}, "chosen": "b + train"}
+    write_json(BLEND_METRICS, found | models | {"auc": 0.8, "held_out_gain": None})
+    (blend,) = [table for table in tables() if table.title == "Blend"]
+    assert list(blend.rows) == [
+        ("b", "0.7500"),
+        ("train", "0.7000"),
+        ("the blend: b + train", "0.8000"),
+    ]
+    assert "adds - to" in blend.note

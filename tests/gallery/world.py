@@ -29,7 +29,7 @@ PLOTS = {
         "label": ["not clicked"] * 2 + ["clicked"] * 2,
     },
     "auc_by_history": {"items": ["0", "1-4"], **BY_BIN},
-    "auc_by_popularity": {"clicks": ["0", "1-9"], **BY_BIN},
+    "auc_by_popularity": {"rows_in_train": ["0", "1-9"], **BY_BIN},
     "explained_variance": {"components": [1, 2, 3], "explained": [0.5, 0.75, 1.0]},
 }
 METRICS = {

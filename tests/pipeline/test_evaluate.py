@@ -91,9 +91,9 @@ def test_files() -> None:
     ]
     by_history = pd.read_csv(schema.AUC_BY_HISTORY)
     assert by_history.to_dict("list") == {"items": ["1-4"], "auc": [0.75], "rows": [4]}
-    by_popularity = pd.read_csv(schema.AUC_BY_POPULARITY, dtype={"clicks": str})
+    by_popularity = pd.read_csv(schema.AUC_BY_POPULARITY, dtype={"rows_in_train": str})
     assert by_popularity.to_dict("list") == {
-        "clicks": ["0", "1-9"],
+        "rows_in_train": ["0", "1-9"],
         "auc": [0.0, 1.0],
         "rows": [2, 2],
     }

@@ -6,8 +6,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import schema
+from pipeline import clicks, schema
+from pipeline import raw as raw_module
 from pipeline.ingest import ingest
+from pipeline.raw import RawTable
 from pipeline.schema import InputError, Outputs, Split
 from tests.pipeline.conftest import RawFolder
 
@@ -151,3 +153,18 @@ def test_a_failure_leaves_the_earlier_outputs(
     with pytest.raises(InputError, match="row 1, column item_id: found 99"):
         run(raw)
     assert snapshot() == before
+
+
+@pytest.mark.parametrize("merge", [0, 5, 1000])
+def test_users_are_all_there_however_often_they_are_merged(
+    merge: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clicks, "MERGE", merge)
+    monkeypatch.setattr(raw_module, "BATCH_ROWS", 3)
+    users = np.random.default_rng(4).integers(-50, 50, (2, 40))
+    tables = []
+    for number, ids in enumerate(users):
+        path = tmp_path / f"{number}.parquet"
+        pq.write_table(pa.table({"user_id": ids}), path)
+        tables.append(RawTable(path, ("user_id",)))
+    assert clicks.distinct_users(tables).tolist() == np.unique(users).tolist()

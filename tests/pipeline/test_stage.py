@@ -287,3 +287,8 @@ def test_a_model_that_cannot_be_one_is_refused_before_anything_is_made(
     assert exit.value.code == 2
     assert f"--blend: found {name!r}; expected a name in blend.models" in capsys.readouterr().err
     assert not (workspace / "scratch").exists()
+
+
+def test_seconds_that_cannot_be_written_cost_nothing(workspace: Path) -> None:
+    (workspace / "scratch/fuse/seconds").mkdir(parents=True)
+    stage.run("fuse", lambda _: stage.made("7 items"))
