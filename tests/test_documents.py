@@ -35,9 +35,10 @@ HERE_RUN = [
     "dvc metrics diff",
     "dvc plots show",
     "dvc dag",
-    "dvc exp run -S train.learning_rate=0.001",
+    'git commit --all --message "first run"',
     "dvc exp run --queue -S 'train.rows=3,4'",
     "dvc queue start",
+    "dvc exp run -S train.learning_rate=0.001",
     "dvc exp show --only-changed --no-pager --drop '.*/.*|Created|State|Executor'",
     "dvc exp run -S '+blend.models.seed_7.seed=7' -S '+blend.models.rows_3.rows=3'",
     "pytest tests/ctr -q",
@@ -81,6 +82,8 @@ def clone(small_run: ReferenceRun, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.mark.slow
 def test_the_commands_do_what_is_said(clone: Clone) -> None:
     printed = {}
+    settings = clone.folder / "params.yaml"
+    settings.write_text(settings.read_text() + "\n")  # or there would be nothing to commit
     for command in HERE_RUN:
         printed[command] = run(clone, command)
         if command == "dvc queue start":
@@ -88,11 +91,11 @@ def test_the_commands_do_what_is_said(clone: Clone) -> None:
     assert "up to date" in printed["dvc repro"]
     assert "metrics/summary.json" in printed["dvc metrics show"]
     assert "| train |" in printed["dvc dag"]
-    table = printed[HERE_RUN[9]]
+    table = printed[HERE_RUN[10]]
     assert table.count("├──") + table.count("└──") == 3
     assert "auc" in table
-    assert "Running stage 'blend_train@seed_7'" in printed[HERE_RUN[10]]
-    assert "Running stage 'embed_text'" not in printed[HERE_RUN[10]]
+    assert "Running stage 'blend_train@seed_7'" in printed[HERE_RUN[11]]
+    assert "Running stage 'embed_text'" not in printed[HERE_RUN[11]]
     assert set(json.loads(clone.read("metrics/blend.json"))["model_auc"]) == {
         *("train", "seed_7", "rows_3")
     }
