@@ -3,7 +3,7 @@
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ctr.model import Clicks, CTRModel, ItemTable
 
@@ -47,3 +47,29 @@ def spread_weights(model: Model) -> Model:
                 module.get_buffer("running_mean").normal_()
                 module.get_buffer("running_var").uniform_(0.5, 2)
     return model.double()
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of the state that a reference may differentiate by."""
+    return {
+        name: value.detach().clone().requires_grad_(value.is_floating_point())
+        for name, value in model.state_dict().items()
+    }
+
+
+def assert_gradients_agree(
+    model: nn.Module, weights: dict[str, Tensor], found: Tensor, expected: Tensor, tolerance: float
+) -> None:
+    """`found` by `model`, `expected` from its `weights_of`, both (B,): along a random direction."""
+    direction = torch.randn(len(found), dtype=torch.float64)
+    (found * direction).sum().backward()
+    (expected * direction).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        reference = weights[name].grad
+        assert reference is not None, name
+        if name in ("item.id.weight", "item.tag.weight"):
+            reference[0] = 0  # the padding row does not learn
+        torch.testing.assert_close(
+            parameter.grad, reference, rtol=tolerance, atol=tolerance, msg=name
+        )

@@ -18,6 +18,7 @@ from tests.ctr.small_world import (
     small_clicks,
     small_items,
     spread_weights,
+    weights_of,
 )
 from tests.ctr.tiny_world import tiny_params
 from tests.reference_din import reference_din
@@ -55,14 +56,6 @@ def items_with_a_hidden_one() -> ItemTable:
     return items
 
 
-def leaves(model: DIN) -> dict[str, Tensor]:
-    """A copy of the model's state that gathers gradients."""
-    return {
-        name: value.detach().clone().requires_grad_(value.is_floating_point())
-        for name, value in model.state_dict().items()
-    }
-
-
 def assert_same_gradients(model: DIN, weights: Mapping[str, Tensor]) -> None:
     for name, parameter in model.named_parameters():
         found, expected = parameter.grad, weights[name].grad
@@ -76,7 +69,7 @@ def assert_same_gradients(model: DIN, weights: Mapping[str, Tensor]) -> None:
 def test_logits_and_gradients_agree_with_the_definition(training: bool, at_hand: bool) -> None:
     model, items, clicks = small_din().train(training), items_with_a_hidden_one(), small_clicks()
     assert {3, 4, 6} <= {*clicks.history.flatten().tolist(), *clicks.target.tolist()}
-    weights = leaves(model)
+    weights = weights_of(model)
     expected = reference_din(weights, clicks, items, len(SMALL.tower), training)
     found = model(clicks, items, model.item_table(items) if at_hand else None)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
@@ -90,7 +83,7 @@ def test_repeated_items_count_each_time() -> None:
     model, items = small_din().eval(), small_items()
     once = small_clicks(batch=1)._replace(history=torch.tensor([[0, 0, 0, 2, 5]]))
     twice = once._replace(history=torch.tensor([[2, 5, 2, 5, 2]]))
-    expected = reference_din(leaves(model), twice, items, len(SMALL.tower), training=False)
+    expected = reference_din(weights_of(model), twice, items, len(SMALL.tower), training=False)
     found = model(twice, items)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
     assert (found - model(once, items)).abs() > 1e-3
@@ -128,7 +121,7 @@ def test_empty_histories_have_no_interest(batch: int) -> None:
 def test_histories_of_padding_alone_train() -> None:
     model, items = small_din().train(), small_items()
     clicks = small_clicks()._replace(history=torch.zeros(12, 8, dtype=torch.long))
-    weights = leaves(model)
+    weights = weights_of(model)
     expected = reference_din(weights, clicks, items, len(SMALL.tower), training=True)
     torch.testing.assert_close(model(clicks, items), expected, rtol=1e-10, atol=1e-10)
 

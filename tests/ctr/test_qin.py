@@ -10,9 +10,11 @@ from tests.ctr.small_world import (
     ITEMS,
     LEVELS,
     TAGS,
+    assert_gradients_agree,
     small_clicks,
     small_items,
     spread_weights,
+    weights_of,
 )
 from tests.reference_qin import asta_weights, item_vector, reference_qin
 
@@ -43,24 +45,11 @@ def test_outputs_and_gradients_agree_with_the_formulas(training: bool, neighbors
     config = small_config(neighbors)
     model = spread_weights(QIN(config)).train(training)
     items, clicks = small_items(), small_clicks()
-    weights = {
-        name: value.detach().clone().requires_grad_(value.is_floating_point())
-        for name, value in model.state_dict().items()
-    }
+    weights = weights_of(model)
     expected = reference_qin(weights, clicks, items, config.layers, config.rows, training)
     found = model(clicks, items)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
-
-    direction = torch.randn(len(found), dtype=torch.float64)
-    (found * direction).sum().backward()
-    (expected * direction).sum().backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        reference = weights[name].grad
-        assert reference is not None, name
-        if name in ("item.id.weight", "item.tag.weight"):
-            reference[0] = 0  # the padding row does not learn
-        torch.testing.assert_close(parameter.grad, reference, rtol=1e-10, atol=1e-10, msg=name)
+    assert_gradients_agree(model, weights, found, expected, 1e-10)
 
 
 def test_attention_weights_agree_with_the_formula_and_are_exactly_zero_where_it_is() -> None:

@@ -18,9 +18,11 @@ from tests.ctr.small_world import (
     ITEMS,
     LEVELS,
     TAGS,
+    assert_gradients_agree,
     small_clicks,
     small_items,
     spread_weights,
+    weights_of,
 )
 from tests.ctr.tiny_world import forget_accelerator, rescored, tiny_params, write_params
 from tests.reference_transformer_dcn import reference_transformer_dcn
@@ -70,24 +72,11 @@ def test_outputs_and_gradients_agree_with_the_formulas(
 ) -> None:
     model = small_model(config).train(training)
     items, clicks = small_items(), small_clicks()
-    weights = {
-        name: value.detach().clone().requires_grad_(value.is_floating_point())
-        for name, value in model.state_dict().items()
-    }
+    weights = weights_of(model)
     expected = reference_transformer_dcn(weights, clicks, items, config, training)
     found = model(clicks, items)
     assert_close(found, expected, 1e-9)
-
-    direction = torch.randn(len(found), dtype=torch.float64)
-    (found * direction).sum().backward()
-    (expected * direction).sum().backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        reference = weights[name].grad
-        assert reference is not None, name
-        if name in ("item.id.weight", "item.tag.weight"):
-            reference[0] = 0  # the padding row does not learn
-        torch.testing.assert_close(parameter.grad, reference, rtol=1e-8, atol=1e-8, msg=name)
+    assert_gradients_agree(model, weights, found, expected, 1e-8)
 
 
 def test_scoring_gives_what_training_sees() -> None:
