@@ -35,12 +35,13 @@ NEGLIGIBLE = 1e-12
 def main(params: Params) -> None:
     section = params.fuse
     if section.recipe == "given":
-        vectors, explained = _given_item_vectors(), np.zeros(0)
-        features = vectors[vectors.any(axis=1)]
+        vectors = _given_item_vectors()
+        explained = _principal(vectors[vectors.any(axis=1)], section.dim)[1]
     else:
         content = load_content()
         vectors, explained = fuse(content, read_array(ALIGNED), section)
-        features = _joined(content)
+        if not len(explained):  # the recipe has no use for PCA
+            explained = _principal(_joined(content), section.dim)[1]
     items = len(vectors) - 1
     metrics: dict[str, Any] = {
         "recipe": section.recipe,
@@ -56,8 +57,7 @@ def main(params: Params) -> None:
         outputs.array(ITEM, vectors, recipe=section.recipe, versions=provenance)
         write_item_info(outputs.path(ITEM_INFO), vectors)
         outputs.json(metrics_path("fuse"), metrics)
-        spectrum = explained if len(explained) else _principal(features, section.dim)[1]
-        explained_by(spectrum).to_csv(outputs.path(EXPLAINED_VARIANCE), index=False)
+        explained_by(explained).to_csv(outputs.path(EXPLAINED_VARIANCE), index=False)
     made(
         "{recipe} of {items:,} items, {items_without:,} without content, dim {dim}".format_map(
             metrics

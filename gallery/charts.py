@@ -190,7 +190,7 @@ PLANS = (
         schema.AUC_BY_POPULARITY,
         ("rows_in_train", "auc", "rows"),
         "AUC by popularity of the item",
-        "Items without a click in train are ranked by their content alone, or nearly so.",
+        "Items without a row in train are ranked by their content alone, or nearly so.",
         by_popularity,
     ),
     Plan(
