@@ -89,12 +89,18 @@ def fingerprint(identity: Mapping[str, Any]) -> str:
 
 
 def code_sha256(package: str) -> dict[str, str]:
-    """A digest of each file of the project's `package` that this process has loaded."""
+    """A digest of each file below the project's `package` that this process has loaded.
+
+    By its path from there: code in a folder of the package counts as much as code at its top.
+    """
     folder = Path(__file__).resolve().parents[1] / package
     files = [getattr(module, "__file__", None) or "" for module in list(sys.modules.values())]
-    near = [Path(file) for file in files if Path(file).parent.name == package]
-    own = sorted({path.resolve() for path in near if path.resolve().parent == folder})
-    return {path.name: file_sha256(path) for path in own}
+    own = {Path(file).resolve() for file in files if package in Path(file).parts}
+    return {
+        path.relative_to(folder).as_posix(): file_sha256(path)
+        for path in sorted(own)
+        if path.is_relative_to(folder)
+    }
 
 
 def file_sha256(path: Path) -> str:

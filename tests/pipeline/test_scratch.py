@@ -92,4 +92,9 @@ def test_the_code_is_that_of_the_package_alone() -> None:
     found = scratch.code_sha256("pipeline")
     assert {"scratch.py", "schema.py"} <= found.keys()
     assert found["scratch.py"] == scratch.file_sha256(ROOT / "pipeline/scratch.py")
-    assert "test_scratch.py" not in found
+    assert not any(name.endswith("test_scratch.py") for name in found)
+
+
+def test_the_code_is_that_of_the_folders_below_too() -> None:
+    found = scratch.code_sha256("tests")
+    assert found["pipeline/test_scratch.py"] == scratch.file_sha256(Path(__file__))
