@@ -147,7 +147,10 @@ class Fuse(Section):
 
     recipe: Literal["align", "pca", "both", "concat", "given"]
     """`align`: what content tells of behaviour. `pca`: of the features. `both`: one after the
-    other. `concat`: the features as they are. `given`: the source's own `item_emb_d128`."""
+    other. `concat`: the features as they are. `given`: the source's own item vectors."""
+    given: Literal["item_info", "item_emb"]
+    """Which, where `recipe` is `given`: `item_emb_d128` of item_info.parquet, or the vectors of
+    item_emb.parquet (`item_emb_d128_v3`)."""
     dim: Annotated[int, Field(ge=1, le=128)]
     """Task 1's rule allows 128."""
 

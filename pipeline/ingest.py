@@ -87,6 +87,9 @@ def write_items(items: Items, tags: DenseIds, outputs: Outputs) -> None:
     outputs.array(schema.GIVEN_TEXT, items.given_text, encoder="txt_emb_BERT of the source")
     outputs.array(schema.GIVEN_IMAGE, items.given_image, encoder="img_emb_CLIPRN50 of the source")
     outputs.array(schema.GIVEN_ITEM, items.given_item, encoder="item_emb_d128 of the source")
+    outputs.array(
+        schema.GIVEN_ITEM_EMB, items.given_item_emb, encoder="item_emb.parquet of the source"
+    )
 
 
 def tag_ids(items: Items) -> DenseIds:

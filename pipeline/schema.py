@@ -38,6 +38,7 @@ TAGS = Path("data/tags.npy")
 GIVEN_TEXT = Path("data/given_text.npy")
 GIVEN_IMAGE = Path("data/given_image.npy")
 GIVEN_ITEM = Path("data/given_item.npy")
+GIVEN_ITEM_EMB = Path("data/given_item_emb.npy")
 TEST_ID = Path("data/test_id.npy")
 STATS = Path("data/stats.json")
 # embed

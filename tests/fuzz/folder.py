@@ -15,6 +15,8 @@ from pipeline.params import Data
 TRAIN, VALID, TEST = (f"MicroLens_1M_x1/{split}" for split in ("train", "valid", "test"))
 SPLITS = (TRAIN, VALID, TEST)
 FEATURE, INFO = "item_feature", "MicroLens_1M_x1/item_info"
+EMB = "item_emb"
+OPTIONAL = {INFO, EMB}
 
 INT, TEXT = pa.int64(), pa.string()
 INTS, FLOATS = pa.list_(INT), pa.list_(pa.float32())
@@ -25,6 +27,7 @@ KINDS = {
     "txt_emb_BERT": FLOATS,
     "img_emb_CLIPRN50": FLOATS,
     "item_emb_d128": FLOATS,
+    "item_emb_d128_v3": FLOATS,
 }
 """The competition's types; every other column is INT."""
 
@@ -140,6 +143,8 @@ def folders(draw: st.DrawFn) -> Folder:
         tables[split] = click_columns(random, item_ids, history, split)
     if draw(st.booleans()):
         tables[INFO] = info_columns(random, item_ids)
+    if draw(st.booleans()):
+        tables[EMB] = emb_columns(random, item_ids)
     covered = random.sample([*item_ids, 41], random.randrange(len(item_ids)))
     covers = {item_id: random.randbytes(random.randrange(20)) for item_id in covered}
     return Folder(history, draw(st.integers(1, 3)), tables, covers)
@@ -151,6 +156,7 @@ def plain_folder() -> Folder:
     tables = {
         FEATURE: item_columns(random, item_ids, ["three", None, "ninth"]),
         INFO: info_columns(random, item_ids),
+        EMB: emb_columns(random, item_ids),
         **{split: click_columns(random, item_ids, 3, split) for split in SPLITS},
     }
     return Folder(3, 2, tables, {})
@@ -198,6 +204,12 @@ def info_columns(random: Random, item_ids: list[int]) -> dict[str, list[Any]]:
     if random.random() < 0.5:
         columns["item_emb_d128"] = vectors(random, len(ids))
     return columns
+
+
+def emb_columns(random: Random, item_ids: list[int]) -> dict[str, list[Any]]:
+    """The organisers' embeddings alone, in any order."""
+    ids = random.sample(item_ids, len(item_ids))
+    return {"item_id": ids, "item_emb_d128_v3": vectors(random, len(ids))}
 
 
 def click_columns(

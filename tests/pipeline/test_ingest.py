@@ -101,6 +101,39 @@ def test_given_embeddings_and_the_organisers_item_table(raw: RawFolder) -> None:
     ]
 
 
+def item_emb(raw: RawFolder, **columns: list[list[float]]) -> None:
+    """An item_emb.parquet in another order than by id."""
+    vectors = {name: pa.array(rows, pa.list_(pa.float32())) for name, rows in columns.items()}
+    raw.tables["item_emb"] = {"item_id": pa.array([8, 2, 5, 3], pa.int64()), **vectors}
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("name", ["item_emb_d128_v3", "item_emb_d128", "item_emb"])
+def test_the_organisers_embeddings_alone_are_read_by_id(raw: RawFolder, name: str) -> None:
+    item_emb(raw, **{name: [[8.0, 0], [2, 0], [5, 0], [3, 0]]})
+    run(raw.write())
+    expected = [[0, 0], [2, 0], [3, 0], [5, 0], [8, 0]]
+    assert schema.read_array(schema.GIVEN_ITEM_EMB).tolist() == expected
+    assert schema.read_array(schema.GIVEN_ITEM).shape == (5, 0)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_of_several_embeddings_the_listed_one_is_read(raw: RawFolder) -> None:
+    item_emb(raw, item_emb_d128=[[1.0]] * 4, item_emb_d128_v3=[[8.0], [2], [5], [3]])
+    run(raw.write())
+    assert schema.read_array(schema.GIVEN_ITEM_EMB).tolist() == [[0], [2], [3], [5], [8]]
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("names", [(), ("vectors",), ("item_emb_v1", "item_emb_v2")])
+def test_embeddings_that_cannot_be_told(raw: RawFolder, names: tuple[str, ...]) -> None:
+    item_emb(raw, **dict.fromkeys(names, [[1.0]] * 4))
+    columns = ", ".join(("item_id", *names))
+    message = f"item_emb.parquet: no column item_emb_d128_v3, nor one .* it has {columns}. Name"
+    with pytest.raises(InputError, match=message):
+        run(raw.write())
+
+
 @pytest.mark.usefixtures("workspace")
 @pytest.mark.parametrize(
     "kind",
