@@ -1,6 +1,7 @@
 """Fetches a data set's files once: resumable, checked, with a record of what came from where."""
 
 import hashlib
+import logging
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -10,9 +11,11 @@ import requests
 from pydantic import AfterValidator, Field, TypeAdapter
 
 from pipeline.archive import relative_path, unpack
-from pipeline.fetch import Bytes, Part, load_json, open_session, receive_all, secure
+from pipeline.fetch import Bytes, NotThereError, Part, load_json, open_session, receive_all, secure
 from pipeline.params import Section
 from pipeline.schema import InputError, write_json
+
+log = logging.getLogger(__name__)
 
 RECORD = "downloaded.json"
 
@@ -36,6 +39,8 @@ class RemoteFile(Section):
     sha256: Sha256 | None
     unpack: RelativePath | None
     """The folder an archive is unpacked into; None for a plain file."""
+    optional: bool = False
+    """Whether it is done without, and told, where the server has no such file."""
 
 
 class Manifest(Section):
@@ -74,11 +79,23 @@ def download(manifest: Path, folder: Path) -> None:
         for file in listing.files:
             url, known = listing.root + quote(file.path), entries.get(file.path)
             target = folder / file.path
-            entry = _accept(target, file, url, known) or _fetch(session, target, file, url, known)
+            try:
+                entry = _bring(session, target, file, url, known)
+            except NotThereError:
+                if not file.optional:
+                    raise
+                log.info("%s: the server has no such file; done without it", url)
+                continue
             _note(record, entries, file.path, entry)
             if file.unpack is not None:
                 _unpack(target, folder / file.unpack, entry)
                 _note(record, entries, file.path, _with_unpacked(entry, entry.sha256))
+
+
+def _bring(
+    session: requests.Session, target: Path, file: RemoteFile, url: str, known: Downloaded | None
+) -> Downloaded:
+    return _accept(target, file, url, known) or _fetch(session, target, file, url, known)
 
 
 def _note(record: Path, entries: dict[str, Downloaded], path: str, entry: Downloaded) -> None:

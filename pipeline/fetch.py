@@ -35,6 +35,8 @@ MOST_BYTES = 2**37
 SECRETS = ((re.compile(r"//[^/\s'\"]*@"), "//"), (re.compile(r"\?[^\s'\")]+"), "?..."))
 """Where an address may hold a password or a signature, and what is shown there."""
 
+GONE = (requests.codes.not_found, requests.codes.gone)
+
 Bytes = Annotated[int, Field(ge=0)]
 Content = TypeVar("Content")
 
@@ -64,6 +66,10 @@ def is_here(url: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+class NotThereError(InputError):
+    """The server answers, and says that it has no such file."""
 
 
 class Version(Section):
@@ -194,7 +200,8 @@ def _get(session: requests.Session, url: str, headers: dict[str, str], target: P
         case 206 if plain and headers:
             return response
     response.close()
-    raise InputError(
+    error = NotThereError if response.status_code in GONE else InputError
+    raise error(
         f"{url}: HTTP status {response.status_code} {response.reason}, type {kind or 'unknown'!r}, "
         f"encoding {coding!r}; expected the plain file. Correct the manifest, or try again later"
     )

@@ -151,10 +151,11 @@ def manifest(
     size: int | None = None,
     sha256: str | None = None,
     unpack: str | None = None,
+    optional: bool = False,
 ) -> Path:
     """A manifest of one file, beside the folder that downloads go to."""
     target = folder / "files.json"
-    file = {"path": path, "size": size, "sha256": sha256, "unpack": unpack}
+    file = {"path": path, "size": size, "sha256": sha256, "unpack": unpack, "optional": optional}
     target.write_text(json.dumps({"root": site.url, "files": [file]}))
     return target
 
@@ -342,6 +343,30 @@ def test_status(status: int, site: Site, tmp_path: Path) -> None:
     assert names(tmp_path / "raw") == []
 
 
+@pytest.mark.parametrize("status", [404, 410])
+def test_an_optional_file_that_is_not_there_is_told(
+    status: int, site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.statuses = [status]
+    caplog.set_level("INFO")
+    download(manifest(site, tmp_path, optional=True), tmp_path / "raw")
+    assert names(tmp_path / "raw") == []
+    assert caplog.messages == [
+        f"{site.url}big.parquet: the server has no such file; done without it"
+    ]
+
+
+@pytest.mark.parametrize("status", [403, 204])
+def test_an_optional_file_that_may_be_there_is_asked_for_again(
+    status: int, site: Site, tmp_path: Path
+) -> None:
+    site.statuses = [status]
+    with pytest.raises(InputError, match=f"HTTP status {status}"):
+        download(manifest(site, tmp_path, optional=True), tmp_path / "raw")
+    download(manifest(site, tmp_path, optional=True), tmp_path / "raw")
+    assert names(tmp_path / "raw") == ["big.parquet", "downloaded.json"]
+
+
 def test_server_that_recovers(site: Site, tmp_path: Path) -> None:
     site.statuses = [503, 502, 429]
     download(manifest(site, tmp_path), tmp_path / "raw")
@@ -479,9 +504,12 @@ def test_the_competition_manifest() -> None:
     assert {file.path: file.unpack for file in loaded.files} == {
         "item_feature.parquet": None,
         "item_seq.parquet": None,
+        "item_emb.parquet": None,
         "item_images.rar": "item_images",
         "MicroLens_1M_x1/train.parquet": None,
         "MicroLens_1M_x1/valid.parquet": None,
         "MicroLens_1M_x1/test.parquet": None,
         "MicroLens_1M_x1/item_info.parquet": None,
     }
+    optional = {file.path for file in loaded.files if file.optional}
+    assert optional == {"item_seq.parquet", "item_emb.parquet"}
