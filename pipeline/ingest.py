@@ -37,7 +37,8 @@ DOWNLOADS = Path("scratch/microlens_1m")
 
 def main(params: Params) -> None:
     with raw_folder(params.data) as (folder, known), Outputs() as outputs:
-        stats = {"source": params.data.source, **ingest(folder, params.data, outputs), **known}
+        made_with = params.data.model_dump()
+        stats = {"settings": made_with, **ingest(folder, params.data, outputs), **known}
         outputs.json(schema.STATS, stats)
     made("{items:,} items, {users:,} users, {rows_train:,} rows of train".format_map(stats))
 

@@ -16,8 +16,8 @@ import psutil
 from ruamel.yaml import YAML
 
 from pipeline import scratch
-from pipeline.params import Params, load_params
-from pipeline.schema import MAIN_MODEL, MODEL_NAME, InputError, replacing
+from pipeline.params import PARAMS, Data, Params, load_params
+from pipeline.schema import MAIN_MODEL, MODEL_NAME, STATS, InputError, read_json, replacing
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ STOPS = (signal.SIGTERM, signal.SIGINT)
 """What a scheduler sends, and Ctrl-C."""
 SECONDS = "seconds"
 """The file in scratch/<stage>/ that holds how long its last run took."""
+Main = Callable[[Params], None]
 Action = Callable[[int, FrameType | None], None]
 AGAIN = 2.0
 """Seconds after which a second signal is meant: a launcher passes the first one on at once."""
@@ -54,7 +55,7 @@ class StoppedError(BaseException):
         self.signal = signal
 
 
-def run(stage: str, main: Callable[[Params], None]) -> None:
+def run(stage: str, main: Main) -> None:
     """Run `stage` on `params.yaml`. Exit code 1 and one message for bad input or a failing disk.
 
     Asked to stop it leaves with 128 and the signal's number. Either way earlier outputs are there
@@ -67,7 +68,7 @@ def run(stage: str, main: Callable[[Params], None]) -> None:
     stop_by_exception()
     try:
         with scratch.locked(scratch.SCRATCH / stage) if first else nullcontext():
-            run_locked(main, stage if first and scratch.under_dvc() else "")
+            run_locked(on_its_data(stage, main), stage if first and scratch.under_dvc() else "")
             if first:
                 close(stage)
     except BaseException as error:
@@ -110,7 +111,7 @@ def stage_of(stage: str, model: str) -> str:
     return stage if model == MAIN_MODEL else f"blend_{stage}@{model}"
 
 
-def run_locked(main: Callable[[Params], None], stage: str) -> None:
+def run_locked(main: Main, stage: str) -> None:
     """Where DVC runs a `stage` and it fails its outputs are brought back."""
     try:
         main(load_params())
@@ -119,6 +120,36 @@ def run_locked(main: Callable[[Params], None], stage: str) -> None:
             with suppress(Exception):  # or it would hide what went wrong
                 bring_back_outputs(stage)
         raise
+
+
+def on_its_data(stage: str, main: Main) -> Main:
+    """`main`, which refuses to begin on data that `params.yaml` does not ask for."""
+
+    def checked(params: Params) -> None:
+        if stage != "ingest":  # which makes the data
+            refuse_other_data(stage, params.data)
+        main(params)
+
+    return checked
+
+
+def refuse_other_data(stage: str, data: Data) -> None:
+    """InputError where data/ was made with other settings than those in `params.yaml`.
+
+    `dvc repro` makes it anew by itself, but not where a stage is run alone.
+    """
+    made_with = read_json(STATS).get("settings", {}) if STATS.is_file() else {}
+    asked = data.model_dump()
+    other = [key for key in asked if made_with.get(key, asked[key]) != asked[key]]
+    if other:
+        has, says = (
+            ", ".join(f"data.{key}: {settings[key]}" for key in other)
+            for settings in (made_with, asked)
+        )
+        raise InputError(
+            f"data/ was made with {has}; {PARAMS} says {says}. Type `dvc repro {stage}` to make "
+            f"what {stage} reads anew, or put {PARAMS} back as it was"
+        )
 
 
 def stop_by_exception() -> None:

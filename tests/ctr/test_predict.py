@@ -1,5 +1,7 @@
 """Predictions of a model that was trained for one epoch on the tiny world."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -62,6 +64,21 @@ def test_the_models_own_settings_count_and_not_those_of_today(cpu: torch.device)
     predict.main(other)
     table = pd.read_parquet(schema.logits_path("train", "test"))
     np.testing.assert_allclose(table["logit"], reference_logits("test", cpu), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("path", [schema.ITEM, schema.TAGS, schema.NEIGHBORS])
+def test_a_model_of_other_items_is_refused(path: Path) -> None:
+    """Of the same sizes: nothing else would tell."""
+    predict.main(PARAMS)
+    before = contents(PREDICTIONS)
+    if path == schema.NEIGHBORS:
+        with np.load(path) as file:
+            np.savez(path, ids=file["ids"][::-1], cosine=file["cosine"])
+    else:
+        schema.write_array(path, np.array(schema.read_array(path))[::-1])
+    with pytest.raises(InputError, match=f"ctr.safetensors: was trained on another {path} than"):
+        predict.main(PARAMS)
+    assert contents(PREDICTIONS) == before
 
 
 def hide_item_from_valid(item: int) -> None:

@@ -11,7 +11,7 @@ from dvc.repo import Repo
 
 from pipeline import stage
 from pipeline.params import Params
-from pipeline.schema import InputError, replacing
+from pipeline.schema import STATS, InputError, replacing, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = """
@@ -292,3 +292,53 @@ def test_a_model_that_cannot_be_one_is_refused_before_anything_is_made(
 def test_seconds_that_cannot_be_written_cost_nothing(workspace: Path) -> None:
     (workspace / "scratch/fuse/seconds").mkdir(parents=True)
     stage.run("fuse", lambda _: stage.made("7 items"))
+
+
+SETTINGS = {"source": "sample", "history": 100, "tags": 5, "seed": 2025}
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("under_dvc", [False, True])  # where `dvc repro --single-item` runs it
+@pytest.mark.parametrize(
+    ("changes", "has", "says"),
+    [
+        ({"source": "/raw"}, "data.source: /raw", "data.source: sample"),
+        (
+            {"history": 50, "seed": 3},
+            "data.history: 50, data.seed: 3",
+            "data.history: 100, data.seed: 2025",
+        ),
+        ({"tags": 3}, "data.tags: 3", "data.tags: 5"),
+    ],
+)
+def test_data_of_other_settings_are_refused(
+    changes: dict[str, object],
+    has: str,
+    says: str,
+    under_dvc: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if under_dvc:
+        monkeypatch.setenv("DVC_STAGE", "fuse")
+    write_json(STATS, {"items": 3, "tags": 7, "settings": SETTINGS | changes})
+    started: list[Params] = []
+    with pytest.raises(SystemExit) as exit:
+        stage.run("fuse", started.append)
+    assert started == []
+    assert exit.value.code == (
+        f"error: data/ was made with {has}; params.yaml says {says}. Type `dvc repro fuse` to make "
+        "what fuse reads anew, or put params.yaml back as it was"
+    )
+    stage.run("ingest", started.append)  # makes them
+    assert len(started) == 1
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("stats", [{"settings": SETTINGS}, {"items": 3, "tags": 7}, None])
+def test_data_of_these_settings_are_read(stats: dict[str, object] | None) -> None:
+    """So are those that do not say what they were made with."""
+    if stats is not None:
+        write_json(STATS, stats)
+    started: list[Params] = []
+    stage.run("fuse", started.append)
+    assert len(started) == 1
