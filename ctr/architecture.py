@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors.torch import load_file
@@ -96,8 +97,8 @@ def load_model(files: ModelFiles) -> tuple[CTRModel, Train]:
     or recipe: DVC trains again then, but not where a stage is run alone.
     """
     content = schema.read_json(files.config)
-    for path, digest in item_digests().items():
-        if content["items"].get(path) != digest:
+    for path, digest in content.get("items", {}).items():
+        if file_sha256(Path(path)) != digest:
             raise InputError(
                 f"{files.weights}: was trained on another {path} than is there now; type "
                 "`dvc repro`, or train again first"
