@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.schema import ENVIRONMENT
-from tests.clone import SMALL_ITEMS, Clone
+from tests.clone import ROOT, SMALL_ITEMS, Clone
 from tests.fresh_runs import FreshRuns
 from tests.reference_run import ReferenceRun
 
@@ -31,9 +31,12 @@ def report(fresh_runs: FreshRuns) -> str:
     return fresh_runs.report()
 
 
-def test_another_source_leaves_params_as_they_are(fresh_runs: FreshRuns) -> None:
+def test_another_source_and_its_params_become_the_settings(
+    fresh_runs: FreshRuns, small_run: ReferenceRun
+) -> None:
     small = fresh_runs.small()
-    assert small.params_kept
+    assert small.params == small_run.clone.read("params.yaml")
+    assert small.params_before == (ROOT / "params.yaml").read_bytes()
     assert len(small.prediction.splitlines()) == 1 + SMALL_ITEMS
     assert "oracle_auc" not in small.metrics
 
@@ -143,17 +146,16 @@ def test_a_faulty_setting_costs_nothing(clone: Clone, report: str) -> None:
 def test_going_back_to_the_other_source_takes_its_results_from_the_cache(
     fresh_runs: FreshRuns, report: str
 ) -> None:
+    """And the bare launch then trains by its settings, or not at all."""
     assert report
+    clone = fresh_runs.clone
     assert "\nepoch " not in fresh_runs.make_submission(*fresh_runs.options)
-    assert fresh_runs.clone.prediction() == fresh_runs.small().prediction
-
-
-def test_the_bare_launch_works(clone: Clone, report: str, small_params: Path) -> None:
-    """On the data at hand: the small source's, if the test before has run."""
-    assert report
-    before = clone.read("params.yaml")
-    try:
-        (clone.folder / "params.yaml").write_bytes(small_params.read_bytes())
-        assert "epoch   2" in clone("accelerate", "launch", "ctr/train.py").stdout
-    finally:
-        (clone.folder / "params.yaml").write_bytes(before)
+    assert clone.prediction() == fresh_runs.small().prediction
+    trained = clone("accelerate", "launch", "ctr/train.py").stdout
+    assert "\nepoch   2" in trained
+    assert "\nepoch   3" not in trained
+    models = clone.read("models/ctr.safetensors")
+    clone("git", "checkout", "--quiet", "params.yaml")
+    refused = clone("accelerate", "launch", "ctr/train.py", status=1)
+    assert "params.yaml says data.source: sample. Type `dvc repro train`" in refused.stderr
+    assert clone.read("models/ctr.safetensors") == models
