@@ -22,8 +22,8 @@ RUN_ELSEWHERE = {
     "make submission SOURCE=<folder>": "tests/fresh_runs.py",
     **{
         f"make submission PARAMS=recipes/microlens_1m{which}.yaml": (
-            "PARAMS in tests/fresh_runs.py, the recipe in tests/pipeline/test_recipes.py; the whole "
-            "downloads gigabytes"
+            "PARAMS in tests/fresh_runs.py, the recipe in tests/pipeline/test_recipes.py; the "
+            "whole downloads gigabytes"
         )
         for which in ("", "_published")
     },
