@@ -8,10 +8,14 @@ import pytest
 
 from pipeline import clicks, schema
 from pipeline import raw as raw_module
-from pipeline.ingest import ingest
+from pipeline.ingest import ingest, main
+from pipeline.params import Params, load_params
 from pipeline.raw import RawTable
 from pipeline.schema import InputError, Outputs, Split
+from pipeline.stage import refuse_other_data
 from tests.pipeline.conftest import RawFolder
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(raw: RawFolder) -> dict[str, object]:
@@ -67,6 +71,19 @@ def test_items_stand_in_the_order_of_their_ids(raw: RawFolder) -> None:
         [0] * 5,
     ]
     assert schema.read_array(schema.GIVEN_TEXT).shape == (5, 0)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_data_are_known_by_the_settings_that_they_were_made_with(raw: RawFolder) -> None:
+    data = raw.write().data
+    content = load_params(ROOT / "params.yaml").model_dump()
+    content["train"]["history"] = content["data"]["history"] = data.history
+    params = Params.model_validate(content | {"data": data.model_dump()})
+    main(params)
+    refuse_other_data("fuse", data)
+    for key, value in (("source", "sample"), ("history", 3), ("tags", 4), ("seed", 2)):
+        with pytest.raises(InputError, match=f"params.yaml says data.{key}: {value}. Type"):
+            refuse_other_data("fuse", data.model_copy(update={key: value}))
 
 
 @pytest.mark.usefixtures("workspace")
