@@ -200,8 +200,8 @@ def _get(session: requests.Session, url: str, headers: dict[str, str], target: P
         case 206 if plain and headers:
             return response
     response.close()
-    error = NotThereError if response.status_code in GONE else InputError
-    raise error(
+    kind_of_error = NotThereError if response.status_code in GONE else InputError
+    raise kind_of_error(
         f"{url}: HTTP status {response.status_code} {response.reason}, type {kind or 'unknown'!r}, "
         f"encoding {coding!r}; expected the plain file. Correct the manifest, or try again later"
     )

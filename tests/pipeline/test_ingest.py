@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -118,7 +118,7 @@ def test_given_embeddings_and_the_organisers_item_table(raw: RawFolder) -> None:
     ]
 
 
-def item_emb(raw: RawFolder, **columns: list[list[float]]) -> None:
+def item_emb(raw: RawFolder, **columns: Sequence[Sequence[float]]) -> None:
     """An item_emb.parquet in another order than by id."""
     vectors = {name: pa.array(rows, pa.list_(pa.float32())) for name, rows in columns.items()}
     raw.tables["item_emb"] = {"item_id": pa.array([8, 2, 5, 3], pa.int64()), **vectors}
@@ -127,7 +127,7 @@ def item_emb(raw: RawFolder, **columns: list[list[float]]) -> None:
 @pytest.mark.usefixtures("workspace")
 @pytest.mark.parametrize("name", ["item_emb_d128_v3", "item_emb_d128", "item_emb"])
 def test_the_organisers_embeddings_alone_are_read_by_id(raw: RawFolder, name: str) -> None:
-    item_emb(raw, **{name: [[8.0, 0], [2, 0], [5, 0], [3, 0]]})
+    item_emb(raw, **{name: [[8.0, 0.0], [2.0, 0.0], [5.0, 0.0], [3.0, 0.0]]})
     run(raw.write())
     expected = [[0, 0], [2, 0], [3, 0], [5, 0], [8, 0]]
     assert schema.read_array(schema.GIVEN_ITEM_EMB).tolist() == expected
