@@ -1,6 +1,8 @@
 """Fetches a data set's files once: resumable, checked, with a record of what came from where."""
 
 import hashlib
+import logging
+import shlex
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -9,12 +11,19 @@ from urllib.parse import quote
 import requests
 from pydantic import AfterValidator, Field, TypeAdapter
 
-from pipeline.archive import relative_path, unpack
+from pipeline import cache
+from pipeline.archive import is_unpacked, load_libarchive, relative_path, unpack
 from pipeline.fetch import Bytes, Part, load_json, open_session, receive_all, secure
 from pipeline.params import Section
 from pipeline.schema import InputError, write_json
 
 RECORD = "downloaded.json"
+CHALLENGE = Path("microlens_1m/files.json")
+"""The manifest of `data.source: microlens_1m`."""
+EARLIER = Path("scratch/microlens_1m")
+"""Where earlier versions put its files, and `make clean` removed them."""
+
+log = logging.getLogger(__name__)
 
 
 def _relative(path: str) -> str:
@@ -57,6 +66,31 @@ class Downloaded(Section):
     """The checksum of the archive that the unpacked folder came from."""
 
 
+def challenge() -> Path:
+    """The challenge's files in the user's cache folder, fetched as far as they are not there."""
+    folder = cache.folder() / "microlens_1m"
+    with cache.held(folder):
+        if EARLIER.is_dir():
+            _take_over(EARLIER, folder)
+        download(CHALLENGE, folder)
+    return folder
+
+
+def _take_over(earlier: Path, folder: Path) -> None:
+    """Move what an earlier version fetched, or the user put there, to its new place."""
+    if folder.exists():
+        log.info("%s is not read any more, since %s is there; remove it", earlier, folder)
+        return
+    try:
+        earlier.resolve().rename(folder)
+    except OSError as error:
+        raise InputError(
+            f"{earlier}: downloads lie in {folder} now, and it cannot be moved there ({error}). "
+            f"`mv {earlier} {shlex.quote(str(folder))}`, or remove it to fetch all again"
+        ) from None
+    log.info("%s now lies in %s, where `make clean` leaves it", earlier, folder)
+
+
 def download(manifest: Path, folder: Path) -> None:
     """Bring every file of `manifest` (JSON) into `folder`, and unpack its archives.
 
@@ -64,9 +98,12 @@ def download(manifest: Path, folder: Path) -> None:
     in `downloaded.json`. An interrupted download resumes.
 
     Raises InputError for a bad manifest, an unreachable host, an HTTP error, a size or checksum
-    that is not the manifest's, and a bad archive; OSError for a full disk.
+    that is not the manifest's, a bad archive, and a full disk; before any request where the library
+    that unpacks is missing.
     """
     listing = load_json(manifest, TypeAdapter(Manifest))
+    if any(file.unpack and not is_unpacked(folder / file.unpack) for file in listing.files):
+        load_libarchive()
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / RECORD
     entries = load_json(record, TypeAdapter(dict[str, Downloaded])) if record.exists() else {}

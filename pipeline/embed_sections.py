@@ -26,6 +26,11 @@ class Data(Section):
             raise ValueError(
                 "data.source: found an address; expected sample, microlens_1m or a folder"
             )
+        if source.startswith("~"):
+            raise ValueError(
+                f"data.source: found {source}, whose ~ DVC takes for a folder's name; "
+                "expected the whole path, from / on"
+            )
         return source
 
 

@@ -17,6 +17,7 @@ from requests.adapters import HTTPAdapter
 from tqdm import tqdm
 from urllib3.util import Retry
 
+from pipeline.disk import require_space, writing
 from pipeline.params import Section
 from pipeline.schema import InputError, write_json
 
@@ -168,6 +169,8 @@ def _receive(session: requests.Session, url: str, size: int | None, part: Part) 
         total = part.version.size
         if size is not None and total not in (None, size):
             raise InputError(f"{url}: size {total}, expected {size} from the manifest")
+        if total is not None:
+            require_space(part.target.parent, total - part.size, part.target.name)
         if response.status_code != requests.codes.range_not_satisfiable:
             _save(response, part, total, MOST_BYTES if size is None else size)
     return total in (None, part.size)
@@ -218,6 +221,7 @@ def _save(response: Response, part: Part, total: int | None, most: int) -> None:
     Raises InputError, and keeps nothing, as soon as `part` is larger than `most` bytes.
     """
     with (
+        writing(part.path),
         part.path.open("ab") as out,
         tqdm(
             desc=part.target.name,

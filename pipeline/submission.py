@@ -8,6 +8,7 @@ import argparse
 import fcntl
 import io
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -35,8 +36,9 @@ LOCK = Path(".params.yaml.lock")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--source", default="", help=SOURCES)
-    parser.add_argument("--params", default="", help="a file of settings to use for this run")
+    path = os.path.expanduser  # zsh and sh leave the ~ of SOURCE=~/data as it is
+    parser.add_argument("--source", default="", type=path, help=SOURCES)
+    parser.add_argument("--params", default="", type=path, help="a file of settings for this run")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:

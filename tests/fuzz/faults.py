@@ -231,6 +231,7 @@ FAULTS: dict[str, Fault] = {
     "column twice": Fault([*REQUIRED, *TEST_ID, *VECTORS], doubled_column),
     "integers of another type": Fault(INTEGERS, another_type(INTEGER_TYPES)),
     "integer lists of another type": Fault([*HISTORIES, *TAGS], another_type(INTEGER_LIST_TYPES)),
+    "histories of no type": Fault(HISTORIES, another_type([(pa.null(), lambda _: None)])),
     "vectors of another type": Fault(VECTORS, another_type(VECTOR_TYPES)),
     "titles of another type": Fault(TITLES, another_type(TITLE_TYPES)),
     **{name: Fault(places, spoil) for name, (places, spoil) in FILE_FAULTS.items()},

@@ -85,8 +85,16 @@ def without_rows(folder: Folder, place: Place, _: st.DrawFn) -> str:
 
 
 def no_images(folder: Folder, _: Place, __: st.DrawFn) -> str:
-    folder.damage.append(lambda path: shutil.rmtree(path / "item_images"))
+    folder.damage.append(remove_images)
     return ": not found"
+
+
+def remove_images(path: Path) -> None:
+    for covers in path.glob("[iI][tT][eE][mM]_*"):
+        if covers.is_dir():
+            shutil.rmtree(covers)
+        elif covers.suffix != ".parquet":
+            covers.unlink()
 
 
 def images_in_a_file(folder: Folder, place: Place, draw: st.DrawFn) -> str:

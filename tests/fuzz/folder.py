@@ -54,6 +54,10 @@ class Folder:
     """Rows in each row group, if not one group."""
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Of the parquet writer, by table."""
+    cover_name: Callable[[int], str] = "{}.jpg".format
+    """Where an item's cover lies below the folder of covers."""
+    cover_store: Callable[[Path, dict[str, bytes]], object] | None = None
+    """Writes the covers, by where they lie, into the raw folder; None makes files of them."""
     damage: list[Callable[[Path], object]] = field(default_factory=list)
     """Done to the folder once it is written."""
 
@@ -77,10 +81,9 @@ class Folder:
 
     def write(self, path: Path) -> None:
         """Into `path`, an empty folder."""
-        (path / "item_images").mkdir()
         (path / "MicroLens_1M_x1").mkdir()
-        for item_id, content in self.covers.items():
-            (path / "item_images" / f"{item_id}.jpg").write_bytes(content)
+        covers = {self.cover_name(item_id): content for item_id, content in self.covers.items()}
+        (self.cover_store or as_files("item_images"))(path, covers)
         for table in self.tables:
             self._write_table(table, path / f"{table}.parquet")
         for spoil in self.damage:
@@ -97,6 +100,19 @@ class Folder:
             for rows in self.groups.get(table, [len(whole)]):
                 writer.write_table(whole.slice(start, rows))
                 start += rows
+
+
+def as_files(folder: str) -> Callable[[Path, dict[str, bytes]], None]:
+    """Covers as files below `folder` of the raw folder."""
+
+    def write(path: Path, covers: dict[str, bytes]) -> None:
+        (path / folder).mkdir()
+        for name, content in covers.items():
+            file = path / folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+
+    return write
 
 
 def as_array(values: list[Any], kind: pa.DataType) -> pa.Array:
@@ -141,6 +157,8 @@ def folders(draw: st.DrawFn) -> Folder:
     if draw(st.booleans()):
         tables[INFO] = info_columns(random, item_ids)
     covered = random.sample([*item_ids, 41], random.randrange(len(item_ids)))
+    if not set(covered) & set(item_ids):  # which would be refused
+        covered = []
     covers = {item_id: random.randbytes(random.randrange(20)) for item_id in covered}
     return Folder(history, draw(st.integers(1, 3)), tables, covers)
 

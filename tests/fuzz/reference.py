@@ -44,6 +44,7 @@ def expected(folder: Folder) -> Content:
             "tags": len(distinct_tags) + 1,
             "titles_empty": titles.count(""),
             "covers_missing": len(item_ids) - len(covers),
+            "cover_files_unused": len(folder.covers) - len(covers),
             "users": len(users),
             "history": folder.history,
         },
