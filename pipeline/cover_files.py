@@ -43,8 +43,8 @@ class Covers:
 def locate(source: Path) -> Path:
     """The folder of covers in `source`, or where there is none their archive.
 
-    Raises InputError where there is neither or more than one, for a folder that is a link, and for
-    an archive without the library that reads it.
+    Raises InputError where there is neither or more than one, and for an archive without the
+    library that reads it.
     """
     near = sorted(path for path in source.iterdir() if not is_of_the_system(path.name))
     folders = [path for path in near if path.name.casefold() == FOLDER and path.is_dir()]
@@ -58,9 +58,7 @@ def locate(source: Path) -> Path:
     if len(found) > 1:
         names = " and ".join(path.name for path in found)
         raise InputError(f"{source}: holds {names}, each of which may be the covers; keep one")
-    if folders:
-        refuse_linked_folder(found[0])
-    else:
+    if not folders:
         load_libarchive()
     return found[0]
 

@@ -75,6 +75,8 @@ def raw_folder(data: Data) -> Iterator[tuple[Path, dict[str, float]]]:
 def files_read(folder: Path) -> list[Path]:
     """What `ingest` reads in a folder in the raw layout, as far as it is there."""
     place = locate(folder)
+    for part in (folder / CLICKS, place):
+        refuse_linked_folder(part)
     covers = [Path(file.path) for file in files_below(place)] if place.is_dir() else [place]
     tables = [folder / "item_feature.parquet", *sorted((folder / CLICKS).glob("*.parquet"))]
     return [path for path in tables if path.is_file()] + covers
@@ -82,8 +84,6 @@ def files_read(folder: Path) -> list[Path]:
 
 def ingest(folder: Path, data: Data, outputs: Outputs) -> dict[str, Any]:
     """Check and convert everything in `folder`; returns the statistics."""
-    refuse_linked_folder(folder / CLICKS)
-    locate(folder)  # its faults come before the work
     tables = {split: open_clicks(folder, split) for split in schema.SPLITS}
     items = read_items(folder, folder / CLICKS / "item_info.parquet", data.tags)
     tags = tag_ids(items)
