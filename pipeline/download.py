@@ -102,7 +102,7 @@ def download(manifest: Path, folder: Path) -> None:
     that unpacks is missing.
     """
     listing = load_json(manifest, TypeAdapter(Manifest))
-    if any(file.unpack and not is_unpacked(folder / file.unpack) for file in listing.files):
+    if any(file.unpack and not _is_unpacked(file, folder) for file in listing.files):
         load_libarchive()
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / RECORD
@@ -111,11 +111,17 @@ def download(manifest: Path, folder: Path) -> None:
         for file in listing.files:
             url, known = listing.root + quote(file.path), entries.get(file.path)
             target = folder / file.path
+            if known is None and not target.exists() and _is_unpacked(file, folder):
+                continue  # by hand: there is no need of the archive
             entry = _accept(target, file, url, known) or _fetch(session, target, file, url, known)
             _note(record, entries, file.path, entry)
             if file.unpack is not None:
                 _unpack(target, folder / file.unpack, entry)
                 _note(record, entries, file.path, _with_unpacked(entry, entry.sha256))
+
+
+def _is_unpacked(file: RemoteFile, folder: Path) -> bool:
+    return file.unpack is not None and is_unpacked(folder / file.unpack)
 
 
 def _note(record: Path, entries: dict[str, Downloaded], path: str, entry: Downloaded) -> None:

@@ -7,6 +7,8 @@ import pytest
 
 from pipeline.cover_files import Covers, files_below, find_covers, item_of, locate
 from pipeline.ids import DenseIds
+from pipeline.ingest import raw_folder
+from pipeline.params import Data
 from pipeline.schema import InputError
 from tests.pipeline.test_archive import Files, rar_of, tar_of, zip_of
 
@@ -147,6 +149,20 @@ def test_a_bad_archive_is_told_by_name(tmp_path: Path) -> None:
     (tmp_path / "item_images.rar").write_bytes(b"not an archive")
     with pytest.raises(InputError, match=r"item_images\.rar"):
         find_covers(tmp_path, IDS)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_an_archive_without_the_library_is_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> None:
+        raise InputError("libarchive cannot be loaded")
+
+    monkeypatch.setattr("pipeline.cover_files.load_libarchive", missing)
+    put(tmp_path, "item_images.rar")
+    data = Data(source=str(tmp_path), history=4, tags=5, seed=1)
+    with pytest.raises(InputError, match="libarchive cannot be loaded"), raw_folder(data):
+        pass
 
 
 def test_the_challenges_number_of_covers_takes_one_look(

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline import clicks, schema
 from pipeline import raw as raw_module
-from pipeline.ingest import ingest
+from pipeline.ingest import closing_line, ingest
 from pipeline.raw import RawTable
 from pipeline.schema import InputError, Outputs, Split
 from tests.pipeline.conftest import RawFolder
@@ -38,6 +38,7 @@ def test_clicks_become_dense_ids_in_their_columns(raw: RawFolder) -> None:
         "tags": 6,
         "titles_empty": 2,
         "covers_missing": 2,
+        "cover_files_unused": 1,
         "users": 2,
         "history": 4,
         "rows_train": 4,
@@ -124,6 +125,37 @@ def test_unusual_types_mean_the_same(raw: RawFolder, kind: pa.DataType) -> None:
     assert Split.load("train").history[2:].tolist() == [[1, 2, 3, 4], [0, 4, 4, 1]]
     assert Split.load("train").label.tolist() == [0, 1, 0, 1]
     assert pq.read_table(schema.ITEMS)["title"].to_pylist() == ["", "two", "", "five", ""]
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize(
+    "kind", [pa.null(), pa.list_(pa.null()), pa.large_list(pa.null())], ids=str
+)
+def test_no_tags_and_no_titles_at_all_as_pandas_writes_them(
+    raw: RawFolder, kind: pa.DataType
+) -> None:
+    raw.replace("item_feature", "item_tags", [None, *[None if kind == pa.null() else []] * 3], kind)
+    raw.replace("item_feature", "item_title", [None] * 4, pa.null())
+    stats = run(raw.write())
+    assert (stats["tags"], stats["titles_empty"]) == (1, 4)
+    assert schema.read_array(schema.TAGS).tolist() == [[0] * 5] * 5
+    assert pq.read_table(schema.ITEMS)["title"].to_pylist() == [""] * 5
+
+
+@pytest.mark.usefixtures("workspace")
+def test_levels_of_items_are_not_needed(raw: RawFolder) -> None:
+    for name in ("likes_level", "views_level"):
+        del raw.tables["item_feature"][name]
+    assert run(raw.write())["items"] == 4
+
+
+def test_the_closing_line_counts_what_has_no_cover_and_what_is_none() -> None:
+    stats = {"items": 91_717, "covers_missing": 3, "users": 1_000_000, "rows_train": 3_600_000}
+    line = "91,717 items (3 without a cover), 1,000,000 users, 3,600,000 rows of train"
+    assert closing_line(stats | {"cover_files_unused": 0}) == line
+    assert closing_line(stats | {"cover_files_unused": 1_204}) == (
+        f"{line}, 1,204 files among the covers that are no item's"
+    )
 
 
 @pytest.mark.usefixtures("workspace")

@@ -166,6 +166,11 @@ def test_an_address_is_no_source_and_is_not_repeated(tmp_path: Path) -> None:
     assert "s3cret" not in str(error.value)
 
 
+def test_a_tilde_in_the_source_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"data\.source: found ~/raw, whose ~ DVC .*whole path"):
+        load(tmp_path, changed("data", "source", "~/raw"))
+
+
 def blending(models: str) -> str:
     """The settings with these models in the blend, in YAML's flow style."""
     return changed("blend", "models", models)

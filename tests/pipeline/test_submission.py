@@ -97,6 +97,23 @@ def test_what_is_not_there(source: str, params: str, message: str) -> None:
     assert not submission.ORIGINAL.exists()
 
 
+def test_a_tilde_is_the_home_folder(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As zsh and sh hand on `make submission SOURCE=~/raw PARAMS=~/params.yaml`."""
+    sources: list[str] = []
+
+    def dvc(*_: str) -> int:
+        sources.append(load_params().data.source)
+        return 1
+
+    monkeypatch.setenv("HOME", str(workspace))
+    monkeypatch.setattr(submission, "dvc", dvc)
+    monkeypatch.setattr("sys.argv", ["submission", "--source", "~/raw", "--params", "~/p.yaml"])
+    shutil.copy("params.yaml", "p.yaml")
+    with pytest.raises(SystemExit):
+        submission.main()
+    assert sources == [f"{workspace}/raw"]
+
+
 def test_a_fault_in_params_is_told_before_dvc_starts(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
