@@ -1,6 +1,7 @@
 """Archives are written here byte by byte (RAR 5) or by the standard library (zip, tar)."""
 
 import ctypes.util
+import errno
 import io
 import logging
 import shutil
@@ -418,6 +419,17 @@ def test_an_archive_for_which_there_is_no_room(
     usage = shutil._ntuple_diskusage(2000, 1001, 999)
     monkeypatch.setattr("pipeline.disk.shutil.disk_usage", lambda _: usage)
     with pytest.raises(InputError, match=rf"{len(content):,} bytes of pictures .* 999 are free"):
+        unpack(tmp_path / "covers.zip", tmp_path / "item_images")
+    assert [path.name for path in tmp_path.iterdir()] == ["covers.zip"]
+
+
+def test_a_disk_that_becomes_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "covers.zip").write_bytes(zip_of({"1.jpg": b"one"}))
+    monkeypatch.setattr(module, "_write", write)
+    with pytest.raises(InputError, match=r"item_images: could not be written: .*No space left"):
         unpack(tmp_path / "covers.zip", tmp_path / "item_images")
     assert [path.name for path in tmp_path.iterdir()] == ["covers.zip"]
 

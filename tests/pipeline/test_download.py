@@ -25,6 +25,7 @@ from pipeline.download import Manifest, challenge, download
 from pipeline.schema import InputError
 
 CONTENT = Random(7).randbytes(3 * 2**20)
+VERSION = '{"url": "", "etag": null, "last_modified": null, "size": null}'
 NEWER = Random(8).randbytes(len(CONTENT))
 
 
@@ -492,6 +493,18 @@ def test_a_file_that_will_not_fit_is_told_before_its_bytes(
     assert (folder / "big.parquet.part").stat().st_size == 2**20
     download(listing, folder)
     assert (folder / "big.parquet").read_bytes() == CONTENT
+
+
+def test_a_disk_that_becomes_full_is_told_by_name(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fsync(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pipeline.fetch.os.fsync", fsync)
+    monkeypatch.setattr("pipeline.fetch.write_json", lambda path, _: path.write_text(VERSION))
+    with pytest.raises(InputError, match=r"big\.parquet\.part: could not be written: .*XDG_CACHE_"):
+        download(manifest(site, tmp_path), tmp_path / "raw")
 
 
 @pytest.fixture
