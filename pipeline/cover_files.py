@@ -78,33 +78,34 @@ def find_covers(source: Path, items: DenseIds) -> Covers:
         if item is None:
             others.append(file.name)
         elif item in found:
-            raise _two_files(found[item], Path(file.path))
+            raise _two_files(found[item], file)
         else:
-            found[item] = Path(file.path)
+            found[item] = file
     if others and not found:
         raise _none_matches(place, others, items)
-    return Covers(dict(sorted(found.items())), len(others))
+    return Covers({item: found[item] for item in sorted(found)}, len(others))
 
 
-def files_below(folder: Path) -> Iterator[os.DirEntry[str]]:
+def files_below(folder: Path) -> Iterator[Path]:
     """All files below `folder`, those of the system left out.
 
     What has the name of a picture counts as a file. Raises InputError for a link to a folder.
     """
-    folders = [os.fspath(folder)]
+    folders = [folder]
     while folders:
-        with os.scandir(folders.pop()) as entries:
+        parent = folders.pop()
+        with os.scandir(parent) as entries:
             for entry in entries:
                 if is_of_the_system(entry.name):
                     continue
-                if entry.name.casefold().endswith(PICTURES):
-                    yield entry
-                elif entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
-                else:
-                    if entry.is_symlink():
-                        refuse_linked_folder(Path(entry.path))
-                    yield entry
+                path = parent / entry.name
+                is_picture = entry.name.casefold().endswith(PICTURES)
+                if not is_picture and entry.is_dir(follow_symlinks=False):
+                    folders.append(path)
+                    continue
+                if not is_picture and entry.is_symlink():
+                    refuse_linked_folder(path)
+                yield path
 
 
 def is_of_the_system(name: str) -> bool:

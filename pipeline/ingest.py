@@ -77,7 +77,7 @@ def files_read(folder: Path) -> list[Path]:
     place = locate(folder)
     for part in (folder / CLICKS, place):
         refuse_linked_folder(part)
-    covers = [Path(file.path) for file in files_below(place)] if place.is_dir() else [place]
+    covers = list(files_below(place)) if place.is_dir() else [place]
     tables = [folder / "item_feature.parquet", *sorted((folder / CLICKS).glob("*.parquet"))]
     return [path for path in tables if path.is_file()] + covers
 
