@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
-from pipeline.launch import use_all_cores
+from pipeline.launch import let_params_decide, tell_device, use_all_cores
 from pipeline.params import CtrPrecision
 from pipeline.schema import InputError
 
@@ -22,6 +22,7 @@ def open_accelerator(section: str, mixed_precision: CtrPrecision) -> Accelerator
 
     `tf32` is fp32 whose matrix products round their inputs to 10 bits.
     """
+    let_params_decide()
     accelerator = Accelerator(
         mixed_precision="no" if mixed_precision == "tf32" else mixed_precision,
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
@@ -32,6 +33,7 @@ def open_accelerator(section: str, mixed_precision: CtrPrecision) -> Accelerator
             "set it to bf16 or no"
         )
     torch.set_float32_matmul_precision("high" if mixed_precision == "tf32" else "highest")
+    tell_device(section, accelerator.device, mixed_precision, accelerator.num_processes)
     return accelerator
 
 

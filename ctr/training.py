@@ -21,6 +21,7 @@ from ctr.metrics import auc, gauc, logloss
 from ctr.model import CTRModel, ItemTable
 from ctr.scoring import score
 from pipeline import schema
+from pipeline.outlook import Watch, duration
 from pipeline.params import Features, Residence
 from pipeline.schema import InputError, Split
 
@@ -104,12 +105,15 @@ def fit(
     progress = Progress()
     if checkpoints is not None:
         checkpoints.restore(settings.seed, progress, schedule)
+    watch: Watch | None = None
     while not ended(progress, settings):
         epoch, done = progress.epoch, len(progress.losses)
         entry = {"epoch": epoch, "learning_rate": learner.optimizer.param_groups[0]["lr"]}
         started = time.perf_counter()
         batches = shuffled_batches(data.train, settings.batch_size, settings.seed, epoch)
-        after_batch = None if checkpoints is None else checkpoints.after_batch
+        if watch is None:
+            watch = watched(len(batches), settings.epochs, accelerator)
+        after_batch = in_turn(watch, checkpoints)
         entry["train_loss"] = train_epoch(learner, data, batches, progress, after_batch)
         samples = data.train.total * (1 - done / len(batches))
         rate = samples / (time.perf_counter() - started)
@@ -124,6 +128,32 @@ def fit(
             checkpoints.save()
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return Trained(progress.curve, progress.best_epoch, progress.best_weights, parameters)
+
+
+def watched(batches: int, epochs: int, accelerator: Accelerator) -> Watch:
+    """Tells, in the main process, what an epoch takes."""
+
+    def tell(seconds: float) -> None:
+        if accelerator.is_main_process:
+            log.info(
+                "an epoch takes about %s, and scoring valid on top; the %d there may be, %s",
+                duration(seconds),
+                epochs,
+                duration(seconds * epochs),
+            )
+
+    return Watch(batches, tell)
+
+
+def in_turn(watch: Watch, checkpoints: Checkpoints | None) -> Callable[[], None]:
+    """What is done after each batch."""
+
+    def after_batch() -> None:
+        watch.after_batch()
+        if checkpoints is not None:
+            checkpoints.after_batch()
+
+    return after_batch
 
 
 def ended(progress: Progress, settings: Settings) -> bool:

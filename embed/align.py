@@ -13,6 +13,7 @@ import numpy as np
 from embed.behaviour import Behaviour, behaviour
 from embed.content import Content, load_content
 from embed.kernel_regression import fit_leaving_out
+from pipeline.outlook import tell_cores
 from pipeline.params import Align, Params
 from pipeline.schema import ALIGNED, Outputs, Split, metrics_path, versions
 from pipeline.stage import made, run, shown
@@ -29,6 +30,7 @@ CONFIDENT = 20.0
 
 def main(params: Params) -> None:
     section = params.align
+    tell_cores("align", "fp64")
     content = load_content()
     seen = behaviour(Split.load("train"), len(content.present) - 1, section)
     vectors, r2 = align(content, seen, section)

@@ -24,7 +24,8 @@ from safetensors.torch import save
 
 from embed.contrastive import Pairs, embed, recall, train
 from embed.cover_batches import read_covers
-from embed.encoders import ResizeToPixels
+from embed.encoders import ResizeToPixels, best_device
+from pipeline.launch import tell_device
 from pipeline.params import Encoder, Params
 from pipeline.schema import (
     COVERS,
@@ -75,6 +76,7 @@ def _one_thread() -> Iterator[None]:
     rounding then does not depend on how many cores there are."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    tell_device("encoder", best_device(), "no")
     try:
         yield
     finally:

@@ -5,17 +5,22 @@ all rows as landmarks it is exact. Leave-one-out predictions have a closed form,
 width and the penalty are chosen by them, for each target column on its own.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from tqdm import tqdm
 
+from pipeline.outlook import A_WHILE, Watch, duration
+
 WIDTHS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Of the kernel: exp(-width * squared distance / mean squared distance)."""
 PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0)
 NEGLIGIBLE = 1e-10
 """Eigenvalue of the landmarks' kernel over the largest, below which it is rounding."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,13 @@ def candidates(
     drawn = np.random.default_rng(seed).permutation(len(inputs))[:landmarks]
     chosen = inputs[np.sort(drawn)]
     scale = mean_squared_distance(inputs)
+    watch = Watch(
+        len(WIDTHS),
+        lambda seconds: log.info("the regression takes about %s", duration(seconds)),
+        A_WHILE,
+        warm_up=0,
+        watched=1,
+    )
     for width in WIDTHS:
         features, of_others = kernel_features(chosen, (inputs, others), width / scale)
         values, rotation = np.linalg.eigh(features.T @ (weights[:, None] * features))
@@ -89,6 +101,7 @@ def candidates(
             leverage = weights * (features**2 @ shrunk)  # (n,), below 1
             left_out = targets - (targets - fitted) / (1 - leverage)[:, None]
             yield left_out, of_others @ (shrunk[:, None] * moments)
+        watch.after_batch()
         del features, of_others  # or they would be there beside the next width's
 
 

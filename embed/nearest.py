@@ -127,8 +127,13 @@ def approximate_search(unit: np.ndarray, seed: int) -> Search:
     return Search(_on_gpu(index), unit, 0)
 
 
+def searching_gpus() -> int:
+    """GPUs that faiss knows, of which the first one searches."""
+    return faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else 0
+
+
 def _gpu() -> bool:
-    return hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
+    return searching_gpus() > 0
 
 
 def _on_gpu(index: faiss.Index) -> faiss.Index:
