@@ -59,8 +59,8 @@ def tell_cores(stage: str, precision: str, gpus: int = 0) -> None:
 def cpu(threads: int, instructions: str = "", processes: int = 1) -> str:
     """In words."""
     each = f"{processes} processes of " if processes > 1 else ""
-    kind = f" ({instructions})" if instructions else ""
-    return f"{each}{threads} thread{'' if threads == 1 else 's'} of a CPU{kind}"
+    words = f"{threads} thread{'' if threads == 1 else 's'}{' each' if each else ''}"
+    return f"{each}{words} of a CPU{f' ({instructions})' if instructions else ''}"
 
 
 def duration(seconds: float) -> str:

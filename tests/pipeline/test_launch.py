@@ -1,3 +1,4 @@
+import logging
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -6,16 +7,21 @@ import pytest
 import torch
 from accelerate import PartialState
 
+from ctr.machine import open_accelerator
 from pipeline.launch import (
     available_cores,
     gathered,
     gpu_or_cpu,
+    let_params_decide,
     open_processes,
     refuse_lost_processes,
     refuse_separate_storage,
+    tell_device,
     told_by_main,
+    unused_gpu,
     use_all_cores,
 )
+from pipeline.launcher import Launcher
 from pipeline.schema import InputError
 
 pytestmark = pytest.mark.usefixtures("cpu")
@@ -41,14 +47,28 @@ def test_a_launch_that_got_what_it_asked_for(launch: str, monkeypatch: pytest.Mo
     refuse_lost_processes("train", 2, launch)
 
 
+@pytest.fixture
+def plain(cpu: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process of which neither the user nor a launcher has said anything."""
+    for name in [name for name in os.environ if name.startswith(("ACCELERATE_", "MASTER_"))]:
+        monkeypatch.delenv(name)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "LOCAL_RANK", "WORLD_SIZE", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def started_by(monkeypatch: pytest.MonkeyPatch, command: str, **environment: str) -> None:
+    found = Launcher(command.split(), environment)
+    monkeypatch.setattr("pipeline.launch.launcher", lambda: found)
+
+
+@pytest.mark.usefixtures("plain")
 @pytest.mark.parametrize("launcher", ["1", "", None])
 def test_all_available_cores_despite_the_launcher(
     launcher: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.launch.available_cores", lambda: 7)
-    if launcher is None:
-        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    else:
+    started_by(monkeypatch, "accelerate launch x.py")
+    if launcher is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", launcher)
     use_all_cores()
     assert torch.get_num_threads() == 7
@@ -60,12 +80,220 @@ def test_all_available_cores_despite_the_launcher(
     assert torch.get_num_threads() == 1
 
 
-@pytest.mark.parametrize("own", ["3", "4,2"])
-def test_the_users_own_number_of_threads_is_kept(own: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", own)
+@pytest.mark.usefixtures("plain")
+@pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "MKL_NUM_THREADS"])
+@pytest.mark.parametrize("own", ["1", "3", "4,2"])
+def test_the_users_own_number_of_threads_is_kept(
+    own: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.launch.available_cores", lambda: 7)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as the launcher leaves it in any case
+    started_by(monkeypatch, "accelerate launch x.py", **{name: own})
     torch.set_num_threads(5)
     use_all_cores()
     assert torch.get_num_threads() == 5
+
+
+NONE_GROUPED = "they form no group, since there is no GPU that torch can use; "
+
+
+@pytest.mark.usefixtures("plain")
+@pytest.mark.parametrize(
+    ("command", "world", "expected"),
+    [
+        (
+            "torchrun --nproc_per_node 4 -m ctr.train",
+            4,
+            "4 processes were started, each of which would do all of the work: "
+            f"{NONE_GROUPED}put ACCELERATE_USE_CPU=true before torchrun, and they share the work",
+        ),
+        (
+            "accelerate launch --multi_gpu --num_processes 2 ctr/train.py",
+            2,
+            "2 processes were started, each of which would do all of the work: "
+            f"{NONE_GROUPED}they share the work of a CPU with ACCELERATE_USE_CPU=true accelerate "
+            "launch --num_processes 2 --multi_gpu ...; --num_processes 1 alone starts one",
+        ),
+        (
+            "accelerate launch ctr/train.py",
+            4,
+            "4 processes were started, each of which would do all of the work: "
+            f"{NONE_GROUPED}your Accelerate configuration, of another project, says so: "
+            "accelerate launch --config_file pipeline/accelerate.yaml ... starts one",
+        ),
+        (
+            "accelerate launch --cpu --num_processes 2 ctr/train.py",
+            None,
+            "several processes were asked for, and one was started, as accelerate does with --cpu, "
+            "and without --multi_gpu; they share the work of a CPU with ACCELERATE_USE_CPU=true "
+            "accelerate launch --num_processes 2 --multi_gpu ...; --num_processes 1 alone starts "
+            "one",
+        ),
+    ],
+)
+def test_processes_that_form_no_group_are_told_what_to_type(
+    monkeypatch: pytest.MonkeyPatch, command: str, world: int | None, expected: str
+) -> None:
+    started_by(monkeypatch, command)
+    if world is not None:
+        monkeypatch.setenv("LOCAL_RANK", "0")
+        monkeypatch.setenv("WORLD_SIZE", str(world))
+    with pytest.raises(InputError) as refused:
+        refuse_lost_processes("train", 1, "--num_processes 1")
+    assert str(refused.value) == expected
+    refuse_lost_processes("train", world or 2, "--num_processes 1")  # where they do form one
+
+
+@pytest.mark.usefixtures("plain")
+@pytest.mark.parametrize(
+    ("world", "why"),
+    [
+        ("2", "they form no group, since there is no GPU that torch can use"),
+        (None, "accelerate started 1, as accelerate does with --cpu, and without --multi_gpu"),
+    ],
+)
+def test_within_dvc_the_setting_is_named(
+    monkeypatch: pytest.MonkeyPatch, world: str | None, why: str
+) -> None:
+    monkeypatch.setenv("DVC_STAGE", "train")
+    if world is not None:
+        monkeypatch.setenv("LOCAL_RANK", "0")
+        monkeypatch.setenv("WORLD_SIZE", world)
+    with pytest.raises(InputError) as refused:
+        refuse_lost_processes("train", 1, "--num_processes 2 --multi_gpu")
+    assert why in str(refused.value)
+    assert str(refused.value).startswith("train.launch asks for 2 processes, accelerate started 1")
+    assert str(refused.value).endswith(
+        "in params.yaml set train.launch to --num_processes 1, or to --num_processes 2 --multi_gpu "
+        "for several GPUs; with this, several share a CPU's work in ACCELERATE_USE_CPU=true dvc "
+        "repro"
+    )
+
+
+@pytest.mark.usefixtures("plain")
+@pytest.mark.parametrize(
+    ("variable", "strategy", "command", "exported", "remedy"),
+    [
+        (
+            "ACCELERATE_USE_FSDP",
+            "FSDP",
+            "accelerate launch x.py",
+            False,
+            "your Accelerate configuration, of another project, says so: type accelerate launch "
+            "--config_file pipeline/accelerate.yaml ...",
+        ),
+        (
+            "ACCELERATE_USE_FSDP",
+            "FSDP",
+            "accelerate launch --use_fsdp x.py",
+            False,
+            "leave --use_fsdp out",
+        ),
+        (
+            "ACCELERATE_USE_DEEPSPEED",
+            "DeepSpeed",
+            "accelerate launch x.py",
+            True,
+            "unset ACCELERATE_USE_DEEPSPEED",
+        ),
+        (
+            "ACCELERATE_USE_MEGATRON_LM",
+            "Megatron-LM",
+            "torchrun x.py",
+            True,
+            "unset ACCELERATE_USE_MEGATRON_LM",
+        ),
+    ],
+)
+def test_strategies_that_no_stage_knows_are_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    strategy: str,
+    command: str,
+    exported: bool,
+    remedy: str,
+) -> None:
+    started_by(monkeypatch, command, **({variable: "true"} if exported else {}))
+    monkeypatch.setenv(variable, "true")
+    with pytest.raises(InputError) as refused:
+        let_params_decide()
+    assert str(refused.value) == (
+        f"accelerate was told to use {strategy}, which no stage does; {remedy}"
+    )
+    monkeypatch.setenv("DVC_STAGE", "train")
+    with pytest.raises(InputError, match=r"take --use_\w+ out of the stage's `launch` in params"):
+        let_params_decide()
+    monkeypatch.setenv(variable, "false")
+    let_params_decide()
+
+
+@pytest.mark.usefixtures("plain")
+def test_params_yaml_alone_decides_how_to_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "ACCELERATE_MIXED_PRECISION": "bf16",
+        "ACCELERATE_DYNAMO_BACKEND": "INDUCTOR",
+        "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4",
+        "ACCELERATE_USE_CPU": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    accelerator = open_accelerator("train", "no")
+    assert accelerator.mixed_precision == "no"
+    assert accelerator.gradient_accumulation_steps == 1
+    assert accelerator.state.dynamo_plugin.backend.value == "NO"
+
+
+@pytest.mark.usefixtures("plain")
+@pytest.mark.parametrize(
+    ("device", "precision", "processes", "expected"),
+    [
+        ("cpu", "no", 1, "train: on 2 threads of a CPU (AVX2), fp32"),
+        ("cpu", "bf16", 2, "train: on 2 processes of 2 threads each of a CPU (AVX2), bf16"),
+        ("cuda", "bf16", 1, "train: on NVIDIA H100, bf16"),
+        ("cuda", "tf32", 4, "train: on 4 GPUs: NVIDIA H100, tf32"),
+    ],
+)
+def test_a_stage_tells_what_it_runs_on(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    device: str,
+    precision: str,
+    processes: int,
+    expected: str,
+) -> None:
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda _device: "NVIDIA H100")
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setattr("pipeline.launch.has_nvidia_gpu", lambda: False)
+    with caplog.at_level(logging.INFO):
+        tell_device("train", torch.device(device), precision, processes)
+        assert caplog.messages == [expected]
+        monkeypatch.setenv("RANK", "1")
+        tell_device("train", torch.device(device), precision, processes)
+        assert caplog.messages == [expected]
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_gpu_that_torch_cannot_use_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("pipeline.launch.has_nvidia_gpu", lambda: True)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("torch.version.cuda", "13.0")
+    tell_device("train", torch.device("cpu"), "no")
+    (told,) = caplog.messages
+    assert told.startswith(
+        "a GPU is there, but the installed torch, built for CUDA 13.0, cannot use it; most likely "
+        "its driver is too old"
+    )
+    monkeypatch.setattr("torch.version.cuda", None)
+    assert unused_gpu() == "a GPU is there, but the installed torch is built for CPUs alone"
+    for name, value in (("CUDA_VISIBLE_DEVICES", ""), ("ACCELERATE_USE_CPU", "true")):
+        with monkeypatch.context() as users:
+            users.setenv(name, value)
+            assert unused_gpu() is None
+    monkeypatch.setattr("pipeline.launch.has_nvidia_gpu", lambda: False)
+    assert unused_gpu() is None
 
 
 def test_available_cores_are_those_of_this_process_or_all(monkeypatch: pytest.MonkeyPatch) -> None:
