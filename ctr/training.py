@@ -136,7 +136,7 @@ def watched(batches: int, epochs: int, accelerator: Accelerator) -> Watch:
     def tell(seconds: float) -> None:
         if accelerator.is_main_process:
             log.info(
-                "an epoch takes about %s, and scoring valid on top; the %d there may be, %s",
+                "an epoch takes about %s without scoring valid, all %d of them %s",
                 duration(seconds),
                 epochs,
                 duration(seconds * epochs),

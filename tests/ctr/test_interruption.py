@@ -102,5 +102,5 @@ def test_a_run_that_is_ended_goes_on(
             assert output.count("stopped: the state is saved in scratch/train") == 1
             assert "Traceback" not in output or arguments is TOGETHER  # the launcher's own
     output, found = finish(arguments)
-    assert output.startswith("going on from scratch/train")
+    assert "\ngoing on from scratch/train" in output
     assert found == undisturbed

@@ -19,7 +19,8 @@ def test_a_precision_that_the_machine_lacks(precision: CtrPrecision) -> None:
 
 
 def test_tf32_is_asked_of_torch_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu = SimpleNamespace(device=torch.device("cuda"))
+    gpu = SimpleNamespace(device=torch.device("cuda"), num_processes=1)
+    monkeypatch.setattr("ctr.machine.tell_device", lambda *_told: None)
     monkeypatch.setattr("ctr.machine.Accelerator", lambda **_settings: gpu)
     cases: list[tuple[CtrPrecision, str]] = [("tf32", "high"), ("bf16", "highest")]
     for precision, expected in cases:

@@ -1,4 +1,6 @@
+import logging
 import math
+import re
 from typing import Any
 
 import pytest
@@ -64,6 +66,20 @@ def test_the_model_is_saved_with_what_it_takes_to_use_it() -> None:
     ]
     assert schema.read_json(METRICS)["parameters"] == sum(learned)
     assert {value.dtype for value in weights.values()} == {torch.float32, torch.int64}
+
+
+def test_it_tells_on_what_it_trains_and_what_an_epoch_takes(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.launch.unused_gpu", lambda: None)
+    monkeypatch.setattr("pipeline.outlook.SECONDS", 0.0)
+    with caplog.at_level(logging.INFO):
+        train.main(tiny_params(epochs=3, batch_size=50, mixed_precision="bf16"))
+    told = [line for line in caplog.messages if not line.startswith("epoch ")]
+    assert len(told) == 2
+    assert re.fullmatch(r"train: on 1 thread of a CPU \(\w+\), bf16", told[0])
+    expected = r"an epoch takes about \d+ s without scoring valid, all 3 of them \d+ s"
+    assert re.fullmatch(expected, told[1])
 
 
 def test_equal_seeds_give_equal_bytes_and_others_do_not() -> None:

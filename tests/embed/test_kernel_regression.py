@@ -1,5 +1,6 @@
 """Against kernel ridge regression by its textbook formula, fitted anew without each row."""
 
+import logging
 from dataclasses import dataclass
 from itertools import product
 
@@ -139,6 +140,18 @@ def test_the_best_by_left_out_error_is_taken_for_each_column() -> None:
         assert fitted.r2[column] == pytest.approx(r2)
         assert r2 > 0.3
     assert best[0] != best[1]
+
+
+def test_a_long_regression_tells_how_long_after_its_first_width(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    fitted_on(problem())
+    assert caplog.messages == []
+    clock = iter(np.arange(100, step=30.0))
+    monkeypatch.setattr("pipeline.outlook.time.perf_counter", lambda: next(clock))
+    fitted_on(problem())
+    assert caplog.messages == ["the regression takes about 2 min 30 s"]
 
 
 def test_only_the_weights_ratios_count() -> None:

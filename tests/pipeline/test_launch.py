@@ -50,6 +50,7 @@ def test_a_launch_that_got_what_it_asked_for(launch: str, monkeypatch: pytest.Mo
 @pytest.fixture
 def plain(cpu: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process of which neither the user nor a launcher has said anything."""
+    assert cpu.type == "cpu"  # which says something, and so comes first
     for name in [name for name in os.environ if name.startswith(("ACCELERATE_", "MASTER_"))]:
         monkeypatch.delenv(name)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "LOCAL_RANK", "WORLD_SIZE", "RANK"):
