@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from dvc.repo import Repo
+from ruamel.yaml import YAML
 
 from pipeline import guard
 from tests.clone import HERE
@@ -46,7 +48,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def usual_signals() -> object:
+def usual_signals() -> Iterator[None]:
     usual = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
     for number, action in usual.items():
@@ -164,6 +166,41 @@ def test_accelerate_is_told_nothing_by_the_users_environment(
     seen = set((workspace / "seen").read_text().split())
     assert {"ACCELERATE_USE_CPU", "OMP_NUM_THREADS", "DVC_STAGE", "PATH"} <= seen
     assert not {"ACCELERATE_USE_FSDP", "FSDP_VERSION", "WORLD_SIZE"} & seen
+
+
+MADE = """
+from pathlib import Path
+Path("file").write_text("first")
+Path("folder/in").mkdir(parents=True)
+Path("folder/in/it").write_text("first")
+"""
+DVC_YAML = """
+stages:
+  made:
+    cmd: {run} python made.py
+    deps: [made.py]
+    outs: [file, folder]
+"""
+
+
+def repro(folder: Path) -> int:
+    path = f"{HERE}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
+    environment.pop("DVC_STAGE", None)
+    return subprocess.run(["dvc", "repro"], cwd=folder, env=environment, check=False).returncode
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_a_real_dvc_and_a_module_that_cannot_be_imported(tmp_path: Path, guarded: bool) -> None:
+    Repo.init(str(tmp_path), no_scm=True).close()
+    run = YAML(typ="safe").load(ROOT / "dvc.yaml")["vars"][0]["run"] if guarded else ""
+    (tmp_path / "dvc.yaml").write_text(DVC_YAML.format(run=run))
+    (tmp_path / "made.py").write_text(MADE)
+    assert repro(tmp_path) == 0
+    (tmp_path / "made.py").write_text(f"import no_such_module{MADE}")
+    assert repro(tmp_path) != 0
+    found = {path: text for path, text in contents(tmp_path).items() if text == "first"}
+    assert found == ({"file": "first", "folder/in/it": "first"} if guarded else {})
 
 
 PATIENT = """
