@@ -1,5 +1,6 @@
 """What another project has configured Accelerate to do, beside the commands of dvc.yaml."""
 
+import json
 import os
 import re
 import shlex
@@ -7,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from accelerate.commands import launch
 from accelerate.commands.config import config_args
 from accelerate.utils.launch import prepare_multi_gpu_env, prepare_simple_launcher_cmd_env
@@ -97,7 +97,7 @@ def started(stage: str, flags: str) -> tuple[list[str], dict[str, str]]:
 def test_it_changes_nothing_of_a_stage(home: Path, config: str, flags: str) -> None:
     stages = LAUNCHED if config == "deepspeed" else ["train"]
     expected = {stage: started(stage, flags) for stage in stages}
-    home.write_text(yaml.safe_dump(COMMON | CONFIGS[config]))
+    home.write_text(json.dumps(COMMON | CONFIGS[config]))
     assert {stage: started(stage, flags) for stage in stages} == expected
     command, environment = expected["train"]
     assert environment["ACCELERATE_MIXED_PRECISION"] == "no"
@@ -112,7 +112,7 @@ def test_it_changes_nothing_of_a_stage(home: Path, config: str, flags: str) -> N
 
 def test_without_the_projects_own_file_it_would(home: Path) -> None:
     """The launcher does read the file of this test."""
-    home.write_text(yaml.safe_dump(COMMON | CONFIGS["bf16"]))
+    home.write_text(json.dumps(COMMON | CONFIGS["bf16"]))
     args = launch.launch_command_parser().parse_args(["--num_processes", "1", "ctr/train.py"])
     args, _, _ = launch._validate_launch_command(args)
     assert args.mixed_precision == "bf16"
