@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ctr.checkpoint import Checkpoints, Progress
 from ctr.data import ClickLog, shuffled_batches
 from ctr.learner import Learner, Settings
+from ctr.machine import FREED_MEMORY
 from ctr.metrics import auc, gauc, logloss
 from ctr.model import CTRModel, ItemTable
 from ctr.scoring import score
@@ -149,6 +150,7 @@ def train_epoch(
         bar.update(data.train.total * len(losses) // len(batches))
         for (rows, weight), (clicks, label) in zip(left, clicked, strict=True):
             losses.append(learner.step(clicks, label, data.items, weight) * len(rows))
+            FREED_MEMORY.bound()
             bar.update(len(rows) * accelerator.num_processes)
             if after_batch is not None:
                 after_batch()

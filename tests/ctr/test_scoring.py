@@ -1,8 +1,10 @@
 from dataclasses import replace
+from weakref import ref
 
 import pytest
 import torch
 from accelerate import Accelerator
+from torch import Tensor, nn
 
 from ctr.architecture import qin_config
 from ctr.data import ClickLog, load_items
@@ -61,6 +63,31 @@ def test_batches_are_no_larger_than_asked(model: QIN, items: ItemTable) -> None:
     assert sum(sizes) == TEST_ROWS
     assert max(sizes) <= 25
     assert len(sizes) == 5
+
+
+def test_no_batch_leaves_a_tensor_behind(model: QIN, items: ItemTable) -> None:
+    """A small one that lives on keeps the freed memory about it from being used again."""
+    left: list[int] = []
+    outs: list[ref[Tensor]] = []
+
+    def remember(_model: nn.Module, _inputs: object, logits: Tensor) -> None:
+        left.append(sum(out() is not None for out in outs[:-1]))
+        outs.append(ref(logits))
+
+    model.register_forward_hook(remember)
+    log = ClickLog.load("test", SETTINGS.history, SETTINGS.features, CPU)
+    score(model, [log], items, 25, Accelerator())
+    assert left == [0] * 5
+
+
+def test_freed_memory_is_bounded_after_each_batch(
+    model: QIN, items: ItemTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounded: list[None] = []
+    monkeypatch.setattr("ctr.scoring.FREED_MEMORY.bound", lambda: bounded.append(None))
+    log = ClickLog.load("test", SETTINGS.history, SETTINGS.features, CPU)
+    score(model, [log], items, 25, Accelerator())
+    assert len(bounded) == 5
 
 
 def test_no_rows_have_no_logits(model: QIN, items: ItemTable) -> None:
