@@ -122,7 +122,7 @@ def fit(
         if accelerator.is_main_process:
             log.info(progress_line(entry, rate, epoch == progress.best_epoch))
         if checkpoints is not None:
-            checkpoints.save()
+            checkpoints.after_epoch(last=ended(progress, settings))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return Trained(progress.curve, progress.best_epoch, progress.best_weights, parameters)
 
