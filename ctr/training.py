@@ -24,6 +24,7 @@ from ctr.scoring import score
 from pipeline import schema
 from pipeline.params import Features, Residence
 from pipeline.schema import InputError, Split
+from pipeline.stage import shown
 
 log = logging.getLogger(__name__)
 
@@ -196,9 +197,10 @@ def host_weights(model: CTRModel) -> dict[str, Tensor]:
 
 
 def progress_line(entry: dict[str, float], rate: float, is_best: bool) -> str:
+    gauc = shown(none_for_nan(entry["gauc"]))
     return (
         f"epoch {entry['epoch']:3d}  loss {entry['train_loss']:.4f}  "
-        f"valid AUC {entry['auc']:.4f}  gAUC {entry['gauc']:.4f}  logloss {entry['logloss']:.4f}  "
+        f"valid AUC {entry['auc']:.4f}  gAUC {gauc}  logloss {entry['logloss']:.4f}  "
         f"lr {entry['learning_rate']:.1e}  {rate:,.0f} samples/s{'  *' if is_best else ''}"
     )
 

@@ -1,5 +1,6 @@
 """Encoders as the stages use them: loading, preprocessing, precision, identity of weights."""
 
+import functools
 import hashlib
 import json
 import logging
@@ -126,9 +127,14 @@ class ResizeToPixels:
 
 def normalize(pixels: Tensor, preprocess: PreprocessCfg) -> Tensor:
     """uint8 (B, 3, S, S) to float32 of the same shape, by each channel's mean and deviation."""
-    mean = torch.tensor(preprocess.mean, device=pixels.device)[:, None, None]
-    std = torch.tensor(preprocess.std, device=pixels.device)[:, None, None]
+    mean, std = (_moved(tuple(x), pixels.device) for x in (preprocess.mean, preprocess.std))
     return (pixels.float() / 255 - mean) / std
+
+
+@functools.cache
+def _moved(channels: tuple[float, ...], device: torch.device) -> Tensor:
+    """float32 (3, 1, 1) on `device`, once and not with every batch."""
+    return torch.tensor(channels, device=device)[:, None, None]
 
 
 def load_open_clip(stage: str, section: EmbedText | EmbedImage, device: torch.device) -> OpenClip:

@@ -193,3 +193,13 @@ def test_a_valid_of_one_class_cannot_choose_an_epoch() -> None:
     with pytest.raises(InputError, match=r"valid\.npy: all labels are 1; AUC"):
         train.main(tiny_params(epochs=1))
     assert not schema.MODEL.exists()
+
+
+def test_a_log_line_says_none_where_there_is_no_gauc() -> None:
+    entry = {"epoch": 3, "train_loss": 0.5, "auc": 0.75, "gauc": math.nan, "logloss": 0.6}
+    line = training.progress_line(entry | {"learning_rate": 0.001}, 1234.0, is_best=True)
+    assert "valid AUC 0.7500  gAUC none  logloss 0.6000" in line
+    assert "nan" not in line
+    assert "gAUC 0.6250  " in training.progress_line(
+        entry | {"learning_rate": 0.001, "gauc": 0.625}, 1234.0, is_best=False
+    )

@@ -1,10 +1,12 @@
 import logging
+from typing import Any
 
 import numpy as np
 import open_clip
 import pytest
 import torch
-from torch import nn
+from open_clip.transform import PreprocessCfg
+from torch import Tensor, nn
 
 from embed.covers import decode
 from embed.encoders import (
@@ -27,6 +29,24 @@ def test_preprocessing_in_two_steps_is_open_clips_own(trained: Catalogue, params
     pixels = torch.from_numpy(ResizeToPixels(clip.preprocess)(image))
     ours = normalize(pixels[None], clip.preprocess)[0]
     torch.testing.assert_close(ours, preprocess(image), rtol=0, atol=1e-6)
+
+
+def test_mean_and_deviation_go_to_the_device_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    tensor = torch.tensor
+
+    def count(values: object, **options: Any) -> Tensor:
+        made.append(values)
+        return tensor(values, **options)
+
+    monkeypatch.setattr(torch, "tensor", count)
+    mean, std = (0.111, 0.222, 0.333), (0.444, 0.555, 0.666)  # of no other test
+    preprocess = PreprocessCfg(mean=mean, std=std)
+    for _ in range(3):
+        found = normalize(torch.full((2, 3, 1, 1), 51, dtype=torch.uint8), preprocess)
+    assert made == [mean, std]
+    expected = [(0.2 - m) / s for m, s in zip(mean, std, strict=True)]
+    assert found[1, :, 0, 0].tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_vectors_are_the_models_own(trained: Catalogue, params: Params) -> None:
