@@ -8,7 +8,8 @@ as that of an item that train has never seen does, and a model that learns to tr
 may trust those of cold items. Its clicks are not without any part in its vector, though: they are
 counted in the company of the items that it was clicked with, on which the regression is fitted, in
 each column's mean, and in the choice of the kernel's width and penalty. And a cold item whose
-content is unlike that of all known ones is predicted worse than a known one. Items without content have a row of zeros.
+content is unlike that of all known ones is predicted worse than a known one. Items without
+content have a row of zeros.
 """
 
 import numpy as np

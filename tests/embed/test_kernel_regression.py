@@ -1,6 +1,7 @@
 """Against kernel ridge regression by its textbook formula, fitted anew without each row."""
 
-from dataclasses import dataclass
+import tracemalloc
+from dataclasses import astuple, dataclass
 from itertools import product
 
 import numpy as np
@@ -176,6 +177,27 @@ def test_fewer_landmarks_than_rows_come_close_on_smooth_targets() -> None:
     again, other = fitted_on(given, landmarks=40), fitted_on(given, landmarks=40, seed=2)
     np.testing.assert_array_equal(again.predicted, few.predicted)
     assert (other.predicted != few.predicted).any()
+
+
+def test_in_blocks_of_rows_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = tried(problem(), landmarks=9)
+    monkeypatch.setattr("embed.kernel_regression.BLOCK", 4)
+    for found, expected in zip(tried(problem(), landmarks=9), whole, strict=True):
+        for part, of_whole in zip(found, expected, strict=True):
+            np.testing.assert_allclose(part, of_whole, rtol=1e-7, atol=1e-9)
+
+
+def test_beside_the_features_there_is_no_second_array_of_their_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("embed.kernel_regression.BLOCK", 64)
+    given, landmarks = problem(rows=4000, others=1000), 64
+    tracemalloc.start()
+    next(iter(candidates(*astuple(given), landmarks, 1)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    features = (4000 + 1000) * landmarks * 8
+    assert features < peak < 1.6 * features
 
 
 def test_mean_squared_distance_is_that_over_all_pairs() -> None:
