@@ -59,6 +59,9 @@ class Encoder(Section):
 class Extraction(Section):
     """What the three embedding stages share."""
 
+    local: Annotated[str, Field(min_length=1)]
+    """A file or folder on this disk that weights are read from: DVC watches it. It has to be there,
+    also where weights come from the hub."""
     batch_size: Count
     shard_size: Count
     """Items a shard: what a run that was killed has to do again at most, in each process."""
@@ -81,8 +84,9 @@ class EmbedText(Extraction):
     """open_clip's weights tag; empty where the model brings its own weights."""
     revision: str
     """Of a model from the hub: branch, tag or commit; empty for the newest."""
-    pooling: Literal["mean", "cls"]
-    """Of a transformers encoder's last hidden states."""
+    pooling: Literal["model", "mean", "cls", "last", "max"]
+    """Of a transformers encoder's last hidden states. `model`: as the checkpoint says, `mean` where
+    it says nothing."""
     max_tokens: Annotated[int, Field(ge=4, le=8192)]
     """Longer titles are cut; transformers only, open_clip models have a context of their own."""
 

@@ -1,9 +1,11 @@
 import logging
+from pathlib import Path
 
 import numpy as np
 import open_clip
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from embed.covers import decode
@@ -87,6 +89,72 @@ def test_model_folder_without_weights_is_refused(params: Params) -> None:
     (ENCODER / "open_clip_model.safetensors").unlink()
     with pytest.raises(InputError, match="could not be loaded"):
         load_open_clip("embed_text", params.embed_text, CPU)
+
+
+def change_weights(path: Path, lacking: str, prefix: str = "") -> None:
+    weights = load_file(path)
+    kept = {prefix + name: value for name, value in weights.items() if lacking not in name}
+    assert len(kept) < len(weights)
+    save_file(kept, path)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "message"),
+    [
+        ("", r"Missing key\(s\) in state_dict: transformer\.resblocks\.0\..* among 24$"),
+        (
+            "other.",
+            r"Missing .* among 3\d; Unexpected .*: other\..*, other\..*, other\..* among \d\d$",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("trained")
+def test_open_clip_weights_that_would_be_random_are_refused(
+    params: Params, prefix: str, message: str
+) -> None:
+    change_weights(ENCODER / "open_clip_model.safetensors", "transformer.resblocks.0", prefix)
+    with pytest.raises(InputError, match=rf"embed_text\.model is 'trained', .*{message}") as told:
+        load_open_clip("embed_text", params.embed_text, CPU)
+    assert "\n" not in str(told.value)
+    assert len(str(told.value)) < 700
+
+
+@pytest.mark.usefixtures("catalogue")
+def test_a_weight_file_of_another_model_is_refused(params: Params) -> None:
+    save_file({"weight": torch.zeros(2)}, "weights.safetensors")
+    changes = {"model": "RN50", "pretrained": "weights.safetensors", "local": "."}
+    section = params.embed_image.model_copy(update=changes)
+    with pytest.raises(InputError, match=r"'weights\.safetensors'.* Missing key.* among \d\d\d;"):
+        load_open_clip("embed_image", section, CPU)
+
+
+@pytest.mark.parametrize(
+    ("model", "pretrained", "told"),
+    [
+        ("local-dir:clip", "", r"embed_image\.model names the local folder clip, which"),
+        (
+            "RN50",
+            "clip/own.pt",
+            r"embed_image\.pretrained names the local file clip/own\.pt, which",
+        ),
+        (
+            "roberta-ViT-B-32",
+            "laion2b_s12b_b32k",
+            r"hf_model_name\) names the local folder roberta-",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("catalogue")
+def test_files_that_dvc_does_not_watch_are_not_read(
+    params: Params, model: str, pretrained: str, told: str
+) -> None:
+    for path in ("clip/own.pt", "clip/open_clip_config.json", "roberta-base/config.json"):
+        Path(path).parent.mkdir(exist_ok=True)
+        Path(path).write_text("{}")
+    changes = {"model": model, "pretrained": pretrained}
+    section = params.embed_image.model_copy(update=changes)
+    with pytest.raises(InputError, match=rf"params\.yaml: .*{told}"):
+        load_open_clip("embed_image", section, CPU)
 
 
 def test_digest_sees_values_names_and_types() -> None:

@@ -105,7 +105,7 @@ def transformers_tower(folder: Path) -> dict[str, Any]:
 
 
 def with_model(params: Params, model: str, **changes: Any) -> Params:
-    update = {"model": model, "workers": 0, **changes}
+    update = {"model": model, "workers": 0, "local": str(Path.cwd()), **changes}
     sections = {name: getattr(params, name) for name in ("embed_text", "embed_image")}
     return params.model_copy(
         update={name: section.model_copy(update=update) for name, section in sections.items()}

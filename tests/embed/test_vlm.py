@@ -20,8 +20,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def with_vlm(params: Params, model: Path, **changes: object) -> Params:
-    settings = {"library": "transformers", "model": str(model), "workers": 0, **changes}
-    section = params.embed_vlm.model_copy(update={"batch_size": 6, "shard_size": 15} | settings)
+    settings = {"library": "transformers", "model": str(model), "local": str(model), **changes}
+    section = params.embed_vlm.model_copy(
+        update={"batch_size": 6, "shard_size": 15, "workers": 0} | settings
+    )
     return params.model_copy(update={"embed_vlm": section})
 
 

@@ -87,6 +87,8 @@ def test_the_files_in_the_repository_are_valid() -> None:
         ("submit", "column", "Task3", "submit.column: .*'Task1', 'Task2' or 'Task1&2'"),
         ("data", "source", '""', "data.source: .*at least 1 character"),
         ("encoder", "train", "false", "embed_text.model is 'trained', so encoder.train"),
+        ("embed_image", "local", "w", "embed_image.local must be 'models/encoder', found 'w'"),
+        ("embed_vlm", "local", '""', "embed_vlm.local: .*at least 1 character"),
         ("encoder", "patch_size", "15", "encoder.image_size must be a multiple"),
     ],
 )
