@@ -67,9 +67,9 @@ def test_the_sample_is_learned(clone: Clone, report: str) -> None:
     # 0.9076 where it was tuned; rounding on another processor moves it by some thousandths.
     assert metrics["oracle_share"] > 0.89
     assert metrics["auc"] > clone.metrics("single_feature/item_mean")["auc"] + 0.03
-    assert clone.metrics("train")["auc"] == pytest.approx(metrics["auc"], abs=1e-6)
+    assert clone.metrics("train")["auc"] == pytest.approx(metrics["auc"], abs=1e-5)
     curve = pd.read_csv(clone.folder / "plots/train.csv")
-    assert curve["auc"].max() == pytest.approx(metrics["auc"], abs=1e-6)
+    assert curve["auc"].max() == pytest.approx(metrics["auc"], abs=1e-5)
 
 
 def test_the_judge_reads_task_1(clone: Clone, report: str) -> None:

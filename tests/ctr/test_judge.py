@@ -71,7 +71,7 @@ def verdict(**changes: Any) -> dict[str, Any]:
 def test_metrics_are_means_over_runs_of_successive_seeds() -> None:
     first, second = verdict(seed=4), verdict(seed=5)
     both = verdict(seed=4, runs=2)
-    assert first["auc"] != second["auc"]
+    assert first["logloss"] != second["logloss"]  # two AUCs of 150 rows may be equal
     assert first["auc_std"] is None
     for name in ("auc", "gauc", "logloss", "auc_warm_items", "auc_cold_items", "best_epoch"):
         assert both[name] == pytest.approx((first[name] + second[name]) / 2)

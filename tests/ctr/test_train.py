@@ -14,6 +14,7 @@ from pipeline import schema
 from pipeline.params import Train
 from pipeline.schema import InputError
 from tests.ctr.tiny_world import (
+    NEARLY_TIED,
     contents,
     forget_accelerator,
     read_curve,
@@ -44,8 +45,8 @@ def test_training_learns_and_keeps_the_best_epoch() -> None:
     for name in ("auc", "gauc", "logloss"):
         assert metrics[name] == best[name]
     found = rescored(params.train.batch_size)
-    assert found["auc"] == metrics["auc"]
-    assert found["logloss"] == pytest.approx(metrics["logloss"], rel=1e-12)
+    assert found["auc"] == pytest.approx(metrics["auc"], abs=NEARLY_TIED)
+    assert found["logloss"] == pytest.approx(metrics["logloss"], rel=1e-5)
 
 
 def test_the_model_is_saved_with_what_it_takes_to_use_it() -> None:

@@ -84,7 +84,7 @@ def test_ties_do_not_hang_on_the_order_that_faiss_gives() -> None:
 def test_cosine_never_exceeds_1() -> None:
     twice = np.concatenate([catalogue(300), catalogue(300)])
     cosine = nearest_items(twice, 1, EXACT, seed=0).cosine[1:300]
-    assert cosine.max() == 1
+    assert cosine.max() <= 1
     assert cosine.min() == pytest.approx(1, abs=1e-6)
 
 
@@ -168,5 +168,6 @@ def test_search_in_chunks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     _, unit = unit_rows(catalogue(100))
     whole = exact_search(unit).nearest(np.arange(99), 6)
     monkeypatch.setattr("embed.nearest.CANDIDATES", 100)
-    for part, expected in zip(exact_search(unit).nearest(np.arange(99), 6), whole, strict=True):
-        np.testing.assert_array_equal(part, expected)
+    places, cosine = exact_search(unit).nearest(np.arange(99), 6)
+    np.testing.assert_array_equal(places, whole[0])
+    np.testing.assert_allclose(cosine, whole[1], atol=1e-6)
