@@ -94,13 +94,13 @@ def test_batches_equal_one_title_at_a_time(
     settings = section(params, bert, pooling=pooling, max_tokens=max_tokens, batch_size=batch_size)
     vectors = encode_titles(settings, TITLES)
     expected = one_by_one(bert, pooling, min(max_tokens, POSITIONS))
-    np.testing.assert_allclose(vectors, expected, atol=1e-5)
+    np.testing.assert_allclose(vectors, expected, atol=1e-4)
     assert np.abs(expected[0] - expected[1]).max() > 0.1
 
 
 def test_decoder_only_model_needs_no_padding_of_its_own(params: Params, gpt: Path) -> None:
     vectors = encode_titles(section(params, gpt), TITLES)
-    np.testing.assert_allclose(vectors, one_by_one(gpt, "mean", 32), atol=1e-5)
+    np.testing.assert_allclose(vectors, one_by_one(gpt, "mean", 32), atol=1e-4)
 
 
 def test_provenance_identifies_the_weights(params: Params, bert: Path, gpt: Path) -> None:
@@ -155,4 +155,4 @@ def test_weights_that_overflow_are_reported(params: Params, bert: Path, tmp_path
 def test_open_clip_batches_equal_one_title_at_a_time(trained: Catalogue, params: Params) -> None:
     titles = trained.titles[1:5] * 3
     alone = np.concatenate([encode_titles(params.embed_text, [title]) for title in titles])
-    np.testing.assert_allclose(encode_titles(params.embed_text, titles), alone, atol=1e-5)
+    np.testing.assert_allclose(encode_titles(params.embed_text, titles), alone, atol=1e-4)
