@@ -70,15 +70,15 @@ def test_a_batch_equals_one_conversation_at_a_time(
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
     differences = [np.abs(found[i] - found[j]).max() for i in range(5) for j in range(i)]
     assert min(differences) > 1e-3
-    np.testing.assert_allclose(found[4], found[5], atol=1e-4)
+    np.testing.assert_allclose(found[4], found[5], atol=1e-3)
 
 
 def test_layers_are_counted_as_transformers_counts_them(params: Params, model: Path) -> None:
     def at(layer: int) -> np.ndarray:
         return vectors(section(params, model, layer=layer), TITLES[:1], COVERS[:1])
 
-    np.testing.assert_allclose(at(-2), at(LAYERS - 1), atol=1e-4)
-    np.testing.assert_allclose(at(-LAYERS - 1), at(0), atol=1e-4)
+    np.testing.assert_allclose(at(-2), at(LAYERS - 1), atol=1e-3)
+    np.testing.assert_allclose(at(-LAYERS - 1), at(0), atol=1e-3)
     assert np.abs(at(-2) - at(-1)).max() > 1e-2
     for layer in (LAYERS + 1, -LAYERS - 2):
         with pytest.raises(InputError, match=rf"embed_vlm\.layer is {layer}.* expected -4 to 3"):
