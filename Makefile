@@ -2,8 +2,10 @@
 #
 #   make submission                    the embedded sample
 #   make submission SOURCE=<folder>    any folder in the competition's raw layout (or microlens_1m)
-#   make submission PARAMS=<file>      with the settings of another file than params.yaml
+#   make submission PARAMS=<file>      with the settings of another file
 #   make ... FAISS=gpu                 faiss-gpu in place of faiss-cpu
+#
+# What SOURCE and PARAMS say is in params.yaml from then on; the earlier file is kept beside it.
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name) 2>/dev/null)))
 VENV ?= .venv

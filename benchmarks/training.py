@@ -32,7 +32,7 @@ from ctr.scoring import score
 from pipeline import schema
 from pipeline.params import Train, load_params
 
-RECIPE = Path(__file__).parents[1] / "recipes/microlens_1m.yaml"
+RECIPE = Path(__file__).parents[1] / "recipes/microlens_1m_published.yaml"
 """The published settings."""
 DTYPES = {
     "no": torch.float32,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors.torch import load_file
@@ -11,7 +12,8 @@ from ctr.qin import QIN, QINConfig
 from ctr.transformer_dcn import TransformerDCN, TransformerDCNConfig
 from pipeline import schema
 from pipeline.params import Train
-from pipeline.schema import ModelFiles
+from pipeline.schema import InputError, ModelFiles
+from pipeline.scratch import file_sha256
 
 Config = QINConfig | TransformerDCNConfig
 
@@ -75,12 +77,32 @@ def build_model(config: Config, settings: Train) -> CTRModel:
 
 def described(config: Config, settings: Train) -> Mapping[str, Any]:
     """What `load_model` reads beside the weights."""
-    return {"model": settings.model, "config": asdict(config), "train": settings.model_dump()}
+    return {
+        "model": settings.model,
+        "config": asdict(config),
+        "train": settings.model_dump(),
+        "items": item_digests(),
+    }
+
+
+def item_digests() -> dict[str, str]:
+    """Of what a model reads of the items: its weights mean nothing beside others."""
+    return {str(path): file_sha256(path) for path in (schema.ITEM, schema.TAGS, schema.NEIGHBORS)}
 
 
 def load_model(files: ModelFiles) -> tuple[CTRModel, Train]:
-    """A trained model, and the settings it was trained with."""
+    """A trained model, and the settings it was trained with.
+
+    Raises InputError where the items are not those that it was trained on, as after another source
+    or recipe: DVC trains again then, but not where a stage is run alone.
+    """
     content = schema.read_json(files.config)
+    for path, digest in content.get("items", {}).items():
+        if file_sha256(Path(path)) != digest:
+            raise InputError(
+                f"{files.weights}: was trained on another {path} than is there now; type "
+                "`dvc repro`, or train again first"
+            )
     architecture = ARCHITECTURES[content["model"]]
     model = architecture.model(architecture.config(**content["config"]))
     model.load_state_dict(load_file(files.weights))

@@ -114,8 +114,17 @@ class Checkpoints:
 
     def after_batch(self) -> None:
         """Save if it is time to, or the run shall stop: then `StoppedError` is raised."""
-        if len(self.progress.losses) % (ASK if self.accelerator.num_processes > 1 else 1):
-            return
+        if not len(self.progress.losses) % (ASK if self.accelerator.num_processes > 1 else 1):
+            self._save_if_due()
+
+    def after_epoch(self, last: bool) -> None:
+        """Likewise; what the `last` epoch leaves is saved in any case, since the outputs follow."""
+        if last:
+            self.save()
+        else:
+            self._save_if_due()
+
+    def _save_if_due(self) -> None:
         late = time.monotonic() - self.saved_at >= self.seconds
         if any(gathered(late or bool(self.stop))):
             self.save()

@@ -16,6 +16,8 @@ T tags an item, C width of the multimodal vector, E embedding width, D = 2E + C 
 widths of the attention's hidden layers.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -70,18 +72,30 @@ class Attention(nn.Module):
         self.hidden = nn.Linear(*hidden)
         self.out = nn.Linear(hidden[1], 1)
         self.dropout = Dropout(dropout)
+        self.frozen = False
+        self.projected: tuple[Tensor, Tensor] | None = None
+        """While the weights are frozen the last table and what `project` made of it."""
+
+    def project(self, table: Tensor) -> Tensor:
+        """The part of the first layer that an item has in every pair, (n, H) of (n, D)."""
+        if self.projected is not None and self.projected[0] is table:
+            return self.projected[1]
+        _target, of_item, of_difference, _product = self.pair.weight.chunk(4, dim=1)
+        by_item = F.linear(table, of_item - of_difference)  # (n, H)
+        self.projected = (table, by_item) if self.frozen else None
+        return by_item
 
     def forward(self, target: Tensor, history: Tensor, table: Tensor) -> Tensor:
         """The interest, (B, D).
 
         `target` is (B,) and `history` (B, L), 0 for padding: rows of `table` (n, D).
         """
-        of_target, of_item, of_difference, of_product = self.pair.weight.chunk(4, dim=1)
+        of_target, _item, of_difference, of_product = self.pair.weight.chunk(4, dim=1)
         row, place = history.nonzero(as_tuple=True)  # (P,) both
         item = history[row, place]  # (P,)
         t = F.embedding(target, table)  # (B, D)
         by_target = F.linear(t, of_target + of_difference, self.pair.bias)  # (B, H)
-        by_item = F.linear(table, of_item - of_difference)  # (n, H)
+        by_item = self.project(table)  # (n, H)
         pair = F.embedding(row, t) * F.embedding(item, table)  # (P, D)
         x = F.linear(pair, of_product)  # (P, H)
         x = x + F.embedding(row, by_target) + F.embedding(item, by_item)  # (P, H)
@@ -118,3 +132,13 @@ class DIN(CTRModel):
 
     def item_table(self, items: ItemTable) -> Tensor:
         return self.item(items.id, items.tags, items.content)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Evaluation mode, a table's items projected once; the weights must not change in it."""
+        self.eval()
+        self.attention.frozen = True
+        try:
+            yield
+        finally:
+            self.attention.frozen, self.attention.projected = False, None

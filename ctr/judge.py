@@ -131,4 +131,4 @@ def mean_of(values: list[float | None]) -> float | None:
 
 
 if __name__ == "__main__":
-    run("judge", main)
+    run("judge", main, launched=True)

@@ -129,12 +129,14 @@ class BatchNorm(nn.BatchNorm1d):
         """(B, X) from (B, X)."""
         if not self.training or self.world == 1:
             return super().forward(x)
-        count = _sum_over_processes(x.new_full((), len(x)))
-        mean = _sum_over_processes(x.sum(0)) / count  # (X,)
-        centred = x - mean  # (B, X)
+        rows = x.to(torch.promote_types(x.dtype, torch.float32))  # bf16 knows no count of 257
+        count = _sum_over_processes(rows.new_full((), len(rows)))
+        mean = _sum_over_processes(rows.sum(0)) / count  # (X,)
+        centred = rows - mean  # (B, X)
         variance = _sum_over_processes(centred.square().sum(0)) / count  # (X,)
         self._follow(mean.detach(), variance.detach() * count / (count - 1))
-        return centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias
+        normed = centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias
+        return normed.to(x.dtype)  # as torch's own gives it
 
     @torch.no_grad()
     def _follow(self, mean: Tensor, variance: Tensor) -> None:

@@ -7,6 +7,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ctr.data import ClickLog
+from ctr.machine import FREED_MEMORY
 from ctr.model import CTRModel, ItemTable
 
 
@@ -39,8 +40,12 @@ def score_log(
     accelerator: Accelerator,
 ) -> Tensor:
     places = list(torch.arange(len(log), device=log.rows.device).split(batch_size))
-    logits = [model(clicks, items, table).float() for clicks, _ in log.batches(places)]
-    return in_row_order(torch.cat(logits), log, accelerator)
+    logits = torch.empty(len(log), device=log.device)  # at once: a piece would cut a freed tensor
+    parts = logits.split(batch_size)
+    for part, (clicks, _) in zip(parts, log.batches(places), strict=True):
+        part.copy_(model(clicks, items, table))
+        FREED_MEMORY.bound()
+    return in_row_order(logits, log, accelerator)
 
 
 def in_row_order(own: Tensor, log: ClickLog, accelerator: Accelerator) -> Tensor:

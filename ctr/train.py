@@ -92,4 +92,4 @@ def write(trained: Trained, description: Mapping[str, Any], files: ModelFiles) -
 
 
 if __name__ == "__main__":
-    run_for_model("train", main)
+    run_for_model("train", main, launched=True)

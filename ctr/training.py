@@ -17,12 +17,15 @@ from tqdm import tqdm
 from ctr.checkpoint import Checkpoints, Progress
 from ctr.data import ClickLog, shuffled_batches
 from ctr.learner import Learner, Settings
+from ctr.machine import FREED_MEMORY
 from ctr.metrics import auc, gauc, logloss
 from ctr.model import CTRModel, ItemTable
 from ctr.scoring import score
 from pipeline import schema
+from pipeline.outlook import Watch, duration
 from pipeline.params import Features, Residence
 from pipeline.schema import InputError, Split
+from pipeline.stage import shown
 
 log = logging.getLogger(__name__)
 
@@ -104,12 +107,15 @@ def fit(
     progress = Progress()
     if checkpoints is not None:
         checkpoints.restore(settings.seed, progress, schedule)
+    watch: Watch | None = None
     while not ended(progress, settings):
         epoch, done = progress.epoch, len(progress.losses)
         entry = {"epoch": epoch, "learning_rate": learner.optimizer.param_groups[0]["lr"]}
         started = time.perf_counter()
         batches = shuffled_batches(data.train, settings.batch_size, settings.seed, epoch)
-        after_batch = None if checkpoints is None else checkpoints.after_batch
+        if watch is None:
+            watch = watched(len(batches), settings.epochs, accelerator)
+        after_batch = in_turn(watch, checkpoints)
         entry["train_loss"] = train_epoch(learner, data, batches, progress, after_batch)
         samples = data.train.total * (1 - done / len(batches))
         rate = samples / (time.perf_counter() - started)
@@ -121,9 +127,35 @@ def fit(
         if accelerator.is_main_process:
             log.info(progress_line(entry, rate, epoch == progress.best_epoch))
         if checkpoints is not None:
-            checkpoints.save()
+            checkpoints.after_epoch(last=ended(progress, settings))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return Trained(progress.curve, progress.best_epoch, progress.best_weights, parameters)
+
+
+def watched(batches: int, epochs: int, accelerator: Accelerator) -> Watch:
+    """Tells, in the main process, what an epoch takes."""
+
+    def tell(seconds: float) -> None:
+        if accelerator.is_main_process:
+            log.info(
+                "an epoch takes about %s without scoring valid, all %d of them %s",
+                duration(seconds),
+                epochs,
+                duration(seconds * epochs),
+            )
+
+    return Watch(batches, tell)
+
+
+def in_turn(watch: Watch, checkpoints: Checkpoints | None) -> Callable[[], None]:
+    """What is done after each batch."""
+
+    def after_batch() -> None:
+        watch.after_batch()
+        if checkpoints is not None:
+            checkpoints.after_batch()
+
+    return after_batch
 
 
 def ended(progress: Progress, settings: Settings) -> bool:
@@ -149,6 +181,7 @@ def train_epoch(
         bar.update(data.train.total * len(losses) // len(batches))
         for (rows, weight), (clicks, label) in zip(left, clicked, strict=True):
             losses.append(learner.step(clicks, label, data.items, weight) * len(rows))
+            FREED_MEMORY.bound()
             bar.update(len(rows) * accelerator.num_processes)
             if after_batch is not None:
                 after_batch()
@@ -194,9 +227,10 @@ def host_weights(model: CTRModel) -> dict[str, Tensor]:
 
 
 def progress_line(entry: dict[str, float], rate: float, is_best: bool) -> str:
+    gauc = shown(none_for_nan(entry["gauc"]))
     return (
         f"epoch {entry['epoch']:3d}  loss {entry['train_loss']:.4f}  "
-        f"valid AUC {entry['auc']:.4f}  gAUC {entry['gauc']:.4f}  logloss {entry['logloss']:.4f}  "
+        f"valid AUC {entry['auc']:.4f}  gAUC {gauc}  logloss {entry['logloss']:.4f}  "
         f"lr {entry['learning_rate']:.1e}  {rate:,.0f} samples/s{'  *' if is_best else ''}"
     )
 

@@ -3,9 +3,13 @@
 Learns from the train period which titles and covers are clicked in the same company, and how often,
 and writes what content predicts of it: embeddings/aligned.npy (N + 1, dim + 1) float32, the company
 in `dim` columns and the appeal in the last. An item that train knows gets the prediction of a
-regression that was fitted without it, so that its vector is as good, and no better, than that of an
-item that train has never seen: a model that learns to trust these vectors may trust those of cold
-items. Items without content have a row of zeros.
+regression that was fitted without the item's own row. So its vector tells of it what content tells,
+as that of an item that train has never seen does, and a model that learns to trust these vectors
+may trust those of cold items. Its clicks are not without any part in its vector, though: they are
+counted in the company of the items that it was clicked with, on which the regression is fitted, in
+each column's mean, and in the choice of the kernel's width and penalty. And a cold item whose
+content is unlike that of all known ones is predicted worse than a known one. Items without
+content have a row of zeros.
 """
 
 import numpy as np
@@ -13,6 +17,7 @@ import numpy as np
 from embed.behaviour import Behaviour, behaviour
 from embed.content import Content, load_content
 from embed.kernel_regression import fit_leaving_out
+from pipeline.outlook import tell_cores
 from pipeline.params import Align, Params
 from pipeline.schema import ALIGNED, Outputs, Split, metrics_path, versions
 from pipeline.stage import made, run, shown
@@ -29,6 +34,7 @@ CONFIDENT = 20.0
 
 def main(params: Params) -> None:
     section = params.align
+    tell_cores("align", "fp64")
     content = load_content()
     seen = behaviour(Split.load("train"), len(content.present) - 1, section)
     vectors, r2 = align(content, seen, section)

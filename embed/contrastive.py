@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from embed.encoders import best_device, normalize
+from pipeline.outlook import Watch, duration
 from pipeline.params import Encoder
 
 MAX_LOGIT_SCALE = math.log(100)
@@ -52,6 +53,7 @@ def train(model: CLIP, pairs: Pairs, items: np.ndarray, section: Encoder) -> flo
         optimizer, lambda step: learning_rate(step, steps)
     )
     mean_loss = math.nan
+    watch = Watch(steps, lambda seconds: tell_expected(seconds, section.epochs))
     for epoch in range(section.epochs):
         losses = []
         for images, tokens in progress(_epoch(pairs, items, section, epoch), len(items), epoch):
@@ -65,9 +67,19 @@ def train(model: CLIP, pairs: Pairs, items: np.ndarray, section: Encoder) -> flo
             with torch.no_grad():
                 model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
             losses.append(loss.detach())
+            watch.after_batch()
         mean_loss = torch.stack(losses).mean().item()
         log.info("epoch %d of %d: loss %.4f", epoch + 1, section.epochs, mean_loss)
     return mean_loss
+
+
+def tell_expected(seconds: float, epochs: int) -> None:
+    log.info(
+        "an epoch takes about %s, %d of them %s",
+        duration(seconds / epochs),
+        epochs,
+        duration(seconds),
+    )
 
 
 def progress(

@@ -6,12 +6,14 @@ Writes metrics/embeddings.json. A value that the data cannot give is null.
 import numpy as np
 
 from embed import geometry, retrieval
+from pipeline.outlook import tell_cores
 from pipeline.params import Diagnose, Params
 from pipeline.schema import ITEM, Outputs, Split, metrics_path, read_array
 from pipeline.stage import made, run, shown
 
 
 def main(params: Params) -> None:
+    tell_cores("diagnose", "fp32")
     found = diagnose(
         np.asarray(read_array(ITEM)), Split.load("train"), Split.load("valid"), params.diagnose
     )

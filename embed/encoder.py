@@ -24,7 +24,8 @@ from safetensors.torch import save
 
 from embed.contrastive import Pairs, embed, recall, train
 from embed.cover_batches import read_covers
-from embed.encoders import ResizeToPixels
+from embed.encoders import ResizeToPixels, best_device
+from pipeline.launch import tell_device
 from pipeline.params import Encoder, Params
 from pipeline.schema import (
     COVERS,
@@ -75,6 +76,7 @@ def _one_thread() -> Iterator[None]:
     rounding then does not depend on how many cores there are."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    tell_device("encoder", best_device(), "no")
     try:
         yield
     finally:
@@ -130,7 +132,7 @@ def _pairs(
             pixels[batch.items] = batch.pixels.reshape(-1, 3, side, side)
             readable[batch.items] = True
         items = np.flatnonzero(has_title & readable)
-        _check_count(len(items))
+        _check_count(len(items), int(has_title.sum()), int(readable.sum()))
         tokenize = open_clip.SimpleTokenizer(context_length=section.context_length)
         yield Pairs(pixels, tokenize(titles), preprocess), items
 
@@ -146,12 +148,13 @@ def _reserve(file: IO[bytes], size: int) -> None:
         raise InputError(f"{ENCODER}: no room for {size:,} bytes of covers: {error}") from error
 
 
-def _check_count(pairs: int) -> None:
+def _check_count(pairs: int, titles: int, covers: int) -> None:
     if pairs < MIN_PAIRS:
         raise InputError(
-            f"{COVERS}: {pairs} items have both a title and a readable cover, too few to train an "
-            f"encoder on (at least {MIN_PAIRS}); in params.yaml set encoder.train to false and "
-            "name pretrained models in embed_text and embed_image"
+            f"{COVERS}: {pairs} items have both a title ({titles} have one) and a readable cover "
+            f"({covers} have one), too few to train an encoder on (at least {MIN_PAIRS}). If the "
+            "source has more, see what `ingest` says of its covers; else set encoder.train to "
+            "false in params.yaml and name pretrained models in embed_text and embed_image"
         )
 
 

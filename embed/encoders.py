@@ -1,9 +1,11 @@
 """Encoders as the stages use them: loading, preprocessing, precision, identity of weights."""
 
+import functools
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -16,6 +18,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL.Image import Image
 from torch import Tensor, nn
 
+from embed.local_files import check_watched
 from pipeline.params import EmbedImage, EmbedText
 from pipeline.schema import ENCODER, InputError, versions
 
@@ -29,6 +32,9 @@ PACKAGES = (
     "transformers",
 )
 """What an open_clip model computes with."""
+
+SHOWN = 3
+"""Weights that a message names."""
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -126,9 +132,14 @@ class ResizeToPixels:
 
 def normalize(pixels: Tensor, preprocess: PreprocessCfg) -> Tensor:
     """uint8 (B, 3, S, S) to float32 of the same shape, by each channel's mean and deviation."""
-    mean = torch.tensor(preprocess.mean, device=pixels.device)[:, None, None]
-    std = torch.tensor(preprocess.std, device=pixels.device)[:, None, None]
+    mean, std = (_moved(tuple(x), pixels.device) for x in (preprocess.mean, preprocess.std))
     return (pixels.float() / 255 - mean) / std
+
+
+@functools.cache
+def _moved(channels: tuple[float, ...], device: torch.device) -> Tensor:
+    """float32 (3, 1, 1) on `device`, once and not with every batch."""
+    return torch.tensor(channels, device=device)[:, None, None]
 
 
 def load_open_clip(stage: str, section: EmbedText | EmbedImage, device: torch.device) -> OpenClip:
@@ -152,19 +163,53 @@ def load_open_clip(stage: str, section: EmbedText | EmbedImage, device: torch.de
     try:
         with _quiet():
             name = open_clip_name(model, section.revision)
+            check_files_watched(stage, section, name)
             network = open_clip.create_model(
                 name, pretrained or None, device=device, require_pretrained=True
             )
+    except InputError:
+        raise
     except Exception as error:  # torch and safetensors have types of their own for foreign files
         usual = isinstance(error, RuntimeError | ValueError | OSError)
         # torch's text on a pickle with code in it advises to run that code
-        reason = str(error) if usual else f"its weights are refused ({type(error).__name__})"
+        reason = (
+            shorter(str(error)) if usual else f"its weights are refused ({type(error).__name__})"
+        )
         raise InputError(
             f"params.yaml: {stage}.model is {model!r}, {stage}.pretrained {pretrained!r}, "
             f"{stage}.revision {section.revision!r}: open_clip cannot load it: {reason}"
         ) from error
     preprocess = PreprocessCfg(**network.visual.preprocess_cfg)
     return OpenClip(network.eval(), name, preprocess, device)
+
+
+def check_files_watched(stage: str, section: EmbedText | EmbedImage, name: str) -> None:
+    """Raises InputError if open_clip would read files of this disk that DVC does not watch."""
+    if section.model == "trained" or section.model.startswith("hf-hub:"):
+        return
+    if name.startswith("local-dir:"):
+        check_watched(stage, "model", name.removeprefix("local-dir:"), section.local)
+    elif section.pretrained not in open_clip.list_pretrained_tags_by_model(name):
+        check_watched(stage, "pretrained", section.pretrained, section.local)
+    text = (open_clip.get_model_config(name) or {}).get("text_cfg", {})
+    for key in ("hf_model_name", "hf_tokenizer_name"):
+        if text.get(key):
+            check_watched(stage, f"model ({name}: {key})", text[key], section.local)
+
+
+def few(names: Collection[str]) -> str:
+    """A few names and how many there are, as a, b, c among 12."""
+    return f"{', '.join(sorted(names)[:SHOWN])} among {len(names)}"
+
+
+def shorter(reason: str) -> str:
+    """torch's list of weights that do not fit, which may be of hundreds, cut to a few."""
+    lines = []
+    for line in reason.splitlines():
+        head, found, rest = line.partition("key(s) in state_dict: ")
+        names = re.findall(r'"([^"]+)"', rest)
+        lines.append(f"{head}{found}{few(names)}" if found else line)
+    return "; ".join(line.strip() for line in lines[: 1 + SHOWN])
 
 
 def open_clip_name(model: str, revision: str) -> str:

@@ -19,9 +19,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from embed.batches import Batch
-from embed.encoders import Encoder, check_finite
+from embed.encoders import Encoder, check_finite, effective_precision
 from embed.shards import Shard, Shards
-from pipeline.launch import gathered, refuse_separate_storage, told_by_main
+from pipeline.launch import gathered, refuse_separate_storage, tell_device, told_by_main
+from pipeline.outlook import A_WHILE, Watch, duration
 from pipeline.schema import InputError
 from pipeline.scratch import code_sha256, fingerprint
 
@@ -178,10 +179,27 @@ def assembled(shards: Shards, count: int, rows: int) -> Embedded:
     return embedded
 
 
+def tell_start(stage: str, device: torch.device, mixed_precision: str, state: PartialState) -> None:
+    """On what it encodes, and how."""
+    precision = effective_precision(device, mixed_precision)
+    tell_device(stage, device, precision, state.num_processes)
+
+
 def progress(batches: Iterable[Batch], items: int, state: PartialState) -> Iterator[Batch]:
-    """A bar in the main process, over its own share, where there is a terminal."""
+    """A bar in the main process, over its own share, where there is a terminal.
+
+    What will take a while is told after the first batches in any case.
+    """
     hidden = None if state.is_main_process else True
+    watch = Watch(items, lambda seconds: tell_expected(items, seconds, state), A_WHILE)
     with tqdm(total=items, desc="embedding", unit="item", disable=hidden) as bar:
         for batch in batches:
             yield batch
             bar.update(len(batch))
+            watch.after_batch(len(batch))
+
+
+def tell_expected(items: int, seconds: float, state: PartialState) -> None:
+    if state.is_main_process:
+        each = " for each process" if state.num_processes > 1 else ""
+        log.info("%s items%s take about %s", f"{items:,}", each, duration(seconds))

@@ -18,6 +18,7 @@ from pipeline.schema import (
     ALIGNED,
     EXPLAINED_VARIANCE,
     GIVEN_ITEM,
+    GIVEN_ITEM_EMB,
     ITEM,
     ITEM_INFO,
     InputError,
@@ -28,6 +29,8 @@ from pipeline.schema import (
 )
 from pipeline.stage import made, run
 
+GIVEN = {"item_info": GIVEN_ITEM, "item_emb": GIVEN_ITEM_EMB}
+"""By `fuse.given`."""
 NEGLIGIBLE = 1e-12
 """A component's variance over the first one's, below which it is float32 rounding."""
 
@@ -35,7 +38,7 @@ NEGLIGIBLE = 1e-12
 def main(params: Params) -> None:
     section = params.fuse
     if section.recipe == "given":
-        vectors = _given_item_vectors()
+        vectors = _given_item_vectors(section)
         explained = _principal(vectors[vectors.any(axis=1)], section.dim)[1]
     else:
         content = load_content()
@@ -65,14 +68,22 @@ def main(params: Params) -> None:
     )
 
 
-def _given_item_vectors() -> np.ndarray:
-    vectors, _ = given_vectors(GIVEN_ITEM, "fuse.recipe")
+def _given_item_vectors(section: Fuse) -> np.ndarray:
+    path = GIVEN[section.given]
+    vectors, _ = given_vectors(path, f"fuse.given: {section.given}", f"take {_other(section)}")
     if vectors.shape[1] > MAX_DIM:
         raise InputError(
-            f"{GIVEN_ITEM}: the source's item vectors have {vectors.shape[1]} columns, Task 1 "
-            f"allows {MAX_DIM}; take another fuse.recipe in params.yaml"
+            f"{path}: the source's item vectors have {vectors.shape[1]} columns, Task 1 allows "
+            f"{MAX_DIM}; in params.yaml take {_other(section)}"
         )
     return vectors
+
+
+def _other(section: Fuse) -> str:
+    """What else the settings can say: the other table of the source, if it has vectors."""
+    others = (name for name in GIVEN if name != section.given)
+    there = [f"fuse.given: {name}, or " for name in others if read_array(GIVEN[name]).shape[1]]
+    return f"{''.join(there)}another fuse.recipe"
 
 
 def fuse(content: Content, aligned: np.ndarray, section: Fuse) -> tuple[np.ndarray, np.ndarray]:

@@ -95,7 +95,7 @@ def near_duplicates(unit: np.ndarray, threshold: float, sample: int, seed: int) 
         return None
     random = np.random.default_rng(seed)
     asked = np.sort(random.choice(len(rows), min(sample, len(rows)), replace=False))
-    cosine, _ = exact_search(rows).index.search(rows[asked], 2)
+    cosine, _ = exact_search(rows, 1).index.search(rows[asked], 2)
     # The highest is the item's own, or, among equal vectors, as high as the second. Of a single
     # item faiss gives the lowest float as the second.
     return float((cosine[:, 1] > threshold).mean())

@@ -7,17 +7,20 @@ import numpy as np
 from pipeline.schema import InputError, read_array
 
 
-def given_vectors(path: Path, setting: str) -> tuple[np.ndarray, np.ndarray]:
+def given_vectors(
+    path: Path, setting: str, remedy: str = "name an encoder instead"
+) -> tuple[np.ndarray, np.ndarray]:
     """The vectors at `path`, float32 (N + 1, d), and which rows are present, bool (N + 1,).
 
     A row of zeros counts as absent; row 0 is padding. `setting` of params.yaml, which asked for
-    them, is named in errors. Raises InputError if the source has none or one is not finite.
+    them, is named in errors, and `remedy` where there are none. Raises InputError if the source has
+    none or one is not finite.
     """
     vectors = np.array(read_array(path), dtype=np.float32)
     if vectors.shape[1] == 0:
         raise InputError(
             f"params.yaml: {setting} asks for the source's own vectors, but the source has none "
-            f"({path} has no columns); name an encoder instead"
+            f"({path} has no columns); {remedy}"
         )
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):

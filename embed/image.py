@@ -17,7 +17,7 @@ from embed.cover_batches import CoverFile
 from embed.cover_shards import CoverShards
 from embed.covers import name_unreadable
 from embed.encoders import ResizeToPixels, load_open_clip
-from embed.extraction import Embedded, extracted
+from embed.extraction import Embedded, extracted, tell_start
 from embed.given import given_vectors
 from pipeline.launch import arithmetic, gpu_or_cpu, open_processes
 from pipeline.params import EmbedImage, Params
@@ -48,6 +48,7 @@ def main(params: Params) -> None:
 def embed_covers(item_ids: np.ndarray, section: EmbedImage, state: PartialState) -> None:
     """Encode every cover, and write each item's vector."""
     device = gpu_or_cpu(state)
+    tell_start("embed_image", device, section.mixed_precision, state)
     clip = load_open_clip("embed_image", section, device)
     encoder = clip.image_encoder(section)
     file = CoverFile(COVERS)
@@ -92,4 +93,4 @@ def report(embedded: Embedded, item_ids: np.ndarray, covers: int) -> dict[str, A
 
 
 if __name__ == "__main__":
-    run("embed_image", main)
+    run("embed_image", main, launched=True)

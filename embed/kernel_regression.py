@@ -5,17 +5,26 @@ all rows as landmarks it is exact. Leave-one-out predictions have a closed form,
 width and the penalty are chosen by them, for each target column on its own.
 """
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from tqdm import tqdm
+
+from pipeline.outlook import A_WHILE, Watch, duration
 
 WIDTHS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Of the kernel: exp(-width * squared distance / mean squared distance)."""
 PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0)
 NEGLIGIBLE = 1e-10
 """Eigenvalue of the landmarks' kernel over the largest, below which it is rounding."""
+BLOCK = 1 << 13
+"""Rows at a time: beside the features there is no second array of their size."""
+
+OfRows = Callable[[np.ndarray], np.ndarray]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,17 +87,27 @@ def candidates(
     drawn = np.random.default_rng(seed).permutation(len(inputs))[:landmarks]
     chosen = inputs[np.sort(drawn)]
     scale = mean_squared_distance(inputs)
+    watch = Watch(
+        len(WIDTHS),
+        lambda seconds: log.info("the regression takes about %s", duration(seconds)),
+        A_WHILE,
+        warm_up=0,
+        watched=1,
+    )
     for width in WIDTHS:
         features, of_others = kernel_features(chosen, (inputs, others), width / scale)
-        values, rotation = np.linalg.eigh(features.T @ (weights[:, None] * features))
-        features, of_others = features @ rotation, of_others @ rotation  # (n, r), (m, r)
+        values, rotation = np.linalg.eigh(weighted_gram(features, weights))
+        for part in (features, of_others):  # (n, r), (m, r)
+            in_blocks(part, times(rotation), out=part)
         moments = features.T @ (weights[:, None] * targets)  # (r, t)
         for penalty in PENALTIES:
             shrunk = 1 / (values.clip(min=0) + penalty)  # (r,)
             fitted = features @ (shrunk[:, None] * moments)  # (n, t)
-            leverage = weights * (features**2 @ shrunk)  # (n,), below 1
+            squared = in_blocks(features, squares_times(shrunk), np.empty(len(features)))
+            leverage = weights * squared  # (n,), below 1
             left_out = targets - (targets - fitted) / (1 - leverage)[:, None]
             yield left_out, of_others @ (shrunk[:, None] * moments)
+        watch.after_batch()
         del features, of_others  # or they would be there beside the next width's
 
 
@@ -99,7 +118,38 @@ def kernel_features(
     values, vectors = np.linalg.eigh(kernel(landmarks, landmarks, gamma))
     kept = values > NEGLIGIBLE * values[-1]
     root = vectors[:, kept] / np.sqrt(values[kept])
-    return [kernel(part, landmarks, gamma) @ root for part in rows]
+    return [
+        in_blocks(
+            part,
+            lambda few: kernel(few, landmarks, gamma) @ root,
+            np.empty((len(part), kept.sum())),
+        )
+        for part in rows
+    ]
+
+
+def times(matrix: np.ndarray) -> OfRows:
+    return lambda rows: rows @ matrix
+
+
+def squares_times(vector: np.ndarray) -> OfRows:
+    return lambda rows: rows**2 @ vector
+
+
+def in_blocks(rows: np.ndarray, function: OfRows, out: np.ndarray) -> np.ndarray:
+    """`out`, which may be `rows` itself: what `function` makes of each row of `rows`."""
+    for start in range(0, len(rows), BLOCK):
+        out[start : start + BLOCK] = function(rows[start : start + BLOCK])
+    return out
+
+
+def weighted_gram(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """sum_i w_i x_i x_i^T of rows x_i, (r, r) of (n, r)."""
+    result = np.zeros((rows.shape[1], rows.shape[1]))
+    for start in range(0, len(rows), BLOCK):
+        part = rows[start : start + BLOCK]
+        result += part.T @ (weights[start : start + BLOCK, None] * part)
+    return result
 
 
 def kernel(left: np.ndarray, right: np.ndarray, gamma: float) -> np.ndarray:

@@ -14,8 +14,8 @@ TIE = 1e-6
 CANDIDATES = 2**21
 """Candidates held at a time, which bounds memory: 1 GB at 128 dimensions."""
 
-GPU_CANDIDATES = 2048
-"""The most neighbours that faiss returns on a GPU."""
+WIDEST = 2048
+"""Candidates a row at most, however many are tied; faiss returns no more of them on a GPU."""
 
 CHECKED = 1000
 """Items whose approximate neighbours are compared with exact ones."""
@@ -34,7 +34,8 @@ class Neighbors:
 def nearest_items(vectors: np.ndarray, k: int, exact_below: int, seed: int) -> Neighbors:
     """The k nearest other items of each row of `vectors`, (N + 1, d) with padding in row 0.
 
-    Rows of zeros are neither asked for nor found. Of equal cosines the lower id comes first.
+    Rows of zeros are neither asked for nor found. Of equal cosines the lower id comes first; where
+    more than WIDEST different vectors are tied at the k-th place, some WIDEST of them are ranked.
     """
     ids = np.zeros((len(vectors), k), np.int32)
     cosine = np.zeros((len(vectors), k), np.float32)
@@ -43,7 +44,7 @@ def nearest_items(vectors: np.ndarray, k: int, exact_below: int, seed: int) -> N
     if found < 1:
         return Neighbors(ids, cosine, "none")
     exact = len(items) < exact_below
-    search = exact_search(unit) if exact else approximate_search(unit, seed)
+    search = exact_search(unit, found) if exact else approximate_search(unit, found, seed)
     places, scores = search.nearest(np.arange(len(items)), found)
     ids[items, :found] = np.where(places >= 0, items[places], 0)
     cosine[items, :found] = np.where(places >= 0, scores, 0)
@@ -58,7 +59,7 @@ def exact_recall(vectors: np.ndarray, found: Neighbors, seed: int) -> float:
     random = np.random.default_rng(seed)
     rows = np.sort(random.choice(len(items), min(CHECKED, len(items)), replace=False))
     width = min(found.ids.shape[1], len(items) - 1)
-    places, _ = exact_search(unit).nearest(rows, width)
+    places, _ = exact_search(unit, width).nearest(rows, width)
     pairs = zip(items[places], found.ids[items[rows]], strict=True)
     return float(np.mean([np.isin(true, given).mean() for true, given in pairs]))
 
@@ -71,18 +72,33 @@ def unit_rows(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return items, unit.astype(np.float32)
 
 
+def offered_rows(unit: np.ndarray, k: int) -> np.ndarray:
+    """Rows of `unit` (n, d) among which the k nearest others of every row are, ascending.
+
+    Of equal vectors the k + 1 first, since each comes before the others: where few directions are
+    left, few rows are searched.
+    """
+    _, group = np.unique(unit, axis=0, return_inverse=True)  # (n,)
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))  # of each group's rows in `order`
+    rank = np.arange(len(unit)) - starts[group[order]]
+    return np.sort(order[rank <= k])
+
+
 @dataclass(frozen=True)
 class Search:
-    """Searches of an index over `unit` (n, d); places are rows of `unit`."""
+    """Searches of an index; places are rows of `unit` (n, d)."""
 
     index: faiss.Index
+    """Over the rows `offered` (m,) of `unit`."""
     unit: np.ndarray
+    offered: np.ndarray
     widest: int
     """The most candidates a row; an exact search widens up to it where a tie crosses the cut."""
 
     def nearest(self, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The k nearest other rows of each of `rows`: places (q, k), -1 for none, and cosines."""
-        return self._within(rows, k, min(k + 1 + SPARE, len(self.unit)))
+        return self._within(rows, k, min(k + 1 + SPARE, len(self.offered)))
 
     def _within(self, rows: np.ndarray, k: int, width: int) -> tuple[np.ndarray, np.ndarray]:
         chunks = np.array_split(rows, -(-len(rows) * width // CANDIDATES))
@@ -101,7 +117,8 @@ class Search:
 
     def _candidates(self, rows: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
         """`width` places of each row, best first; the row itself comes last, as -1."""
-        _, places = self.index.search(self.unit[rows], width)
+        _, found = self.index.search(self.unit[rows], width)
+        places = np.where(found < 0, -1, self.offered[found])
         cosine = np.einsum("qd,qwd->qw", self.unit[rows], self.unit[places]).clip(-1, 1)
         none = (places == rows[:, None]) | (places < 0)
         places[none], cosine[none] = -1, -np.inf
@@ -109,26 +126,35 @@ class Search:
         return np.take_along_axis(places, order, 1), np.take_along_axis(cosine, order, 1)
 
 
-def exact_search(unit: np.ndarray) -> Search:
+def exact_search(unit: np.ndarray, k: int) -> Search:
+    """For the k nearest rows and no more."""
+    offered = offered_rows(unit, k)
     index = faiss.IndexFlatIP(unit.shape[1])
-    index.add(unit)
-    return Search(_on_gpu(index), unit, min(len(unit), GPU_CANDIDATES if _gpu() else len(unit)))
+    index.add(unit[offered])
+    return Search(_on_gpu(index), unit, offered, min(len(offered), WIDEST))
 
 
-def approximate_search(unit: np.ndarray, seed: int) -> Search:
-    """An inverted file of about 4 sqrt(n) lists, of which a sixteenth are probed."""
-    lists = max(1, min(int(4 * len(unit) ** 0.5), len(unit) // 39))
+def approximate_search(unit: np.ndarray, k: int, seed: int) -> Search:
+    """Likewise by an inverted file of about 4 sqrt(n) lists, of which a sixteenth are probed."""
+    offered = offered_rows(unit, k)
+    rows = unit[offered]
+    lists = max(1, min(int(4 * len(rows) ** 0.5), len(rows) // 39))
     quantizer = faiss.IndexFlatIP(unit.shape[1])
     index = faiss.IndexIVFFlat(quantizer, unit.shape[1], lists, faiss.METRIC_INNER_PRODUCT)
     index.cp.seed = seed
-    index.train(unit)
-    index.add(unit)
+    index.train(rows)
+    index.add(rows)
     index.nprobe = max(8, lists // 16)
-    return Search(_on_gpu(index), unit, 0)
+    return Search(_on_gpu(index), unit, offered, 0)
+
+
+def searching_gpus() -> int:
+    """GPUs that faiss knows, of which the first one searches."""
+    return faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else 0
 
 
 def _gpu() -> bool:
-    return hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
+    return searching_gpus() > 0
 
 
 def _on_gpu(index: faiss.Index) -> faiss.Index:

@@ -7,7 +7,8 @@ first. Where an item has fewer than k neighbours, id 0 with cosine 0 fills the r
 import faiss
 import numpy as np
 
-from embed.nearest import Neighbors, exact_recall, nearest_items
+from embed.nearest import Neighbors, exact_recall, nearest_items, searching_gpus
+from pipeline.outlook import tell_cores
 from pipeline.params import Params
 from pipeline.schema import (
     ITEM,
@@ -23,6 +24,7 @@ from pipeline.stage import made, run
 
 def main(params: Params) -> None:
     section = params.neighbors
+    tell_cores("neighbors", "fp32", gpus=searching_gpus())
     vectors = np.asarray(read_array(ITEM))
     k = section.k if section.enabled else 0
     found = nearest_items(vectors, k, section.exact_below, section.seed)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from accelerate import PartialState
 
 from embed.batches import Batch, read_ahead, spans
-from embed.extraction import extracted
+from embed.extraction import extracted, tell_start
 from embed.given import given_vectors
 from embed.shards import text_sha256
 from embed.text_encoders import TitleShards, load_text_encoder
@@ -43,6 +43,7 @@ def main(params: Params) -> None:
 def embed_titles(titles: list[str], section: EmbedText, state: PartialState) -> None:
     """Encode the distinct titles, and write each item's vector."""
     device = gpu_or_cpu(state)
+    tell_start("embed_text", device, section.mixed_precision, state)
     loaded = load_text_encoder(section, device)
     texts, index = distinct(titles)
     runs = spans(len(texts), section.shard_size)
@@ -83,4 +84,4 @@ def distinct(titles: list[str]) -> tuple[list[str], np.ndarray]:
 
 
 if __name__ == "__main__":
-    run("embed_text", main)
+    run("embed_text", main, launched=True)

@@ -18,13 +18,25 @@ from embed.batches import Batch, even_spans
 from embed.cover_batches import CoverFile
 from embed.covers import CoverError, decode
 from embed.encoders import PRECISIONS, Encoder, effective_precision, weights_sha256
-from embed.text_encoders import config_sha256, loading, pool
+from embed.local_files import check_watched
+from embed.pooling import pool
+from embed.pretrained import (
+    check_vocabulary,
+    commit_of,
+    config_sha256,
+    load_whole,
+    loading,
+    named,
+    origin,
+)
 from pipeline.params import EmbedVlm
 from pipeline.schema import InputError, versions
 
 load_processor: Callable[..., Any] = AutoProcessor.from_pretrained
 load_model: Callable[..., Any] = AutoModelForImageTextToText.from_pretrained
 """transformers' own functions, which come without usable types."""
+LANGUAGE_HEAD = r"lm_head\."
+"""Weights that hidden states do not depend on."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +172,7 @@ def load_vision_language(section: EmbedVlm, device: torch.device) -> tuple[Promp
 
     provenance = {
         "encoder": f"transformers {section.model}",
-        "revision": getattr(model.config, "_commit_hash", None) or section.revision,
+        "revision": commit_of("embed_vlm", section, model),
         "weights_sha256": weights_sha256(model),
         "config_sha256": config_sha256(model.config, processor.tokenizer),
         "processor_sha256": processor_sha256(processor),
@@ -183,21 +195,27 @@ def _load(section: EmbedVlm, device: torch.device) -> tuple[Any, Any]:
     On a GPU the weights themselves are in the section's precision: in float32 those of 7 billion
     parameters would not leave room for anything else.
     """
-    precision = effective_precision(device, section.mixed_precision)
-    source = {"revision": section.revision or "main", "trust_remote_code": False}
+    check_watched("embed_vlm", "model", section.model, section.local)
     with loading("embed_vlm", section):
-        processor = load_processor(section.model, **source)
-        model, loaded = load_model(
-            section.model,
-            use_safetensors=True,
-            dtype=PRECISIONS.get(precision, torch.float32),
-            output_loading_info=True,
-            **source,
-        )
-    if loaded["missing_keys"]:
-        raise InputError(
-            f"params.yaml: embed_vlm.model is {section.model!r}, whose files lack weights, "
-            f"{sorted(loaded['missing_keys'])[0]} among {len(loaded['missing_keys'])}: "
-            "they would be random; fetch them again"
-        )
+        processor = load_processor(section.model, **origin(section))
+    check_processor(section, processor)
+    precision = effective_precision(device, section.mixed_precision)
+    dtype = PRECISIONS.get(precision, torch.float32)
+    model = load_whole("embed_vlm", section, load_model, LANGUAGE_HEAD, dtype=dtype)
     return processor, model.base_model.to(device).eval()
+
+
+def check_processor(section: EmbedVlm, processor: Any) -> None:
+    """Raises InputError if what the prompts need of it is not there."""
+    needed = ("tokenizer", "image_processor")
+    lacking = [name for name in needed if getattr(processor, name, None) is None]
+    if not lacking:
+        check_vocabulary("embed_vlm", section, processor.tokenizer)
+        placed = processor.chat_template is not None or hasattr(processor, "image_token")
+        lacking = [] if placed else ["chat_template or image_token"]
+    if lacking:
+        raise InputError(
+            f"{named('embed_vlm', section)}, whose processor, a {type(processor).__name__}, has no "
+            f"{' and no '.join(lacking)}; put the processor's files beside the weights, or name a "
+            "vision-language model"
+        )

@@ -15,7 +15,7 @@ from accelerate import PartialState
 from embed.batches import Batch, read_ahead, spans
 from embed.cover_batches import CoverFile
 from embed.covers import name_unreadable
-from embed.extraction import Embedded, extracted
+from embed.extraction import Embedded, extracted, tell_start
 from embed.shards import text_sha256
 from embed.vision_language import ItemShards, cut_batches, load_vision_language
 from pipeline.launch import arithmetic, gpu_or_cpu, open_processes
@@ -43,6 +43,7 @@ def embed_items(
 ) -> None:
     """Encode every item that has a title or a cover, and write the vectors."""
     device = gpu_or_cpu(state)
+    tell_start("embed_vlm", device, section.mixed_precision, state)
     prompts, encoder = load_vision_language(section, device)
     file = CoverFile(COVERS)
     items = readable(titles, file.items())
@@ -87,4 +88,4 @@ def write(embedded: Embedded, item_ids: np.ndarray, provenance: dict[str, Any]) 
 
 
 if __name__ == "__main__":
-    run("embed_vlm", main)
+    run("embed_vlm", main, launched=True)

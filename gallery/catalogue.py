@@ -10,6 +10,9 @@ from PIL.Image import Image
 from gallery.thumbnails import Pictures, data_uri
 from pipeline.schema import ITEMS
 
+LONGEST = 200
+"""Characters of a title that the page has; it shows two lines of them."""
+
 
 @dataclass(frozen=True)
 class Card:
@@ -46,6 +49,10 @@ class Catalogue:
 
 
 def printable(text: str) -> str:
-    """`text` on one line: control characters, which HTML has no place for, become spaces."""
+    """The first LONGEST characters of `text` on one line, with an ellipsis where there are more.
+
+    Control characters, which HTML has no place for, become spaces.
+    """
     spaced = (" " if unicodedata.category(sign) in ("Cc", "Cs") else sign for sign in text)
-    return " ".join("".join(spaced).split())
+    line = " ".join("".join(spaced).split())
+    return line if len(line) <= LONGEST else line[: LONGEST - 1].rstrip() + "…"

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.special import expit
 
 from gallery import embedding_map
-from gallery.attention import Attention, attention
+from gallery.attention import CPU, Attention, attention
 from gallery.catalogue import Catalogue
 from gallery.charts import charts
 from gallery.neighbor_sheet import Entry, contact_sheet
@@ -18,6 +18,7 @@ from gallery.page import Map, Page, render
 from gallery.tables import headline, tables
 from gallery.thumbnails import Pictures, data_uri, thumbnails
 from pipeline import schema
+from pipeline.launch import tell_device
 from pipeline.params import Params, Report
 from pipeline.schema import InputError, Outputs, Split
 from pipeline.stage import made, run
@@ -25,6 +26,7 @@ from pipeline.stage import made, run
 
 def main(params: Params) -> None:
     settings = params.report
+    tell_device("report", CPU, "no")
     vectors = np.asarray(schema.read_array(schema.ITEM))
     mapped = embedding_map.mapped_items(vectors, settings.map_items, settings.seed)
     sheet = neighbor_sheet(settings)

@@ -1,6 +1,7 @@
 """Unpacks an archive (RAR, zip or tar) from a source that is not trusted, whole or not at all."""
 
 import ctypes
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any, BinaryIO
 
 from tqdm import tqdm
 
+from pipeline.disk import require_space, writing
 from pipeline.schema import InputError
 
 MAX_ENTRIES = 500_000
@@ -43,18 +45,25 @@ def unpack(archive: Path, folder: Path) -> None:
     Raises InputError, naming archive and entry, for an archive that is broken, encrypted or too
     large, and for an entry that is a link, a device, or would land outside `folder`.
     """
-    if folder.is_dir() and any(folder.iterdir()):
+    if is_unpacked(folder):
         return
     partial = folder.with_name(f".{folder.name}.partial")
     _remove(partial)
     partial.mkdir(parents=True)
     try:
-        _extract(archive, partial)
+        require_space(partial, archive.stat().st_size, "pictures")  # they are compressed already
+        with writing(folder):
+            _extract(archive, partial)
         nested = [path.name for path in partial.iterdir()] == [folder.name]
         inner = partial / folder.name
         (inner if nested and inner.is_dir() else partial).rename(folder)
     finally:
         _remove(partial)
+
+
+def is_unpacked(folder: Path) -> bool:
+    """Whether `folder` holds something, by `unpack` or by hand."""
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def relative_path(name: object) -> PurePosixPath:
@@ -90,7 +99,7 @@ def _remove(folder: Path) -> None:
 
 def _extract(archive: Path, folder: Path) -> None:
     """Write every entry of `archive` below `folder`, which is empty."""
-    library, ffi = _libarchive()
+    library, ffi = load_libarchive()
     name: object = None
     try:
         _check_rar5_end(archive)
@@ -119,11 +128,14 @@ def _extract(archive: Path, folder: Path) -> None:
         ) from None
 
 
-def _libarchive() -> tuple[Any, Any]:
+def load_libarchive() -> tuple[Any, Any]:
     """The binding's reader and its table of C functions, which has no types to check against.
 
-    Imported here, for the system library may be missing where no archive is ever unpacked.
+    Imported here, for the system library may be missing where no archive is ever unpacked. Raises
+    InputError where it is missing or too old.
     """
+    # At import the binding notes what an older library cannot write, which reads like a fault.
+    logging.getLogger("libarchive").setLevel(logging.WARNING)
     try:
         library, ffi = import_module("libarchive.read"), import_module("libarchive.ffi")
         for name in FORMATS:

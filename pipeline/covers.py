@@ -1,16 +1,11 @@
 """The covers of the raw layout, packed into one file that is read in order."""
 
 from collections.abc import Iterable, Iterator
-from hashlib import sha256
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
-
-from pipeline.archive import unpack
-from pipeline.ids import DenseIds
-from pipeline.schema import InputError
 
 GROUP_ROWS = 256
 """Covers a row group: a few tens of MB, what a reader holds at a time."""
@@ -20,30 +15,6 @@ GROUP_BYTES = 2**26
 
 MAX_BYTES = 2**27
 """Of one cover; the largest picture that the encoders take fills as much without compression."""
-
-
-def find_covers(folder: Path, items: DenseIds) -> dict[int, Path]:
-    """The files `item_images/{item_id}.jpg` that are there, by dense item id, ascending."""
-    images = folder / "item_images"
-    archive = folder / "item_images.rar"
-    if not images.is_dir() and archive.is_file():
-        images = _unpacked(archive)
-        unpack(archive, images)
-    if not images.is_dir():
-        raise InputError(
-            f"{images}: not found, nor {archive.name} beside it; "
-            "to run without covers make it an empty folder"
-        )
-    names = {path.name for path in images.iterdir()}
-    numbered = enumerate(items.raw.tolist(), start=1)
-    return {item: images / f"{raw}.jpg" for item, raw in numbered if f"{raw}.jpg" in names}
-
-
-def _unpacked(archive: Path) -> Path:
-    """Where this very archive is unpacked to: outside the source, which may be read-only."""
-    state = archive.stat()
-    key = f"{archive.resolve()} {state.st_size} {state.st_mtime_ns}"
-    return Path("scratch") / sha256(key.encode()).hexdigest()[:16] / "item_images"
 
 
 def write_covers(path: Path, covers: dict[int, Path]) -> None:

@@ -1,6 +1,8 @@
 """Fetches a data set's files once: resumable, checked, with a record of what came from where."""
 
 import hashlib
+import logging
+import shlex
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -9,12 +11,20 @@ from urllib.parse import quote
 import requests
 from pydantic import AfterValidator, Field, TypeAdapter
 
-from pipeline.archive import relative_path, unpack
-from pipeline.fetch import Bytes, Part, load_json, open_session, receive_all, secure
+from pipeline import cache
+from pipeline.addresses import secure
+from pipeline.archive import is_unpacked, load_libarchive, relative_path, unpack
+from pipeline.fetch import Bytes, NotThereError, Part, load_json, open_session, receive_all
 from pipeline.params import Section
 from pipeline.schema import InputError, write_json
 
 RECORD = "downloaded.json"
+CHALLENGE = Path("microlens_1m/files.json")
+"""The manifest of `data.source: microlens_1m`."""
+EARLIER = Path("scratch/microlens_1m")
+"""Where earlier versions put its files, and `make clean` removed them."""
+
+log = logging.getLogger(__name__)
 
 
 def _relative(path: str) -> str:
@@ -36,6 +46,8 @@ class RemoteFile(Section):
     sha256: Sha256 | None
     unpack: RelativePath | None
     """The folder an archive is unpacked into; None for a plain file."""
+    optional: bool = False
+    """Whether it is done without, and told, where the server has no such file."""
 
 
 class Manifest(Section):
@@ -57,6 +69,31 @@ class Downloaded(Section):
     """The checksum of the archive that the unpacked folder came from."""
 
 
+def challenge() -> Path:
+    """The challenge's files in the user's cache folder, fetched as far as they are not there."""
+    folder = cache.folder() / "microlens_1m"
+    with cache.held(folder):
+        if EARLIER.is_dir():
+            _take_over(EARLIER, folder)
+        download(CHALLENGE, folder)
+    return folder
+
+
+def _take_over(earlier: Path, folder: Path) -> None:
+    """Move what an earlier version fetched, or the user put there, to its new place."""
+    if folder.exists():
+        log.info("%s is not read any more, since %s is there; remove it", earlier, folder)
+        return
+    try:
+        earlier.resolve().rename(folder)
+    except OSError as error:
+        raise InputError(
+            f"{earlier}: downloads lie in {folder} now, and it cannot be moved there ({error}). "
+            f"`mv {earlier} {shlex.quote(str(folder))}`, or remove it to fetch all again"
+        ) from None
+    log.info("%s now lies in %s, where `make clean` leaves it", earlier, folder)
+
+
 def download(manifest: Path, folder: Path) -> None:
     """Bring every file of `manifest` (JSON) into `folder`, and unpack its archives.
 
@@ -64,9 +101,12 @@ def download(manifest: Path, folder: Path) -> None:
     in `downloaded.json`. An interrupted download resumes.
 
     Raises InputError for a bad manifest, an unreachable host, an HTTP error, a size or checksum
-    that is not the manifest's, and a bad archive; OSError for a full disk.
+    that is not the manifest's, a bad archive, and a full disk; before any request where the library
+    that unpacks is missing.
     """
     listing = load_json(manifest, TypeAdapter(Manifest))
+    if any(file.unpack and not _is_unpacked(file, folder) for file in listing.files):
+        load_libarchive()
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / RECORD
     entries = load_json(record, TypeAdapter(dict[str, Downloaded])) if record.exists() else {}
@@ -74,11 +114,29 @@ def download(manifest: Path, folder: Path) -> None:
         for file in listing.files:
             url, known = listing.root + quote(file.path), entries.get(file.path)
             target = folder / file.path
-            entry = _accept(target, file, url, known) or _fetch(session, target, file, url, known)
+            if known is None and not target.exists() and _is_unpacked(file, folder):
+                continue  # by hand: there is no need of the archive
+            try:
+                entry = _bring(session, target, file, url, known)
+            except NotThereError:
+                if not file.optional:
+                    raise
+                log.info("%s: the server has no such file; done without it", url)
+                continue
             _note(record, entries, file.path, entry)
             if file.unpack is not None:
                 _unpack(target, folder / file.unpack, entry)
                 _note(record, entries, file.path, _with_unpacked(entry, entry.sha256))
+
+
+def _bring(
+    session: requests.Session, target: Path, file: RemoteFile, url: str, known: Downloaded | None
+) -> Downloaded:
+    return _accept(target, file, url, known) or _fetch(session, target, file, url, known)
+
+
+def _is_unpacked(file: RemoteFile, folder: Path) -> bool:
+    return file.unpack is not None and is_unpacked(folder / file.unpack)
 
 
 def _note(record: Path, entries: dict[str, Downloaded], path: str, entry: Downloaded) -> None:

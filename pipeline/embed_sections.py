@@ -26,6 +26,11 @@ class Data(Section):
             raise ValueError(
                 "data.source: found an address; expected sample, microlens_1m or a folder"
             )
+        if source.startswith("~"):
+            raise ValueError(
+                f"data.source: found {source}, whose ~ DVC takes for a folder's name; "
+                "expected the whole path, from / on"
+            )
         return source
 
 
@@ -59,6 +64,9 @@ class Encoder(Section):
 class Extraction(Section):
     """What the three embedding stages share."""
 
+    local: Annotated[str, Field(min_length=1)]
+    """A file or folder on this disk that weights are read from: DVC watches it. It has to be there,
+    also where weights come from the hub."""
     batch_size: Count
     shard_size: Count
     """Items a shard: what a run that was killed has to do again at most, in each process."""
@@ -81,8 +89,9 @@ class EmbedText(Extraction):
     """open_clip's weights tag; empty where the model brings its own weights."""
     revision: str
     """Of a model from the hub: branch, tag or commit; empty for the newest."""
-    pooling: Literal["mean", "cls"]
-    """Of a transformers encoder's last hidden states."""
+    pooling: Literal["model", "mean", "cls", "last", "max"]
+    """Of a transformers encoder's last hidden states. `model`: as the checkpoint says, `mean` where
+    it says nothing."""
     max_tokens: Annotated[int, Field(ge=4, le=8192)]
     """Longer titles are cut; transformers only, open_clip models have a context of their own."""
 
@@ -147,7 +156,10 @@ class Fuse(Section):
 
     recipe: Literal["align", "pca", "both", "concat", "given"]
     """`align`: what content tells of behaviour. `pca`: of the features. `both`: one after the
-    other. `concat`: the features as they are. `given`: the source's own `item_emb_d128`."""
+    other. `concat`: the features as they are. `given`: the source's own item vectors."""
+    given: Literal["item_info", "item_emb"]
+    """Which, where `recipe` is `given`: `item_emb_d128` of item_info.parquet, or the vectors of
+    item_emb.parquet (`item_emb_d128_v3`)."""
     dim: Annotated[int, Field(ge=1, le=128)]
     """Task 1's rule allows 128."""
 

@@ -1,14 +1,12 @@
 """One file over https: resumed where it broke off, started over if it changed meanwhile."""
 
-import ipaddress
 import logging
 import os
-import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import requests
 from pydantic import Field, TypeAdapter, ValidationError
@@ -17,6 +15,8 @@ from requests.adapters import HTTPAdapter
 from tqdm import tqdm
 from urllib3.util import Retry
 
+from pipeline.addresses import is_here, secure, without_secrets
+from pipeline.disk import require_space, writing
 from pipeline.params import Section
 from pipeline.schema import InputError, write_json
 
@@ -32,38 +32,14 @@ CHUNK = 2**16
 MOST_BYTES = 2**37
 """Of a file whose size the manifest does not tell; the competition's largest has some 20 GB."""
 
-SECRETS = ((re.compile(r"//[^/\s'\"]*@"), "//"), (re.compile(r"\?[^\s'\")]+"), "?..."))
-"""Where an address may hold a password or a signature, and what is shown there."""
+GONE = (requests.codes.not_found, requests.codes.gone)
 
 Bytes = Annotated[int, Field(ge=0)]
 Content = TypeVar("Content")
 
 
-def without_secrets(text: str) -> str:
-    """`text` with the addresses in it less their credentials and queries."""
-    for secret, shown in SECRETS:
-        text = secret.sub(shown, text)
-    return text
-
-
-def secure(url: str) -> str:
-    """`url`, if it is https or stays on this machine, and holds no credentials; else ValueError."""
-    parts = urlsplit(url)
-    schemes = ("https", "http") if is_here(url) else ("https",)
-    if not parts.hostname or parts.scheme not in schemes or "@" in parts.netloc:
-        raise ValueError(
-            f"expected an https address without user and password, found {without_secrets(url)}"
-        )
-    return url
-
-
-def is_here(url: str) -> bool:
-    """Whether it leads to this machine."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+class NotThereError(InputError):
+    """The server answers, and says that it has no such file."""
 
 
 class Version(Section):
@@ -168,6 +144,8 @@ def _receive(session: requests.Session, url: str, size: int | None, part: Part) 
         total = part.version.size
         if size is not None and total not in (None, size):
             raise InputError(f"{url}: size {total}, expected {size} from the manifest")
+        if total is not None:
+            require_space(part.target.parent, total - part.size, part.target.name)
         if response.status_code != requests.codes.range_not_satisfiable:
             _save(response, part, total, MOST_BYTES if size is None else size)
     return total in (None, part.size)
@@ -194,7 +172,8 @@ def _get(session: requests.Session, url: str, headers: dict[str, str], target: P
         case 206 if plain and headers:
             return response
     response.close()
-    raise InputError(
+    refusal = NotThereError if response.status_code in GONE else InputError
+    raise refusal(
         f"{url}: HTTP status {response.status_code} {response.reason}, type {kind or 'unknown'!r}, "
         f"encoding {coding!r}; expected the plain file. Correct the manifest, or try again later"
     )
@@ -218,6 +197,7 @@ def _save(response: Response, part: Part, total: int | None, most: int) -> None:
     Raises InputError, and keeps nothing, as soon as `part` is larger than `most` bytes.
     """
     with (
+        writing(part.path),
         part.path.open("ab") as out,
         tqdm(
             desc=part.target.name,

@@ -1,7 +1,7 @@
 """Stage `ingest`: the raw competition layout to arrays that the other stages map into memory."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,26 +20,36 @@ from pipeline.clicks import (
     read_rows,
     refuse_one_class,
 )
-from pipeline.covers import find_covers, write_covers
-from pipeline.download import download
+from pipeline.cover_files import files_below, find_covers, locate
+from pipeline.covers import write_covers
+from pipeline.download import challenge
 from pipeline.ids import DenseIds
 from pipeline.items import Items, items_table, read_items
 from pipeline.params import Data, Params
 from pipeline.raw import RawTable
 from pipeline.schema import InputError, Outputs, Split
+from pipeline.seen import refuse_ignored, refuse_linked_folder
 from pipeline.stage import made, run
 from sample.world import WorldConfig, build
 from sample.write import write_raw
 
-MANIFEST = Path("microlens_1m/files.json")
-DOWNLOADS = Path("scratch/microlens_1m")
-
 
 def main(params: Params) -> None:
     with raw_folder(params.data) as (folder, known), Outputs() as outputs:
-        stats = {"source": params.data.source, **ingest(folder, params.data, outputs), **known}
+        made_with = params.data.model_dump()
+        stats = {"settings": made_with, **ingest(folder, params.data, outputs), **known}
         outputs.json(schema.STATS, stats)
-    made("{items:,} items, {users:,} users, {rows_train:,} rows of train".format_map(stats))
+    made(closing_line(stats))
+
+
+def closing_line(stats: Mapping[str, Any]) -> str:
+    """What was read, and what of the covers was not."""
+    line = (
+        "{items:,} items ({covers_missing:,} without a cover), {users:,} users, "
+        "{rows_train:,} rows of train"
+    ).format_map(stats)
+    unused = stats["cover_files_unused"]
+    return f"{line}, {unused:,} files among the covers that are no item's" if unused else line
 
 
 @contextmanager
@@ -51,8 +61,7 @@ def raw_folder(data: Data) -> Iterator[tuple[Path, dict[str, float]]]:
             write_raw(world, Path(temporary))
             yield Path(temporary), {"oracle_auc": world.oracle_auc("valid")}
     elif data.source == "microlens_1m":
-        download(MANIFEST, DOWNLOADS)
-        yield DOWNLOADS, {}
+        yield challenge(), {}
     else:
         folder = Path(data.source)
         if not folder.is_dir():
@@ -60,7 +69,18 @@ def raw_folder(data: Data) -> Iterator[tuple[Path, dict[str, float]]]:
                 f"params.yaml: data.source: {data.source} is not a folder; "
                 "expected sample, microlens_1m, or a folder in the raw layout"
             )
+        refuse_ignored(folder, files_read(folder))
         yield folder, {}
+
+
+def files_read(folder: Path) -> list[Path]:
+    """What `ingest` reads in a folder in the raw layout, as far as it is there."""
+    place = locate(folder)
+    for part in (folder / CLICKS, place):
+        refuse_linked_folder(part)
+    covers = list(files_below(place)) if place.is_dir() else [place]
+    tables = [folder / "item_feature.parquet", *sorted((folder / CLICKS).glob("*.parquet"))]
+    return [path for path in tables if path.is_file()] + covers
 
 
 def ingest(folder: Path, data: Data, outputs: Outputs) -> dict[str, Any]:
@@ -71,12 +91,13 @@ def ingest(folder: Path, data: Data, outputs: Outputs) -> dict[str, Any]:
     covers = find_covers(folder, items.ids)
     clicks = write_clicks(tables, items.ids, data.history, outputs)
     write_items(items, tags, outputs)
-    write_covers(outputs.path(schema.COVERS), covers)
+    write_covers(outputs.path(schema.COVERS), covers.files)
     return {
         "items": len(items.ids),
         "tags": len(tags) + 1,
         "titles_empty": items.titles[1:].count(""),
-        "covers_missing": len(items.ids) - len(covers),
+        "covers_missing": len(items.ids) - len(covers.files),
+        "cover_files_unused": covers.unused,
         **clicks,
     }
 
@@ -87,6 +108,9 @@ def write_items(items: Items, tags: DenseIds, outputs: Outputs) -> None:
     outputs.array(schema.GIVEN_TEXT, items.given_text, encoder="txt_emb_BERT of the source")
     outputs.array(schema.GIVEN_IMAGE, items.given_image, encoder="img_emb_CLIPRN50 of the source")
     outputs.array(schema.GIVEN_ITEM, items.given_item, encoder="item_emb_d128 of the source")
+    outputs.array(
+        schema.GIVEN_ITEM_EMB, items.given_item_emb, encoder="item_emb.parquet of the source"
+    )
 
 
 def tag_ids(items: Items) -> DenseIds:

@@ -13,6 +13,11 @@ from pipeline.schema import InputError
 
 MAX_ID = 2**62
 
+EMB_PREFIX = "item_emb"
+"""What the column of vectors in item_emb.parquet begins with."""
+EMB_COLUMN = "item_emb_d128_v3"
+"""Its name as the organisers list it."""
+
 
 @dataclass(frozen=True)
 class Items:
@@ -29,10 +34,13 @@ class Items:
     """Likewise `img_emb_CLIPRN50`."""
     given_item: np.ndarray
     """Likewise `item_emb_d128` of item_info.parquet."""
+    given_item_emb: np.ndarray
+    """Likewise the vectors of item_emb.parquet."""
 
 
 def read_items(folder: Path, info: Path, tags: int) -> Items:
-    """Read `item_feature.parquet` in `folder`, and the organisers' item table `info` if it exists.
+    """Read `item_feature.parquet` in `folder`, and the organisers' tables if they exist: `info`,
+    and `item_emb.parquet` in `folder`.
 
     Tags come from `info` where it exists (the competition's own choice of five), else from the
     item features; of a list of more than `tags` the last ones are kept.
@@ -49,6 +57,7 @@ def read_items(folder: Path, info: Path, tags: int) -> Items:
         given_text=_read_vectors(table, "txt_emb_BERT", ids),
         given_image=_read_vectors(table, "img_emb_CLIPRN50", ids),
         given_item=_read_vectors(info_table, "item_emb_d128", ids),
+        given_item_emb=_read_item_emb(folder / "item_emb.parquet", ids),
     )
 
 
@@ -118,6 +127,22 @@ def _read_vectors(table: RawTable | None, name: str, ids: DenseIds) -> np.ndarra
         vectors[item[column.first_row : column.first_row + len(piece)]] = piece
     vectors[0] = 0
     return vectors
+
+
+def _read_item_emb(path: Path, ids: DenseIds) -> np.ndarray:
+    """float32 (N + 1, d): the vectors of the file at `path`; d is 0 where there is none."""
+    if not os.path.lexists(path):
+        return _read_vectors(None, EMB_COLUMN, ids)
+    table = RawTable(path, ("item_id",))
+    names = {name for name in table.names if name.startswith(EMB_PREFIX)}
+    if EMB_COLUMN in names:
+        return _read_vectors(table, EMB_COLUMN, ids)
+    if len(names) != 1:
+        raise InputError(
+            f"{path}: no column {EMB_COLUMN}, nor one other that begins with {EMB_PREFIX}; it has "
+            f"{', '.join(table.names)}. Name the column of vectors so, or take the file away"
+        )
+    return _read_vectors(table, names.pop(), ids)
 
 
 def items_table(items: Items) -> pa.Table:

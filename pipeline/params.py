@@ -20,7 +20,7 @@ from pipeline.embed_sections import (
     Fuse,
     Neighbors,
 )
-from pipeline.schema import MAIN_MODEL, InputError
+from pipeline.schema import ENCODER, MAIN_MODEL, InputError
 from pipeline.section import CtrPrecision, Residence, Section
 
 __all__ = [
@@ -79,6 +79,11 @@ class Params(Section):
             uses_trained = section.library == "open_clip" and section.model == "trained"
             if uses_trained and not self.encoder.train:
                 raise ValueError(f"{name}.model is 'trained', so encoder.train must be true")
+            if uses_trained and Path(section.local) != ENCODER:
+                raise ValueError(
+                    f"{name}.model is 'trained', so {name}.local must be {str(ENCODER)!r}, "
+                    f"found {section.local!r}"
+                )
         return self
 
     @model_validator(mode="after")

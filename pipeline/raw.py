@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.schema import InputError
+from pipeline.schema import InputError, some_of
 
 BATCH_ROWS = 16_384
 """Rows read at a time: 13 MB of histories, small enough that freed memory is used again."""
@@ -81,7 +81,8 @@ class Column:
         """Text (n,) without the white space around it, null as ''."""
         kind = self.values.type
         if not (
-            pa.types.is_string(kind)
+            pa.types.is_null(kind)  # what pandas writes where no row has any
+            or pa.types.is_string(kind)
             or pa.types.is_large_string(kind)
             or pa.types.is_string_view(kind)
         ):
@@ -96,7 +97,12 @@ class Column:
         return texts
 
     def integer_lists(self) -> tuple[np.ndarray, np.ndarray]:
-        """All rows' integers after one another, and the length of each row's list (null: 0)."""
+        """All rows' integers after one another, and the length of each row's list (null: 0).
+
+        Lists that are all empty or null may be of nothing, as pandas writes them.
+        """
+        if self._holds_nothing():
+            return np.empty(0, np.int64), np.zeros(len(self.values), np.int64)
         self._refuse_all_but_lists("integer")
         return self._flat(), self._lengths()
 
@@ -126,15 +132,15 @@ class Column:
             )
         return self._flat().reshape(-1, width)
 
+    def _holds_nothing(self) -> bool:
+        """Whether no type is known, for want of a single value."""
+        kind = self.values.type
+        of_null = _is_list(kind) and pa.types.is_null(kind.value_type)
+        return pa.types.is_null(kind) or bool(of_null and not self._lengths().any())
+
     def _refuse_all_but_lists(self, is_kind: str) -> None:
         kind = self.values.type
-        if not (
-            pa.types.is_list(kind)
-            or pa.types.is_large_list(kind)
-            or pa.types.is_fixed_size_list(kind)
-            or pa.types.is_list_view(kind)
-            or pa.types.is_large_list_view(kind)
-        ) or not getattr(pa.types, f"is_{is_kind}")(kind.value_type):
+        if not _is_list(kind) or not getattr(pa.types, f"is_{is_kind}")(kind.value_type):
             raise self.wrong_type(f"lists of {is_kind} values")
 
     def _flat(self) -> np.ndarray:
@@ -152,6 +158,27 @@ class Column:
         return lengths.to_numpy(zero_copy_only=False).astype(np.int64)
 
 
+def _is_list(kind: pa.DataType) -> bool:
+    return (
+        pa.types.is_list(kind)
+        or pa.types.is_large_list(kind)
+        or pa.types.is_fixed_size_list(kind)
+        or pa.types.is_list_view(kind)
+        or pa.types.is_large_list_view(kind)
+    )
+
+
+def _not_there(path: Path) -> InputError:
+    """What lies where `path` was expected: perhaps it under another name, or a folder deeper."""
+    if os.path.lexists(path):
+        return InputError(f"{path}: not a file; the raw layout has a parquet file here")
+    near = next(folder for folder in path.parents if folder.is_dir())
+    names = [each.name for each in near.iterdir() if not each.name.startswith(".")]
+    return InputError(
+        f"{path}: not found; the raw layout has a parquet file here. {near} holds {some_of(names)}"
+    )
+
+
 class RawTable:
     """A raw parquet file, open for reading by column and in order."""
 
@@ -159,8 +186,7 @@ class RawTable:
         """Open `path` and check that it has `columns`."""
         self.path = path
         if not path.is_file():
-            found = "not a file" if os.path.lexists(path) else "not found"
-            raise InputError(f"{path}: {found}; the raw layout has a parquet file here")
+            raise _not_there(path)
         try:
             self._file = pq.ParquetFile(
                 path, pre_buffer=False, buffer_size=BUFFER, page_checksum_verification=True

@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -25,6 +25,9 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CUT_SHORT = "requested and"
 """What numpy says instead: `100 requested and 60 written`."""
 
+SHOWN_NAMES = 8
+"""Of files, that an error shows."""
+
 SPLITS = ("train", "valid", "test")
 
 MAIN_MODEL = "train"
@@ -38,6 +41,7 @@ TAGS = Path("data/tags.npy")
 GIVEN_TEXT = Path("data/given_text.npy")
 GIVEN_IMAGE = Path("data/given_image.npy")
 GIVEN_ITEM = Path("data/given_item.npy")
+GIVEN_ITEM_EMB = Path("data/given_item_emb.npy")
 TEST_ID = Path("data/test_id.npy")
 STATS = Path("data/stats.json")
 # embed
@@ -122,6 +126,12 @@ def metrics_path(stage: str) -> Path:
 
 class InputError(Exception):
     """Something the user gave is wrong. The message says where, what was found, and what to do."""
+
+
+def some_of(names: Collection[str]) -> str:
+    """The first of `names` in their order, and how many more there are: for an error."""
+    more = f" and {len(names) - SHOWN_NAMES:,} more" if len(names) > SHOWN_NAMES else ""
+    return ", ".join(sorted(names)[:SHOWN_NAMES]) + more if names else "nothing"
 
 
 @dataclass(frozen=True)

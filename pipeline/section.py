@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
-Minutes = Annotated[float, Field(gt=0)]
-"""Between checkpoints within an epoch; there is one after each epoch as well."""
+Minutes = Annotated[float, Field(ge=0)]
+"""Between checkpoints; 0 saves after every batch. The end of training and a stop save as well."""
 Precision = Literal["no", "bf16", "fp16"]
 CtrPrecision = Literal["no", "tf32", "bf16", "fp16"]
 Residence = Literal["auto", "device", "file"]

@@ -3,21 +3,19 @@
 import argparse
 import logging
 import os
-import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from pathlib import Path
 from types import FrameType
 
 import psutil
-from ruamel.yaml import YAML
 
 from pipeline import scratch
-from pipeline.params import Params, load_params
-from pipeline.schema import MAIN_MODEL, MODEL_NAME, InputError, replacing
+from pipeline.launcher import refuse_several_processes
+from pipeline.params import PARAMS, Data, Params, load_params
+from pipeline.schema import MAIN_MODEL, MODEL_NAME, STATS, InputError, read_json
 
 log = logging.getLogger(__name__)
 
@@ -54,20 +52,26 @@ class StoppedError(BaseException):
         self.signal = signal
 
 
-def run(stage: str, main: Callable[[Params], None]) -> None:
+def run(stage: str, main: Callable[[Params], None], *, launched: bool = False) -> None:
     """Run `stage` on `params.yaml`. Exit code 1 and one message for bad input or a failing disk.
 
-    Asked to stop it leaves with 128 and the signal's number. Either way earlier outputs are there
-    again. While another run of the stage is at work this one waits, and then refuses. `--debug` or
-    MMCTR_DEBUG=1 shows the traceback as well.
+    Asked to stop it leaves with 128 and the signal's number. Either way `pipeline.guard` brings
+    earlier outputs back. While another run of the stage is at work this one waits, and then
+    refuses. `launched` stages may run in several processes. `--debug` or MMCTR_DEBUG=1 shows the
+    traceback as well.
     """
     debug = "--debug" in sys.argv[1:] or os.environ.get("MMCTR_DEBUG", "") not in ("", "0")
     first = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     stop_by_exception()
     try:
+        if not launched:
+            refuse_several_processes()
         with scratch.locked(scratch.SCRATCH / stage) if first else nullcontext():
-            run_locked(main, stage if first and scratch.under_dvc() else "")
+            params = load_params()
+            if stage != "ingest":  # which makes the data
+                refuse_other_data(stage, params.data)
+            main(params)
             if first:
                 close(stage)
     except BaseException as error:
@@ -90,12 +94,14 @@ def close(stage: str) -> None:
     log.info("%s: %s (%.1f s)", stage, ", ".join(_told) or "done", seconds)
 
 
-def run_for_model(stage: str, main: Callable[[Params, str], None]) -> None:
+def run_for_model(
+    stage: str, main: Callable[[Params, str], None], *, launched: bool = False
+) -> None:
     """`run` for the ranking model that `--blend NAME` names, `train`'s own without it."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--blend", metavar="NAME", type=model_name, default=MAIN_MODEL)
     model = parser.parse_known_args()[0].blend
-    run(stage_of(stage, model), lambda params: main(params, model))
+    run(stage_of(stage, model), lambda params: main(params, model), launched=launched)
 
 
 def model_name(name: str) -> str:
@@ -110,15 +116,23 @@ def stage_of(stage: str, model: str) -> str:
     return stage if model == MAIN_MODEL else f"blend_{stage}@{model}"
 
 
-def run_locked(main: Callable[[Params], None], stage: str) -> None:
-    """Where DVC runs a `stage` and it fails its outputs are brought back."""
-    try:
-        main(load_params())
-    except BaseException:
-        if stage:
-            with suppress(Exception):  # or it would hide what went wrong
-                bring_back_outputs(stage)
-        raise
+def refuse_other_data(stage: str, data: Data) -> None:
+    """InputError where data/ was made with other settings than those in `params.yaml`.
+
+    `dvc repro` makes it anew by itself, but not where a stage is run alone.
+    """
+    made_with = read_json(STATS).get("settings", {}) if STATS.is_file() else {}
+    asked = data.model_dump()
+    other = [key for key in asked if made_with.get(key, asked[key]) != asked[key]]
+    if other:
+        has, says = (
+            ", ".join(f"data.{key}: {settings[key]}" for key in other)
+            for settings in (made_with, asked)
+        )
+        raise InputError(
+            f"data/ was made with {has}; {PARAMS} says {says}. Type `dvc repro {stage}` to make "
+            f"what {stage} reads anew, or put {PARAMS} back as it was"
+        )
 
 
 def stop_by_exception() -> None:
@@ -166,20 +180,3 @@ def stop_requests() -> Iterator[list[int]]:
     finally:
         for number, action in usual.items():
             signal.signal(number, action)
-
-
-def bring_back_outputs(stage: str) -> None:
-    """Put the outputs of the last good run back from DVC's cache.
-
-    DVC deletes a stage's outputs before it starts the stage, so a failing stage would cost the user
-    the earlier result.
-    """
-    from dvc.repo import Repo  # takes a second to import, which only a failing stage pays
-
-    cache = Path(Repo().cache.local.path)
-    recorded = YAML(typ="safe").load(Path("dvc.lock"))["stages"].get(stage, {})
-    for out in recorded.get("outs", []):
-        path, cached = Path(out["path"]), cache / out["md5"][:2] / out["md5"][2:]
-        if cached.is_file() and not path.exists():
-            with replacing(path) as partial:
-                shutil.copyfile(cached, partial)

@@ -20,7 +20,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PYTHON = Path(sys.base_prefix) / f"bin/python{sys.version_info.major}.{sys.version_info.minor}"
 HERE = Path(sys.executable).parent
 """The programs of the virtual environment that the tests run in."""
-FEW_EPOCHS = {"encoder": {"epochs": 2}, "train": {"epochs": 2}, "judge": {"epochs": 1}}
+FEW_EPOCHS = {
+    "encoder": {"epochs": 2},
+    "train": {"epochs": 2, "checkpoint_minutes": 0},  # one after each batch, since some are killed
+    "judge": {"epochs": 1},
+}
 SMALL_ITEMS = 120
 
 Finished = subprocess.CompletedProcess[str]

@@ -11,7 +11,9 @@ from tests.clone import Clone
 class SmallRun:
     """What was there after the first run, of a small source."""
 
-    params_kept: bool
+    params: bytes
+    """`params.yaml`, and what its content was before."""
+    params_before: bytes
     prediction: bytes
     metrics: dict[str, float]
     md5: dict[str, str | None]
@@ -23,10 +25,10 @@ class FreshRuns:
 
     def __init__(self, folder: Path, source: Path, params: Path) -> None:
         self.clone = Clone(folder, folder / ".venv/bin")
-        self.options = (f"SOURCE={source}", f"PARAMS={params}")
+        self.options = (f"SOURCE={source}/", f"PARAMS={params}")
         self.runs = ThreadPoolExecutor(max_workers=1)  # one after the other
         self._small = self.runs.submit(self.run_small)
-        self._report: Future[str] = self.runs.submit(self.make_submission)
+        self._report: Future[str] = self.runs.submit(self.run_sample)
 
     def small(self) -> SmallRun:
         return self._small.result()
@@ -41,12 +43,16 @@ class FreshRuns:
     def make_submission(self, *options: str) -> str:
         return self.clone("make", "submission", *options).stdout
 
+    def run_sample(self) -> str:
+        self.clone("git", "checkout", "--quiet", "params.yaml")
+        return self.make_submission()
+
     def run_small(self) -> SmallRun:
-        before = self.clone.read("params.yaml")
         self.make_submission(*self.options)
         paths = [path for outputs in self.clone.recorded().values() for path in outputs]
         return SmallRun(
-            params_kept=self.clone.read("params.yaml") == before,
+            params=self.clone.read("params.yaml"),
+            params_before=self.clone.read("params.yaml.before-small"),
             prediction=self.clone.prediction(),
             metrics=self.clone.metrics("valid/all"),
             md5={path: self.clone.found(path) for path in paths},

@@ -20,10 +20,13 @@ DOCUMENTS = ("README.md", "CONTRIBUTING.md")
 RUN_ELSEWHERE = {
     "make submission": "tests/fresh_runs.py",
     "make submission SOURCE=<folder>": "tests/fresh_runs.py",
-    "make submission PARAMS=recipes/microlens_1m.yaml": (
-        "PARAMS in tests/fresh_runs.py, the recipe in tests/pipeline/test_params.py; the whole "
-        "downloads gigabytes"
-    ),
+    **{
+        f"make submission PARAMS=recipes/microlens_1m{which}.yaml": (
+            "PARAMS in tests/fresh_runs.py, the recipe in tests/pipeline/test_recipes.py; the "
+            "whole downloads gigabytes"
+        )
+        for which in ("", "_published")
+    },
     "make test": "what runs this",
     "make lint types unit": "parts of `make test`",
 }

@@ -18,6 +18,9 @@ STAGES = {name: stage.get("do", stage) for name, stage in DECLARED.items()}
 REPEATED = {"blend_train": ["train", "blend.models.${key}"], "blend_predict": ["predict"]}
 """Stages that do for each model of `blend.models` what another does, and what they read."""
 
+GUARD = ROOT / "pipeline/guard.py"
+CONFIG = "pipeline/accelerate.yaml"
+
 
 def module_file(name: str) -> Path | None:
     """The file of a project module, None for a package or for somebody else's module."""
@@ -47,21 +50,21 @@ def imported_with_theirs(file: Path) -> set[Path]:
 
 
 def entry(stage: str) -> Path:
-    """The file that a stage's command runs."""
+    """The file that a stage's command runs, started by the guard."""
     command = STAGES[stage]["cmd"]
-    if match := re.search(r"-m ([\w.]+)", command):
-        path = module_file(str(match[1]))
-        assert path, command
-        return path
-    match = re.search(r"\w+/\w+\.py", command)
+    match = re.fullmatch(
+        r"\$\{run\} (python|accelerate launch .*) -m ([\w.]+)( --blend .*)?", command
+    )
     assert match, command
-    return ROOT / match[0]
+    path = module_file(match[2])
+    assert path, command
+    return path
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_what_it_imports(stage: str) -> None:
     declared = {dep for dep in STAGES[stage]["deps"] if dep.endswith(".py")}
-    real = {str(path.relative_to(ROOT)) for path in imported_with_theirs(entry(stage))}
+    real = {str(path.relative_to(ROOT)) for path in imported_with_theirs(entry(stage)) | {GUARD}}
     assert declared == real
 
 
@@ -72,6 +75,22 @@ def test_stage_file_and_section_share_a_name(stage: str) -> None:
     section = "data" if stage == "ingest" else stage
     sections = [section] if section in Params.model_fields else []
     assert STAGES[stage].get("params", []) == REPEATED.get(stage, sections)
+
+
+def test_every_command_is_started_by_the_guard() -> None:
+    content = YAML(typ="safe").load(ROOT / "dvc.yaml")
+    assert content["vars"] == [{"run": "python -m pipeline.guard"}]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_launcher_reads_a_configuration_of_the_project_alone(stage: str) -> None:
+    section = stage.removeprefix("blend_")
+    flags = f"--quiet --config_file {CONFIG} ${{{section}.launch}}"
+    launched = (
+        "launch" in getattr(Params.model_fields.get(section), "annotation", Params).model_fields
+    )
+    assert (f"accelerate launch {flags} -m" in STAGES[stage]["cmd"]) == launched
+    assert (CONFIG in STAGES[stage]["deps"]) == launched
 
 
 def test_repeated_stages_do_what_the_one_they_repeat_does() -> None:
@@ -93,7 +112,7 @@ def test_blend_comes_after_every_prediction() -> None:
 
 
 def test_packages_import_no_further_than_the_design_allows() -> None:
-    names = ("item_info", "launch", "params", "schema", "scratch", "stage")
+    names = ("item_info", "launch", "outlook", "params", "schema", "scratch", "stage")
     shared = {ROOT / f"pipeline/{name}.py" for name in names}
     for package, foreign in (("embed", {"ctr", "sample"}), ("ctr", {"embed", "sample"})):
         for file in (ROOT / package).glob("*.py"):

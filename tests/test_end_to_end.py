@@ -4,7 +4,6 @@ In a fresh clone of the last commit and a fresh virtual environment; minutes, so
 """
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -31,9 +30,13 @@ def report(fresh_runs: FreshRuns) -> str:
     return fresh_runs.report()
 
 
-def test_another_source_leaves_params_as_they_are(fresh_runs: FreshRuns) -> None:
+def test_another_source_and_its_params_become_the_settings(
+    fresh_runs: FreshRuns, small_run: ReferenceRun
+) -> None:
     small = fresh_runs.small()
-    assert small.params_kept
+    assert small.params == small_run.clone.read("params.yaml")
+    committed = fresh_runs.clone("git", "show", "HEAD:params.yaml").stdout
+    assert small.params_before == committed.encode()
     assert len(small.prediction.splitlines()) == 1 + SMALL_ITEMS
     assert "oracle_auc" not in small.metrics
 
@@ -67,9 +70,9 @@ def test_the_sample_is_learned(clone: Clone, report: str) -> None:
     # 0.9076 where it was tuned; rounding on another processor moves it by some thousandths.
     assert metrics["oracle_share"] > 0.89
     assert metrics["auc"] > clone.metrics("single_feature/item_mean")["auc"] + 0.03
-    assert clone.metrics("train")["auc"] == pytest.approx(metrics["auc"], abs=1e-6)
+    assert clone.metrics("train")["auc"] == pytest.approx(metrics["auc"], abs=1e-5)
     curve = pd.read_csv(clone.folder / "plots/train.csv")
-    assert curve["auc"].max() == pytest.approx(metrics["auc"], abs=1e-6)
+    assert curve["auc"].max() == pytest.approx(metrics["auc"], abs=1e-5)
 
 
 def test_the_judge_reads_task_1(clone: Clone, report: str) -> None:
@@ -143,17 +146,16 @@ def test_a_faulty_setting_costs_nothing(clone: Clone, report: str) -> None:
 def test_going_back_to_the_other_source_takes_its_results_from_the_cache(
     fresh_runs: FreshRuns, report: str
 ) -> None:
+    """And the bare launch then trains by its settings, or not at all."""
     assert report
+    clone = fresh_runs.clone
     assert "\nepoch " not in fresh_runs.make_submission(*fresh_runs.options)
-    assert fresh_runs.clone.prediction() == fresh_runs.small().prediction
-
-
-def test_the_bare_launch_works(clone: Clone, report: str, small_params: Path) -> None:
-    """On the data at hand: the small source's, if the test before has run."""
-    assert report
-    before = clone.read("params.yaml")
-    try:
-        (clone.folder / "params.yaml").write_bytes(small_params.read_bytes())
-        assert "epoch   2" in clone("accelerate", "launch", "ctr/train.py").stdout
-    finally:
-        (clone.folder / "params.yaml").write_bytes(before)
+    assert clone.prediction() == fresh_runs.small().prediction
+    trained = clone("accelerate", "launch", "ctr/train.py").stdout
+    assert "\nepoch   2" in trained
+    assert "\nepoch   3" not in trained
+    models = clone.read("models/ctr.safetensors")
+    clone("git", "checkout", "--quiet", "params.yaml")
+    refused = clone("accelerate", "launch", "ctr/train.py", status=1)
+    assert "params.yaml says data.source: sample. Type `dvc repro train`" in refused.stderr
+    assert clone.read("models/ctr.safetensors") == models

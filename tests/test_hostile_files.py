@@ -34,7 +34,7 @@ from pipeline.item_info import read_item_info
 from pipeline.params import PARAMS, Features, Params, load_params
 from pipeline.raw import RawTable
 from pipeline.schema import InputError
-from tests.embed.test_text_encoders import WORDS, save
+from tests.embed.tiny_text import WORDS, save
 
 CPU = torch.device("cpu")
 FEATURES = Features(id=True, tags=True, content=True, levels=True, history=True, neighbors=True)
@@ -178,7 +178,7 @@ def test_weights_of_open_clip(params: Params, name: str, content: bytes) -> None
         {name: value.contiguous() for name, value in weights.items()},
         "clip/open_clip_model.safetensors",
     )
-    section = params.embed_image.model_copy(update={"model": "local-dir:clip"})
+    section = params.embed_image.model_copy(update={"model": "local-dir:clip", "local": "clip"})
     assert load_open_clip("embed_image", section, CPU).name == "local-dir:clip"
     Path("clip/open_clip_model.safetensors").unlink()
     put(f"clip/{name}", content)
@@ -188,7 +188,7 @@ def test_weights_of_open_clip(params: Params, name: str, content: bytes) -> None
 @pytest.mark.parametrize("content", [PICKLE, torch_file()], ids=["pickle", "torch"])
 def test_weights_that_pretrained_names(params: Params, content: bytes) -> None:
     put("weights.pt", content)
-    changes = {"model": "RN50", "pretrained": "weights.pt"}
+    changes = {"model": "RN50", "pretrained": "weights.pt", "local": "weights.pt"}
     section = params.embed_image.model_copy(update=changes)
     refused(lambda: load_open_clip("embed_image", section, CPU))
 
@@ -199,7 +199,9 @@ def test_weights_of_transformers(params: Params, name: str) -> None:
         vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=1
     )
     save(Path("bert"), BertModel(config))
-    section = params.embed_text.model_copy(update={"library": "transformers", "model": "bert"})
+    section = params.embed_text.model_copy(
+        update={"library": "transformers", "model": "bert", "local": "."}
+    )
     assert load_text_encoder(section, CPU).encoder.stage == "embed_text"
     Path("bert/model.safetensors").unlink()
     put(f"bert/{name}", torch_file())
@@ -218,7 +220,7 @@ def test_code_beside_the_weights_of_transformers(params: Params, kind: str) -> N
     put("model/tokenizer_config.json", json.dumps(tokenizer).encode())
     put("model/processor_config.json", json.dumps({"auto_map": AUTO_MAP}).encode())
     put("model/own.py", CODE.encode())
-    changes = {"library": "transformers", "model": "model"}
+    changes = {"library": "transformers", "model": "model", "local": "model"}
     text = params.embed_text.model_copy(update=changes)
     both = params.embed_vlm.model_copy(update=changes)
     refused(lambda: load_text_encoder(text, CPU))

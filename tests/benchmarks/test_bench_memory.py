@@ -5,7 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.bench_memory import CASES, Peak, header, line, measure, watched
+from benchmarks.bench_memory import CASES, Peak, header, judged, line, measure, watched
+from pipeline import schema
+from pipeline.item_info import read_item_info
+from pipeline.schema import Split
 
 ROOT = Path(__file__).parents[2]
 MB = 10**6
@@ -35,7 +38,7 @@ def test_pages_of_files_are_not_anonymous(tmp_path: Path) -> None:
 def test_a_line_tells_the_growth_of_anonymous_memory() -> None:
     peaks = {100: Peak(50 * MB, 70 * MB, 1.2), 1000: Peak(60 * MB, 90 * MB, 4.0)}
     assert line("ingest", "rows", peaks).split() == (
-        ["ingest", "100", "rows", "50", "60", "1.20", "11,111", "70", "90", "5"]
+        ["ingest", "100", "rows", "1,000", "50", "60", "1.20", "11,111", "70", "90", "1", "4"]
     )
     assert len(line("ingest", "rows", peaks)) == len(header())
 
@@ -45,6 +48,20 @@ def test_a_stage_is_measured(stage: str) -> None:
     found = measure(CASES[stage], 300)
     assert 30 * MB < found.anonymous < found.resident < 3000 * MB
     assert found.seconds > 0
+
+
+def test_the_challenge_is_judged_on_its_own_items(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    judged(40, items=60, train_rows=50)
+    info = read_item_info(schema.ITEM_INFO)
+    np.testing.assert_array_equal(info.tags, schema.read_array(schema.TAGS))
+    np.testing.assert_array_equal(info.vectors, schema.read_array(schema.ITEM))
+    assert Split.load("valid").history.shape == (40, 100)
+    assert len(Split.load("train")) == 50
+    for name in ("judge", "judge_unbounded"):
+        assert (CASES[name].size, CASES[name].size * CASES[name].factor) == (10_000, 300_000)
 
 
 def test_runs_from_the_command_line() -> None:

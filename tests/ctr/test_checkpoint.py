@@ -1,13 +1,13 @@
 """A run that is interrupted anywhere ends with the bytes of one that is not."""
 
-import functools
 import json
 import logging
-import os
 import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -15,68 +15,24 @@ from accelerate import Accelerator
 
 from ctr import train, training
 from ctr.checkpoint import Checkpoints, differences
-from pipeline import schema
 from pipeline.params import Params
 from pipeline.schema import InputError
 from pipeline.scratch import file_sha256
 from pipeline.stage import StoppedError
-from tests.ctr.tiny_world import contents, forget_accelerator, read_curve, tiny_params
+from tests.ctr.interrupted import (
+    EVERY_BATCH,
+    METRICS,
+    PARAMS,
+    SCRATCH,
+    KilledError,
+    interrupted,
+    kept,
+    trained,
+    undisturbed_bytes,
+)
+from tests.ctr.tiny_world import read_curve, tiny_params
 
 pytestmark = pytest.mark.usefixtures("cpu", "world")
-
-METRICS = schema.metrics_path("train")
-OUTPUTS = [schema.MODEL, schema.MODEL_CONFIG, schema.TRAIN_CURVE, METRICS]
-SCRATCH = Path("scratch/train")
-PARAMS = tiny_params(epochs=3, dropout=0.3)
-"""Six batches an epoch."""
-
-Interruption = Callable[[Checkpoints], None]
-
-
-class KilledError(BaseException):
-    """What SIGKILL is to a process, but for the process."""
-
-
-def trained(params: Params = PARAMS) -> dict[Path, bytes]:
-    """The outputs of a run in what would be a process of its own."""
-    forget_accelerator()
-    torch.manual_seed(os.getpid())  # a new process has other numbers here
-    for path in OUTPUTS:
-        path.unlink(missing_ok=True)
-    train.main(params)
-    return contents(OUTPUTS)
-
-
-@functools.cache
-def undisturbed_bytes() -> dict[Path, bytes]:
-    """The world is the same in every test."""
-    return trained()
-
-
-def interrupted(
-    monkeypatch: pytest.MonkeyPatch, batches: int, kind: type[BaseException], params: Params
-) -> None:
-    """A run that ends after so many batches."""
-    original = Checkpoints.after_batch
-    seen: list[None] = []
-
-    def after_batch(self: Checkpoints) -> None:
-        seen.append(None)
-        if len(seen) == batches:
-            if kind is KilledError:
-                raise KilledError
-            signal.raise_signal(signal.SIGTERM)
-        original(self)
-
-    with monkeypatch.context() as patched, pytest.raises(kind):
-        patched.setattr(Checkpoints, "after_batch", after_batch)
-        trained(params)
-    assert not [path for path in OUTPUTS if path.exists()]
-
-
-def kept() -> list[str]:
-    """The names of the checkpoints that are there."""
-    return sorted(path.name for path in SCRATCH.glob("*/seed-*/*"))
 
 
 @pytest.mark.parametrize("batches", [1, 6, 7, 10, 18])
@@ -94,19 +50,55 @@ def test_stopped_anywhere_it_ends_with_the_same_bytes(
     assert not list(SCRATCH.iterdir())
 
 
-@pytest.mark.parametrize("every_batch", [False, True])
+@pytest.mark.parametrize(
+    ("params", "left"),
+    [(PARAMS, []), (EVERY_BATCH, ["epoch-00003-batch-0000001"])],
+    ids=["in time for none", "after every batch"],
+)
 def test_killed_again_and_again_it_ends_with_the_same_bytes(
-    every_batch: bool, monkeypatch: pytest.MonkeyPatch
+    params: Params, left: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed = undisturbed_bytes()
-    minutes = 1e-9 if every_batch else 10.0
-    params = tiny_params(epochs=3, dropout=0.3, checkpoint_minutes=minutes)
     for batches in (4, 9, 3):
         interrupted(monkeypatch, batches, KilledError, params)
-    assert kept() == ["epoch-00003-batch-0000001" if every_batch else "epoch-00002-batch-0000000"]
-    found = trained(params)
-    for path in (schema.MODEL, schema.TRAIN_CURVE, METRICS):  # the config tells the minutes
-        assert found[path] == undisturbed[path]
+    assert kept() == left
+    assert trained() == undisturbed
+
+
+def test_an_epoch_that_ends_is_saved_when_it_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes a minute here; the last one's end is saved in any case."""
+    now = [0.0]
+    evaluate, replace = training.evaluate, Checkpoints._replace
+    saved: list[str] = []
+
+    def take_a_minute(*arguments: Any) -> dict[str, float]:
+        now[0] += 60
+        return evaluate(*arguments)
+
+    def note(self: Checkpoints, name: str) -> None:
+        saved.append(name)
+        replace(self, name)
+
+    monkeypatch.setattr("ctr.checkpoint.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(training, "evaluate", take_a_minute)
+    monkeypatch.setattr(Checkpoints, "_replace", note)
+    trained(tiny_params(epochs=7, patience=7, checkpoint_minutes=3))
+    assert saved == [f"epoch-{epoch:05d}-batch-0000000" for epoch in (4, 7, 8)]
+
+
+def test_stopped_while_valid_is_scored_it_saves_the_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    undisturbed = undisturbed_bytes()
+    evaluate = training.evaluate
+
+    def stop(*arguments: Any) -> dict[str, float]:
+        signal.raise_signal(signal.SIGTERM)
+        return evaluate(*arguments)
+
+    with monkeypatch.context() as patched, pytest.raises(StoppedError):
+        patched.setattr(training, "evaluate", stop)
+        trained()
+    assert kept() == ["epoch-00002-batch-0000000"]
+    assert trained() == undisturbed
 
 
 def test_killed_between_training_and_writing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,10 +220,10 @@ def test_a_good_checkpoint_takes_the_place_of_a_damaged_one_of_its_name(
 ) -> None:
     caplog.set_level(logging.INFO)
     undisturbed = undisturbed_bytes()
-    interrupted(monkeypatch, 8, KilledError, PARAMS)
+    interrupted(monkeypatch, 8, StoppedError, PARAMS)
     (folder,) = SCRATCH.glob("*/seed-*/*")
     truncate_model(folder)
-    interrupted(monkeypatch, 8, KilledError, PARAMS)
+    interrupted(monkeypatch, 8, StoppedError, PARAMS)
     assert f"{folder} is not used" in caplog.text
     assert trained() == undisturbed
     assert f"going on from {folder}" in caplog.text
@@ -264,8 +256,8 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last(
     with monkeypatch.context() as patched:
         patched.setattr(Accelerator, "save_state", save_state)
         with pytest.raises(InputError, match=r"could not be written: .*No space left.* make room"):
-            trained()
-    assert kept() == [".partial", "epoch-00002-batch-0000000"]
+            trained(EVERY_BATCH)
+    assert kept() == [".partial", "epoch-00001-batch-0000001"]
     assert trained() == undisturbed
 
 

@@ -205,3 +205,31 @@ def test_learning_on_the_tiny_world() -> None:
     losses = [entry["train_loss"] for entry in trained.curve]
     assert max(entry["auc"] for entry in trained.curve) > 0.8
     assert losses[-1] < 0.9 * losses[0]
+
+
+def test_items_are_projected_once_where_weights_are_frozen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, items = small_din().eval(), small_items()
+    expected = model(small := small_clicks(), items)
+    projected: list[int] = []
+    original = Attention.project
+
+    def count(self: Attention, table: Tensor) -> Tensor:
+        before = self.projected
+        found = original(self, table)
+        projected.append(self.projected is not before or not self.frozen)
+        return found
+
+    monkeypatch.setattr(Attention, "project", count)
+    with torch.no_grad(), model.frozen():
+        table = model.item_table(items)
+        for _ in range(3):
+            torch.testing.assert_close(model(small, items, table), expected)
+        assert projected == [True, False, False]
+        other = table * 2
+        assert not torch.allclose(model(small, items, other), expected)
+    assert model.attention.projected is None
+    with torch.no_grad():
+        model.attention.pair.weight.mul_(1.1)
+        assert not torch.allclose(model(small, items, table), expected)

@@ -125,6 +125,21 @@ def test_statistics_over_processes_are_batch_norms_own(monkeypatch: pytest.Monke
     torch.testing.assert_close(one.grad, both.grad[:10], rtol=1e-10, atol=1e-12)
 
 
+def test_statistics_of_bf16_over_processes_are_those_of_float32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """bf16 has 8 bits: it would count 514 rows as 512 and round their sum."""
+    monkeypatch.setattr("ctr.layers.distributed.all_reduce", lambda tensor: tensor.mul_(2))
+    ours, theirs = BatchNorm(3).train(), nn.BatchNorm1d(3).train()
+    share_batches(ours, 0, 2)
+    x = (torch.randn(257, 3) + 9).bfloat16()
+    out, expected = ours(x), theirs(x.repeat(2, 1))[:257]
+    assert out.dtype == expected.dtype == torch.bfloat16
+    torch.testing.assert_close(ours.running_mean, theirs.running_mean, rtol=1e-5, atol=0)
+    torch.testing.assert_close(ours.running_var, theirs.running_var, rtol=1e-5, atol=0)
+    torch.testing.assert_close(out, expected, rtol=2**-7, atol=2**-7)
+
+
 def test_every_element_of_a_sequence_has_a_mask_of_its_own() -> None:
     dropped = Dropout(0.5)(torch.ones(50, 8, 6)) == 0
     assert dropped.float().mean().item() == pytest.approx(0.5, abs=0.05)

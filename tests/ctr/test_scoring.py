@@ -1,8 +1,10 @@
 from dataclasses import replace
+from weakref import ref
 
 import pytest
 import torch
 from accelerate import Accelerator
+from torch import Tensor, nn
 
 from ctr.architecture import qin_config
 from ctr.data import ClickLog, load_items
@@ -63,6 +65,31 @@ def test_batches_are_no_larger_than_asked(model: QIN, items: ItemTable) -> None:
     assert len(sizes) == 5
 
 
+def test_no_batch_leaves_a_tensor_behind(model: QIN, items: ItemTable) -> None:
+    """A small one that lives on keeps the freed memory about it from being used again."""
+    left: list[int] = []
+    outs: list[ref[Tensor]] = []
+
+    def remember(_model: nn.Module, _inputs: object, logits: Tensor) -> None:
+        left.append(sum(out() is not None for out in outs[:-1]))
+        outs.append(ref(logits))
+
+    model.register_forward_hook(remember)
+    log = ClickLog.load("test", SETTINGS.history, SETTINGS.features, CPU)
+    score(model, [log], items, 25, Accelerator())
+    assert left == [0] * 5
+
+
+def test_freed_memory_is_bounded_after_each_batch(
+    model: QIN, items: ItemTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounded: list[None] = []
+    monkeypatch.setattr("ctr.scoring.FREED_MEMORY.bound", lambda: bounded.append(None))
+    log = ClickLog.load("test", SETTINGS.history, SETTINGS.features, CPU)
+    score(model, [log], items, 25, Accelerator())
+    assert len(bounded) == 5
+
+
 def test_no_rows_have_no_logits(model: QIN, items: ItemTable) -> None:
     """A process whose share is empty still takes part."""
     log = ClickLog.load("test", SETTINGS.history, SETTINGS.features, CPU)
@@ -77,7 +104,8 @@ def test_item_vectors_are_composed_once_for_all_logs(model: QIN, items: ItemTabl
     scored = score(model, logs, items, 10, Accelerator())
     assert composed == [len(items.id)]
     for log, logits in zip(logs, scored, strict=True):
-        assert torch.equal(logits, score(model, [log], items, 10, Accelerator())[0])
+        alone = score(model, [log], items, 10, Accelerator())[0]
+        torch.testing.assert_close(logits, alone, rtol=1e-5, atol=1e-5)
     few = [replace(log, rows=log.rows[:1], total=1) for log in logs]  # 12 places < 41 items
     composed.clear()
     score(model, few, items, 10, Accelerator())

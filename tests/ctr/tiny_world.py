@@ -34,6 +34,11 @@ ITEMS, TAGS, CONTENT, NEIGHBORS, USERS, HISTORY = 40, 6, 6, 3, 12, 8
 TRAIN_ROWS, VALID_ROWS, TEST_ROWS = 600, 150, 101
 NOISE = 0.1
 """Share of the labels that are turned over."""
+NEARLY_TIED = 1e-3
+"""Of an AUC over 150 rows: what some pairs count whose order rounding may turn over.
+
+A row's logit is rounded otherwise in another place of a batch.
+"""
 
 TINY_SIZES = {
     "history": 5,

@@ -149,7 +149,7 @@ def test_items_that_are_not_known_have_no_part_in_factors() -> None:
     matrix[~KNOWN] = 7
     matrix[:, ~KNOWN] = 7
     vectors = factors(csr_array(matrix), 3, KNOWN)
-    np.testing.assert_array_equal(vectors, expected)
+    np.testing.assert_allclose(vectors, expected, atol=1e-9)
     assert not vectors[~KNOWN].any()
 
 
@@ -195,9 +195,9 @@ def test_behaviour_joins_its_parts() -> None:
     counts = pair_counts(train, ITEMS + 3, 4)
     assert seen.known.tolist() == [False, *[True] * ITEMS, False, False, False]
     expected = factors(positive_mutual_information(counts, 2.0), 3, seen.known)
-    np.testing.assert_array_equal(seen.company, expected)
+    np.testing.assert_allclose(seen.company, expected, atol=1e-9)
     assert seen.company.any()
-    np.testing.assert_array_equal(seen.appeal, log_odds(train, seen.shown, 5.0))
+    np.testing.assert_allclose(seen.appeal, log_odds(train, seen.shown, 5.0), atol=1e-12)
     for item in range(ITEMS + 4):
         assert seen.shown[item] == train.target.tolist().count(item)
     clicked = train.history[train.label == 1][:, -4:]

@@ -1,3 +1,4 @@
+import logging
 import math
 
 import numpy as np
@@ -8,6 +9,7 @@ from open_clip import CLIP
 from open_clip.transform import PreprocessCfg
 from torch.nn import functional
 
+from embed import contrastive
 from embed.contrastive import Pairs, embed, learning_rate, recall, shifted, train
 from embed.encoder import open_clip_config
 from embed.encoders import ResizeToPixels
@@ -15,7 +17,9 @@ from pipeline.params import Params
 from tests.embed.conftest import COLORS, picture
 
 
-def test_training_teaches_what_the_titles_say(params: Params) -> None:
+def test_training_teaches_what_the_titles_say(
+    params: Params, caplog: pytest.LogCaptureFixture
+) -> None:
     section = params.encoder.model_copy(
         update={"epochs": 40, "learning_rate": 0.003, "batch_size": 8}
     )
@@ -28,10 +32,18 @@ def test_training_teaches_what_the_titles_say(params: Params) -> None:
     torch.manual_seed(0)
     model = CLIP(**config["model_cfg"])
     pairs = Pairs(pixels, tokens, preprocess)
-    train(model, pairs, np.arange(8, 64), section)
+    with caplog.at_level(logging.INFO):
+        train(model, pairs, np.arange(8, 64), section)
+    assert sum(" of them " in line for line in caplog.messages) == 1
     images, texts = embed(model, pairs, np.arange(8), batch=3)
     assert recall(images, texts, torch.arange(8), 1) >= 0.75
     assert model.logit_scale.item() <= math.log(100)
+
+
+def test_the_time_that_training_takes_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    contrastive.tell_expected(1234.0, 20)
+    assert caplog.messages == ["an epoch takes about 1 min 2 s, 20 of them 20 min 34 s"]
 
 
 def test_embedding_in_batches_is_embedding_one_by_one(params: Params) -> None:

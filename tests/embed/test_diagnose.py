@@ -121,7 +121,7 @@ def test_without_a_click(label: int) -> None:
     assert found["recall_rows"] == 0
     for name in ("alignment", "recall_4", "recall_4_cold", "recall_4_popular", "separation"):
         assert found[name] is None
-    assert found["effective_rank"] == effective_rank(item_vectors())
+    assert found["effective_rank"] == pytest.approx(effective_rank(item_vectors()))
 
 
 def test_without_a_row_and_of_one_item() -> None:
@@ -143,5 +143,5 @@ def test_stage_writes_what_was_found(
     write_array(split_path("valid"), VALID.rows)
     stage.main(params)
     found = read_json(metrics_path("embeddings"))
-    assert found == diagnose(item_vectors(), TRAIN, VALID, params.diagnose)
+    assert found == pytest.approx(diagnose(item_vectors(), TRAIN, VALID, params.diagnose))
     assert found["recall_50"] > 0

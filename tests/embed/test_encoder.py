@@ -73,6 +73,15 @@ def test_too_few_pairs_say_what_to_set(catalogue: Catalogue, params: Params) -> 
     assert [path.name for path in ENCODER.iterdir()] == []
 
 
+def test_a_source_without_covers_is_told_as_such(catalogue: Catalogue, params: Params) -> None:
+    catalogue.covers.clear()
+    write_catalogue(catalogue)
+    titled = sum(bool(title.strip()) for title in catalogue.titles)
+    found = rf"0 items have both a title \({titled} have one\) and a readable cover \(0 have one\)"
+    with pytest.raises(InputError, match=f"{found}.*see what `ingest` says of its covers"):
+        encoder.main(params)
+
+
 @pytest.mark.usefixtures("catalogue")
 def test_a_full_disk_is_told_before_any_work(
     params: Params, monkeypatch: pytest.MonkeyPatch

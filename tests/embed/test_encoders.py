@@ -1,10 +1,14 @@
 import logging
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
 import pytest
 import torch
-from torch import nn
+from open_clip.transform import PreprocessCfg
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from embed.covers import decode
 from embed.encoders import (
@@ -26,7 +30,25 @@ def test_preprocessing_in_two_steps_is_open_clips_own(trained: Catalogue, params
     image = decode(trained.covers[1])
     pixels = torch.from_numpy(ResizeToPixels(clip.preprocess)(image))
     ours = normalize(pixels[None], clip.preprocess)[0]
-    torch.testing.assert_close(ours, preprocess(image), rtol=0, atol=1e-6)
+    torch.testing.assert_close(ours, preprocess(image), rtol=0, atol=1e-5)
+
+
+def test_mean_and_deviation_go_to_the_device_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    tensor = torch.tensor
+
+    def count(values: object, **options: Any) -> Tensor:
+        made.append(values)
+        return tensor(values, **options)
+
+    monkeypatch.setattr(torch, "tensor", count)
+    mean, std = (0.111, 0.222, 0.333), (0.444, 0.555, 0.666)  # of no other test
+    preprocess = PreprocessCfg(mean=mean, std=std)
+    for _ in range(3):
+        found = normalize(torch.full((2, 3, 1, 1), 51, dtype=torch.uint8), preprocess)
+    assert made == [mean, std]
+    expected = [(0.2 - m) / s for m, s in zip(mean, std, strict=True)]
+    assert found[1, :, 0, 0].tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_vectors_are_the_models_own(trained: Catalogue, params: Params) -> None:
@@ -42,7 +64,7 @@ def test_vectors_are_the_models_own(trained: Catalogue, params: Params) -> None:
     tokens = {"text": clip.tokenizer()([title])}
     pixels = {"pixels": torch.from_numpy(ResizeToPixels(clip.preprocess)(image))[None]}
     found = clip.text_encoder(params.embed_text).forward(tokens)
-    torch.testing.assert_close(found, text, rtol=0, atol=1e-6)
+    torch.testing.assert_close(found, text, rtol=0, atol=1e-5)
     found = clip.image_encoder(params.embed_image).forward(pixels)
     torch.testing.assert_close(found, visual, rtol=0, atol=1e-5)
 
@@ -87,6 +109,72 @@ def test_model_folder_without_weights_is_refused(params: Params) -> None:
     (ENCODER / "open_clip_model.safetensors").unlink()
     with pytest.raises(InputError, match="could not be loaded"):
         load_open_clip("embed_text", params.embed_text, CPU)
+
+
+def change_weights(path: Path, lacking: str, prefix: str = "") -> None:
+    weights = load_file(path)
+    kept = {prefix + name: value for name, value in weights.items() if lacking not in name}
+    assert len(kept) < len(weights)
+    save_file(kept, path)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "message"),
+    [
+        ("", r"Missing key\(s\) in state_dict: transformer\.resblocks\.0\..* among 24$"),
+        (
+            "other.",
+            r"Missing .* among 3\d; Unexpected .*: other\..*, other\..*, other\..* among \d\d$",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("trained")
+def test_open_clip_weights_that_would_be_random_are_refused(
+    params: Params, prefix: str, message: str
+) -> None:
+    change_weights(ENCODER / "open_clip_model.safetensors", "transformer.resblocks.0", prefix)
+    with pytest.raises(InputError, match=rf"embed_text\.model is 'trained', .*{message}") as told:
+        load_open_clip("embed_text", params.embed_text, CPU)
+    assert "\n" not in str(told.value)
+    assert len(str(told.value)) < 700
+
+
+@pytest.mark.usefixtures("catalogue")
+def test_a_weight_file_of_another_model_is_refused(params: Params) -> None:
+    save_file({"weight": torch.zeros(2)}, "weights.safetensors")
+    changes = {"model": "RN50", "pretrained": "weights.safetensors", "local": "."}
+    section = params.embed_image.model_copy(update=changes)
+    with pytest.raises(InputError, match=r"'weights\.safetensors'.* Missing key.* among \d\d\d;"):
+        load_open_clip("embed_image", section, CPU)
+
+
+@pytest.mark.parametrize(
+    ("model", "pretrained", "told"),
+    [
+        ("local-dir:clip", "", r"embed_image\.model names the local folder clip, which"),
+        (
+            "RN50",
+            "clip/own.pt",
+            r"embed_image\.pretrained names the local file clip/own\.pt, which",
+        ),
+        (
+            "roberta-ViT-B-32",
+            "laion2b_s12b_b32k",
+            r"hf_model_name\) names the local folder roberta-",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("catalogue")
+def test_files_that_dvc_does_not_watch_are_not_read(
+    params: Params, model: str, pretrained: str, told: str
+) -> None:
+    for path in ("clip/own.pt", "clip/open_clip_config.json", "roberta-base/config.json"):
+        Path(path).parent.mkdir(exist_ok=True)
+        Path(path).write_text("{}")
+    changes = {"model": model, "pretrained": pretrained}
+    section = params.embed_image.model_copy(update=changes)
+    with pytest.raises(InputError, match=rf"params\.yaml: .*{told}"):
+        load_open_clip("embed_image", section, CPU)
 
 
 def test_digest_sees_values_names_and_types() -> None:

@@ -1,3 +1,5 @@
+import logging
+import re
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -96,6 +98,41 @@ def test_progress_is_the_main_processes_alone(monkeypatch: pytest.MonkeyPatch) -
         batches = [batch(0, [1])]
         assert list(extraction.progress(batches, 1, SimpleNamespace(is_main_process=main)))
     assert shown == [None, True]  # None: where there is a terminal
+
+
+def test_what_takes_a_while_is_told_after_the_first_batches(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("pipeline.outlook.time.perf_counter", lambda: clock[0])
+
+    def read(seconds: float) -> Iterator[Batch]:
+        for number in range(10):
+            clock[0] += seconds
+            yield batch(0, [number])
+
+    caplog.set_level(logging.INFO)
+    for processes, is_main in ((1, True), (2, True), (2, False)):
+        state: Any = SimpleNamespace(is_main_process=is_main, num_processes=processes)
+        assert len(list(extraction.progress(read(10.0), 91_717, state))) == 10
+        assert len(list(extraction.progress(read(0.001), 91, state))) == 10  # too short
+    assert caplog.messages == [
+        "91,717 items take about 254 h 46 min",
+        "91,717 items for each process take about 254 h 46 min",
+    ]
+
+
+def test_the_start_names_stage_device_and_precision(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("pipeline.launch.unused_gpu", lambda: None)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda _device: "NVIDIA H100")
+    caplog.set_level(logging.INFO)
+    state: Any = SimpleNamespace(num_processes=1)
+    extraction.tell_start("embed_image", CPU, "bf16", state)
+    extraction.tell_start("embed_image", torch.device("cuda"), "bf16", state)
+    assert re.fullmatch(r"embed_image: on \d+ threads? of a CPU \(\w+\), fp32", caplog.messages[0])
+    assert caplog.messages[1] == "embed_image: on NVIDIA H100, bf16"
 
 
 def test_inputs_arrive_on_the_device_as_they_were() -> None:

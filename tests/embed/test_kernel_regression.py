@@ -1,5 +1,7 @@
 """Against kernel ridge regression by its textbook formula, fitted anew without each row."""
 
+import logging
+import tracemalloc
 from dataclasses import dataclass
 from itertools import product
 
@@ -141,6 +143,18 @@ def test_the_best_by_left_out_error_is_taken_for_each_column() -> None:
     assert best[0] != best[1]
 
 
+def test_a_long_regression_tells_how_long_after_its_first_width(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    fitted_on(problem())
+    assert caplog.messages == []
+    clock = iter(np.arange(100, step=30.0))
+    monkeypatch.setattr("pipeline.outlook.time.perf_counter", lambda: next(clock))
+    fitted_on(problem())
+    assert caplog.messages == ["the regression takes about 2 min 30 s"]
+
+
 def test_only_the_weights_ratios_count() -> None:
     given = problem()
     expected = fitted_on(given)
@@ -176,6 +190,27 @@ def test_fewer_landmarks_than_rows_come_close_on_smooth_targets() -> None:
     again, other = fitted_on(given, landmarks=40), fitted_on(given, landmarks=40, seed=2)
     np.testing.assert_array_equal(again.predicted, few.predicted)
     assert (other.predicted != few.predicted).any()
+
+
+def test_in_blocks_of_rows_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = tried(problem(), landmarks=9)
+    monkeypatch.setattr("embed.kernel_regression.BLOCK", 4)
+    for found, expected in zip(tried(problem(), landmarks=9), whole, strict=True):
+        for part, of_whole in zip(found, expected, strict=True):
+            np.testing.assert_allclose(part, of_whole, rtol=1e-7, atol=1e-9)
+
+
+def test_beside_the_features_there_is_no_second_array_of_their_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("embed.kernel_regression.BLOCK", 64)
+    given, landmarks = problem(rows=4000, others=1000), 64
+    tracemalloc.start()
+    next(candidates(given.inputs, given.targets, given.weights, given.others, landmarks, seed=1))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    features = (4000 + 1000) * landmarks * 8
+    assert features < peak < 1.6 * features
 
 
 def test_mean_squared_distance_is_that_over_all_pairs() -> None:

@@ -38,7 +38,8 @@ def test_each_title_is_nearest_to_its_paraphrase(
     titles = [title for pair in PAIRS for title in pair]
     catalogue.titles[1:] = titles + [""] * (40 - len(titles))
     write_catalogue(catalogue)
-    settings = {"library": "transformers", "model": str(model_folder()), "shard_size": 4}
+    folder = str(model_folder())
+    settings = {"library": "transformers", "model": folder, "local": folder, "shard_size": 4}
     section = params.embed_text.model_copy(update=settings)
     text.main(params.model_copy(update={"embed_text": section}))
     vectors = read_array(TEXT)[1 : 1 + len(titles)]

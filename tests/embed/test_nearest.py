@@ -10,6 +10,7 @@ from embed.nearest import (
     exact_recall,
     exact_search,
     nearest_items,
+    offered_rows,
     unit_rows,
 )
 
@@ -76,15 +77,69 @@ def test_ties_do_not_hang_on_the_order_that_faiss_gives() -> None:
     last_first = faiss.IndexIDMap(faiss.IndexFlatIP(unit.shape[1]))
     last_first.add_with_ids(unit[::-1].copy(), np.arange(len(unit))[::-1].copy())
     rows = np.arange(len(unit))
-    places, _ = Search(last_first, unit, len(unit)).nearest(rows, 5)
-    np.testing.assert_array_equal(places, exact_search(unit).nearest(rows, 5)[0])
+    places, _ = Search(last_first, unit, rows, len(unit)).nearest(rows, 5)
+    np.testing.assert_array_equal(places, exact_search(unit, 5).nearest(rows, 5)[0])
     assert places[99].tolist() == [49, 50, 51, 52, 53]
+
+
+def searched(monkeypatch: pytest.MonkeyPatch, vectors: np.ndarray, k: int) -> tuple[int, Neighbors]:
+    """How many candidates were looked at for how many neighbours."""
+    looked_at: list[int] = []
+    candidates = Search._candidates
+
+    def count(self: Search, rows: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+        looked_at.append(len(rows) * width)
+        return candidates(self, rows, width)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Search, "_candidates", count)
+        found = nearest_items(vectors, k, EXACT, seed=0)
+    return sum(looked_at), found
+
+
+def test_with_one_effective_column_few_candidates_are_enough(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All cosines are 1 or -1, and every item is tied with half of the catalogue."""
+    vectors = np.zeros((1001, 6), np.float32)
+    vectors[1:, 2] = np.random.default_rng(0).normal(size=1000)
+    work, found = searched(monkeypatch, vectors, 5)
+    assert work <= 1000 * 2 * (5 + 1 + 16)
+    ids, cosine = brute_force(vectors, 5)
+    np.testing.assert_array_equal(found.ids, ids)
+    np.testing.assert_array_equal(found.cosine, cosine)
+
+
+def test_ties_that_rounding_tells_apart_are_ranked_within_a_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    random = np.random.default_rng(0)
+    vectors = np.outer(random.uniform(0.5, 2, 601), random.normal(size=9)).astype(np.float32)
+    vectors[0], vectors[600] = 0, np.eye(9)[0]
+    assert len(np.unique(unit_rows(vectors)[1], axis=0)) > 100
+    monkeypatch.setattr("embed.nearest.WIDEST", 50)
+    work, found = searched(monkeypatch, vectors, 5)
+    assert work <= 600 * (22 + 50)
+    np.testing.assert_allclose(found.cosine[1:600], 1, atol=1e-6)
+    np.testing.assert_array_equal(found.ids, nearest_items(vectors, 5, EXACT, seed=0).ids)
+
+
+@given(seed=st.integers(0, 999), k=st.integers(0, 6))
+@settings(deadline=None, max_examples=40)
+def test_of_equal_vectors_as_many_are_searched_as_can_be_found(seed: int, k: int) -> None:
+    unit = np.random.default_rng(seed).integers(0, 2, (40, 3)).astype(np.float32)
+    expected = [
+        row
+        for row, vector in enumerate(unit)
+        if sum(np.array_equal(vector, earlier) for earlier in unit[:row]) <= k
+    ]
+    assert offered_rows(unit, k).tolist() == expected
 
 
 def test_cosine_never_exceeds_1() -> None:
     twice = np.concatenate([catalogue(300), catalogue(300)])
     cosine = nearest_items(twice, 1, EXACT, seed=0).cosine[1:300]
-    assert cosine.max() == 1
+    assert cosine.max() <= 1
     assert cosine.min() == pytest.approx(1, abs=1e-6)
 
 
@@ -166,7 +221,8 @@ def test_recall_counts_the_true_neighbours() -> None:
 
 def test_search_in_chunks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     _, unit = unit_rows(catalogue(100))
-    whole = exact_search(unit).nearest(np.arange(99), 6)
+    whole = exact_search(unit, 6).nearest(np.arange(99), 6)
     monkeypatch.setattr("embed.nearest.CANDIDATES", 100)
-    for part, expected in zip(exact_search(unit).nearest(np.arange(99), 6), whole, strict=True):
-        np.testing.assert_array_equal(part, expected)
+    places, cosine = exact_search(unit, 6).nearest(np.arange(99), 6)
+    np.testing.assert_array_equal(places, whole[0])
+    np.testing.assert_allclose(cosine, whole[1], atol=1e-6)

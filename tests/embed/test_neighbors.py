@@ -30,7 +30,7 @@ def test_stage_writes_ids_cosines_and_metrics(vectors: np.ndarray, params: Param
     expected = nearest_items(vectors, 5, 10**9, 0)
     with np.load(NEIGHBORS) as arrays:
         np.testing.assert_array_equal(arrays["ids"], expected.ids)
-        np.testing.assert_array_equal(arrays["cosine"], expected.cosine)
+        np.testing.assert_allclose(arrays["cosine"], expected.cosine, atol=1e-6)
     real = np.delete(expected.cosine, [0, 30], axis=0)
     assert read_json(metrics_path("neighbors")) == {
         "items": ROWS - 1,

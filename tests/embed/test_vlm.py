@@ -20,8 +20,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def with_vlm(params: Params, model: Path, **changes: object) -> Params:
-    settings = {"library": "transformers", "model": str(model), "workers": 0, **changes}
-    section = params.embed_vlm.model_copy(update={"batch_size": 6, "shard_size": 15} | settings)
+    settings = {"library": "transformers", "model": str(model), "local": str(model), **changes}
+    section = params.embed_vlm.model_copy(
+        update={"batch_size": 6, "shard_size": 15, "workers": 0} | settings
+    )
     return params.model_copy(update={"embed_vlm": section})
 
 
@@ -42,7 +44,7 @@ def test_rows_are_the_items_titles_and_covers(
         cover = decode(catalogue.covers[item]) if item in catalogue.embeddable else None
         inputs = prompts([catalogue.titles[item].strip()], [cover])
         alone = encoder.forward({name: torch.from_numpy(x) for name, x in inputs.items()})
-        np.testing.assert_allclose(vectors[item], alone[0].numpy(), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(vectors[item], alone[0].numpy(), rtol=0, atol=1e-3)
     assert np.abs(vectors[7] - vectors[8]).max() > 1e-3  # one title, two covers
 
 

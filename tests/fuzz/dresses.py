@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 from hypothesis import strategies as st
 
+from tests.fuzz.cover_dresses import COVER_DRESSES
 from tests.fuzz.folder import FLOATS, INT, INTS, TEXT, Folder, Place, as_array
 
 Dress = Callable[[Folder, st.DrawFn], bool]
@@ -22,6 +23,7 @@ TEXT_KINDS = [
     pa.dictionary(pa.int8(), TEXT),
     pa.dictionary(pa.int32(), pa.large_string()),
 ]
+EMPTY: st.SearchStrategy[list[int] | None] = st.sampled_from([None, []])
 ELEMENTS = {INTS: [INT, *INTEGER_KINDS], FLOATS: [pa.float32(), pa.float16(), pa.float64()]}
 LISTS = [pa.list_, pa.large_list, pa.list_view, pa.large_list_view]
 
@@ -40,6 +42,27 @@ def stored_as(usual: pa.DataType, kinds: list[pa.DataType]) -> Dress:
         ]
         if fitting:
             folder.kinds[draw(st.sampled_from(fitting))] = kind
+        return bool(fitting)
+
+    return dress
+
+
+def nothing(usual: pa.DataType, *kinds: pa.DataType) -> Dress:
+    """Titles or tags, none of which is there, as columns of no type; pandas writes them."""
+
+    def dress(folder: Folder, draw: st.DrawFn) -> bool:
+        kind = draw(st.sampled_from(kinds))
+        fitting = [
+            place
+            for place in folder.places()
+            if place not in folder.kinds
+            and place.column in ("item_title", "item_tags")
+            and folder.kind(place) == usual
+        ]
+        for place in fitting:
+            empty = None if pa.types.is_null(kind) or usual == TEXT else draw(EMPTY)
+            folder.tables[place.table][place.column] = [empty] * folder.rows(place.table)
+            folder.kinds[place] = kind
         return bool(fitting)
 
     return dress
@@ -167,6 +190,9 @@ DRESSES: dict[str, Dress] = {
     "unsigned histories": unsigned_histories,
     "other integers": stored_as(INT, INTEGER_KINDS),
     "other text": stored_as(TEXT, TEXT_KINDS),
+    "no text": nothing(TEXT, pa.null()),
+    "no tags": nothing(INTS, *(outer(pa.null()) for outer in LISTS), pa.null()),
+    **COVER_DRESSES,
     **{
         f"other lists of {usual.value_type}": stored_as(
             usual, [outer(kind) for kind in kinds for outer in LISTS][1:]

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from tests.fuzz.file_faults import FILE_FAULTS
 from tests.fuzz.folder import (
+    EMB,
     FEATURE,
     INFO,
+    OPTIONAL,
     SPLITS,
     TEST,
     TRAIN,
@@ -37,7 +39,10 @@ USERS = [Place(split, "user_id") for split in SPLITS]
 LABELS = [Place(TRAIN, "label"), Place(VALID, "label")]
 TEST_ID = [Place(TEST, "ID")]
 ITEM_ID, INFO_ID = Place(FEATURE, "item_id"), Place(INFO, "item_id")
-INTEGERS = [*TARGETS, *CLICK_LEVELS, *USERS, *LABELS, *TEST_ID, ITEM_ID, INFO_ID]
+EMB_ID, EMB_VECTORS = Place(EMB, "item_id"), Place(EMB, "item_emb_d128_v3")
+LATER_IDS = [INFO_ID, EMB_ID]
+"""Of tables that speak of the items of the first."""
+INTEGERS = [*TARGETS, *CLICK_LEVELS, *USERS, *LABELS, *TEST_ID, ITEM_ID, *LATER_IDS]
 HISTORIES = [Place(split, "item_seq") for split in SPLITS]
 TITLES = [Place(FEATURE, "item_title")]
 TAGS = Place(INFO, "item_tags"), Place(FEATURE, "item_tags")
@@ -45,6 +50,7 @@ VECTORS = [
     Place(FEATURE, "txt_emb_BERT"),
     Place(FEATURE, "img_emb_CLIPRN50"),
     Place(INFO, "item_emb_d128"),
+    EMB_VECTORS,
 ]
 
 
@@ -62,7 +68,7 @@ class Fault:
             if place.table not in folder.tables or place.column in ("", *folder.tables[place.table])
         ]
         unread = {TAGS[1]} if INFO in folder.tables else set()
-        absent = {place for place in there if place.table == INFO and INFO not in folder.tables}
+        absent = {place for place in there if place.table in OPTIONAL - folder.tables.keys()}
         return [place for place in there if place not in unread | absent]
 
 
@@ -166,7 +172,7 @@ def missing_column(folder: Folder, place: Place, _: st.DrawFn) -> str:
     folder.names[place.table] = [
         name for name in names(folder, place.table) if name != place.column
     ]
-    return f": no column {place.column}; it has "
+    return f": no column {place.column}"
 
 
 def doubled_column(folder: Folder, place: Place, draw: st.DrawFn) -> str:
@@ -185,6 +191,7 @@ REQUIRED = [
     *HISTORIES,
     *TITLES,
     *TAGS,
+    EMB_VECTORS,
 ]
 
 FAULTS: dict[str, Fault] = {
@@ -194,19 +201,19 @@ FAULTS: dict[str, Fault] = {
     "target unknown": Fault(TARGETS, rows(unknown_item)),
     "target zero": Fault(TARGETS, one_of(0)),
     "id beyond 2^62": Fault(
-        [*TARGETS, *USERS, *TEST_ID, ITEM_ID, INFO_ID], one_of(2**62 + 1, 2**63 - 1)
+        [*TARGETS, *USERS, *TEST_ID, ITEM_ID, *LATER_IDS], one_of(2**62 + 1, 2**63 - 1)
     ),
-    "id beyond int64": Fault([*TARGETS, ITEM_ID, INFO_ID, *TEST_ID], beyond_int64),
+    "id beyond int64": Fault([*TARGETS, ITEM_ID, *LATER_IDS, *TEST_ID], beyond_int64),
     "user below -2^62": Fault(USERS, one_of(-(2**62) - 1, -(2**63))),
     "ID negative": Fault(TEST_ID, one_of(-1, -(2**63))),
     "item id not positive": Fault([ITEM_ID], one_of(0, -1, -(2**63))),
-    "item id negative in item_info": Fault([INFO_ID], one_of(-1, -(2**63))),
-    "item unknown in item_info": Fault(
-        [INFO_ID],
+    "item id negative in a later table": Fault(LATER_IDS, one_of(-1, -(2**63))),
+    "item unknown in a later table": Fault(
+        LATER_IDS,
         rows(lambda value, folder, draw: abs(unknown_item(value, folder, draw)) % 2**40 + 2**41),
     ),
-    "id again": Fault([ITEM_ID, INFO_ID, *TEST_ID], again),
-    "item missing in item_info": Fault([Place(INFO, "")], missing_item),
+    "id again": Fault([ITEM_ID, *LATER_IDS, *TEST_ID], again),
+    "item missing in a later table": Fault([Place(INFO, ""), Place(EMB, "")], missing_item),
     "one class": Fault(LABELS, one_class),
     "history too short": Fault(HISTORIES, rows(lambda row, *_: row[1:])),
     "history too long": Fault(HISTORIES, rows(lambda row, *_: [0, *row])),
@@ -228,9 +235,10 @@ FAULTS: dict[str, Fault] = {
     ),
     "vector beyond float32": Fault(VECTORS, beyond_float32),
     "column missing": Fault(REQUIRED, missing_column),
-    "column twice": Fault([*REQUIRED, *TEST_ID, *VECTORS], doubled_column),
+    "column twice": Fault([*REQUIRED, *TEST_ID, *VECTORS[:-1]], doubled_column),
     "integers of another type": Fault(INTEGERS, another_type(INTEGER_TYPES)),
     "integer lists of another type": Fault([*HISTORIES, *TAGS], another_type(INTEGER_LIST_TYPES)),
+    "histories of no type": Fault(HISTORIES, another_type([(pa.null(), lambda _: None)])),
     "vectors of another type": Fault(VECTORS, another_type(VECTOR_TYPES)),
     "titles of another type": Fault(TITLES, another_type(TITLE_TYPES)),
     **{name: Fault(places, spoil) for name, (places, spoil) in FILE_FAULTS.items()},

@@ -7,13 +7,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
-from tests.fuzz.folder import FEATURE, INFO, SPLITS, Folder, Place
+from tests.fuzz.folder import EMB, FEATURE, INFO, SPLITS, Folder, Place
 
 FileSpoil = Callable[[Folder, Place, st.DrawFn], str]
 """Sees to it that a file is spoiled once it is written; returns what follows the file's name."""
 
 NEEDED = [Place(table, "") for table in (FEATURE, *SPLITS)]
-TABLES = [*NEEDED, Place(INFO, "")]
+TABLES = [*NEEDED, Place(INFO, ""), Place(EMB, "")]
 UNREADABLE = ": not a readable parquet file ("
 
 
@@ -59,7 +59,7 @@ def cut_short(folder: Folder, place: Place, draw: st.DrawFn) -> str:
 def damaged_page(folder: Folder, place: Place, draw: st.DrawFn) -> str:
     """One byte of a column's values is another one, which the page's checksum tells."""
     folder.options.setdefault(place.table, {})["write_page_checksum"] = True
-    column = "item_id" if place.table in (FEATURE, INFO) else "likes_level"
+    column = "item_id" if place.table in (FEATURE, INFO, EMB) else "likes_level"
     mask = draw(st.integers(1, 255))
 
     def flip(file: Path) -> None:
@@ -85,8 +85,16 @@ def without_rows(folder: Folder, place: Place, _: st.DrawFn) -> str:
 
 
 def no_images(folder: Folder, _: Place, __: st.DrawFn) -> str:
-    folder.damage.append(lambda path: shutil.rmtree(path / "item_images"))
+    folder.damage.append(remove_images)
     return ": not found"
+
+
+def remove_images(path: Path) -> None:
+    for covers in path.glob("[iI][tT][eE][mM]_*"):
+        if covers.is_dir():
+            shutil.rmtree(covers)
+        elif covers.suffix != ".parquet":
+            covers.unlink()
 
 
 def images_in_a_file(folder: Folder, place: Place, draw: st.DrawFn) -> str:

@@ -15,6 +15,8 @@ from pipeline.params import Data
 TRAIN, VALID, TEST = (f"MicroLens_1M_x1/{split}" for split in ("train", "valid", "test"))
 SPLITS = (TRAIN, VALID, TEST)
 FEATURE, INFO = "item_feature", "MicroLens_1M_x1/item_info"
+EMB = "item_emb"
+OPTIONAL = {INFO, EMB}
 
 INT, TEXT = pa.int64(), pa.string()
 INTS, FLOATS = pa.list_(INT), pa.list_(pa.float32())
@@ -25,6 +27,7 @@ KINDS = {
     "txt_emb_BERT": FLOATS,
     "img_emb_CLIPRN50": FLOATS,
     "item_emb_d128": FLOATS,
+    "item_emb_d128_v3": FLOATS,
 }
 """The competition's types; every other column is INT."""
 
@@ -54,6 +57,10 @@ class Folder:
     """Rows in each row group, if not one group."""
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Of the parquet writer, by table."""
+    cover_name: Callable[[int], str] = "{}.jpg".format
+    """Where an item's cover lies below the folder of covers."""
+    cover_store: Callable[[Path, dict[str, bytes]], object] | None = None
+    """Writes the covers, by where they lie, into the raw folder; None makes files of them."""
     damage: list[Callable[[Path], object]] = field(default_factory=list)
     """Done to the folder once it is written."""
 
@@ -77,10 +84,9 @@ class Folder:
 
     def write(self, path: Path) -> None:
         """Into `path`, an empty folder."""
-        (path / "item_images").mkdir()
         (path / "MicroLens_1M_x1").mkdir()
-        for item_id, content in self.covers.items():
-            (path / "item_images" / f"{item_id}.jpg").write_bytes(content)
+        covers = {self.cover_name(item_id): content for item_id, content in self.covers.items()}
+        (self.cover_store or as_files("item_images"))(path, covers)
         for table in self.tables:
             self._write_table(table, path / f"{table}.parquet")
         for spoil in self.damage:
@@ -97,6 +103,19 @@ class Folder:
             for rows in self.groups.get(table, [len(whole)]):
                 writer.write_table(whole.slice(start, rows))
                 start += rows
+
+
+def as_files(folder: str) -> Callable[[Path, dict[str, bytes]], None]:
+    """Covers as files below `folder` of the raw folder."""
+
+    def write(path: Path, covers: dict[str, bytes]) -> None:
+        (path / folder).mkdir()
+        for name, content in covers.items():
+            file = path / folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+
+    return write
 
 
 def as_array(values: list[Any], kind: pa.DataType) -> pa.Array:
@@ -140,7 +159,11 @@ def folders(draw: st.DrawFn) -> Folder:
         tables[split] = click_columns(random, item_ids, history, split)
     if draw(st.booleans()):
         tables[INFO] = info_columns(random, item_ids)
+    if draw(st.booleans()):
+        tables[EMB] = emb_columns(random, item_ids)
     covered = random.sample([*item_ids, 41], random.randrange(len(item_ids)))
+    if not set(covered) & set(item_ids):  # which would be refused
+        covered = []
     covers = {item_id: random.randbytes(random.randrange(20)) for item_id in covered}
     return Folder(history, draw(st.integers(1, 3)), tables, covers)
 
@@ -151,6 +174,7 @@ def plain_folder() -> Folder:
     tables = {
         FEATURE: item_columns(random, item_ids, ["three", None, "ninth"]),
         INFO: info_columns(random, item_ids),
+        EMB: emb_columns(random, item_ids),
         **{split: click_columns(random, item_ids, 3, split) for split in SPLITS},
     }
     return Folder(3, 2, tables, {})
@@ -198,6 +222,12 @@ def info_columns(random: Random, item_ids: list[int]) -> dict[str, list[Any]]:
     if random.random() < 0.5:
         columns["item_emb_d128"] = vectors(random, len(ids))
     return columns
+
+
+def emb_columns(random: Random, item_ids: list[int]) -> dict[str, list[Any]]:
+    """The organisers' embeddings alone, in any order."""
+    ids = random.sample(item_ids, len(item_ids))
+    return {"item_id": ids, "item_emb_d128_v3": vectors(random, len(ids))}
 
 
 def click_columns(

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from pipeline import schema
-from tests.fuzz.folder import FEATURE, INFO, SPLITS, TEST, Folder
+from tests.fuzz.folder import EMB, FEATURE, INFO, SPLITS, TEST, Folder
 
 Content = dict[str, Any]
 """By output; arrays as (dtype, shape, nested lists)."""
@@ -37,6 +37,7 @@ def expected(folder: Folder) -> Content:
         "given_text": given(feature, "txt_emb_BERT", item_ids),
         "given_image": given(feature, "img_emb_CLIPRN50", item_ids),
         "given_item": given(info, "item_emb_d128", item_ids),
+        "given_item_emb": given(folder.tables.get(EMB, {}), "item_emb_d128_v3", item_ids),
         "covers": {"item": list(covers), "image": list(covers.values())},
         "test_id": array("int64", folder.tables[TEST].get("ID", list(range(folder.rows(TEST))))),
         "stats": {
@@ -44,6 +45,7 @@ def expected(folder: Folder) -> Content:
             "tags": len(distinct_tags) + 1,
             "titles_empty": titles.count(""),
             "covers_missing": len(item_ids) - len(covers),
+            "cover_files_unused": len(folder.covers) - len(covers),
             "users": len(users),
             "history": folder.history,
         },
@@ -61,6 +63,7 @@ def found(stats: dict[str, Any]) -> Content:
         "given_text": schema.GIVEN_TEXT,
         "given_image": schema.GIVEN_IMAGE,
         "given_item": schema.GIVEN_ITEM,
+        "given_item_emb": schema.GIVEN_ITEM_EMB,
         "test_id": schema.TEST_ID,
         **{split: schema.split_path(split) for split in schema.SPLITS},
     }

@@ -15,7 +15,8 @@ from embed.cover_batches import CoverFile, read_covers
 from embed.cover_shards import CoverShards
 from embed.covers import CoverError, decode
 from embed.encoders import ResizeToPixels
-from pipeline.covers import MAX_BYTES, find_covers, write_covers
+from pipeline.cover_files import find_covers
+from pipeline.covers import MAX_BYTES, write_covers
 from pipeline.ids import DenseIds
 from tests.fuzz.damaged_pictures import damaged_pictures, most_pixels
 from tests.fuzz.odd_pictures import odd_pictures
@@ -79,7 +80,7 @@ def test_the_stages_get_every_cover_once(
     tally["covers that are no pictures"] = count - len(corpus)
     ids = DenseIds.of(np.arange(1, count + 1))
     path = workspace / "covers.parquet"
-    write_covers(path, find_covers(workspace, ids))
+    write_covers(path, find_covers(workspace, ids).files)
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")

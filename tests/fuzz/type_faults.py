@@ -37,7 +37,7 @@ LIST_TYPES: Types = [
     (pa.null(), lambda _: None),
 ]
 INTEGER_LIST_TYPES = [
-    *LIST_TYPES,
+    *(each for each in LIST_TYPES if each[0] != pa.null()),  # as tags they are none
     (FLOATS, lambda row: [float(value) for value in row]),
     (pa.list_(INTS), lambda row: [row]),
 ]
@@ -53,7 +53,6 @@ TITLE_TYPES: Types = [
     (pa.list_(TEXT), list),
     (pa.timestamp("us"), len),
     (pa.struct({"text": TEXT}), lambda title: {"text": title}),
-    (pa.null(), lambda _: None),
 ]
 
 

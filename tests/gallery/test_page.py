@@ -87,6 +87,15 @@ def test_titles_stand_on_one_line_without_control_characters(text: str, shown: s
     assert printable(text) == shown
 
 
+def test_a_title_of_any_length_takes_little_of_the_page() -> None:
+    at_most = "x" * 200
+    assert printable(at_most) == at_most
+    assert printable(at_most + "y") == "x" * 199 + "…"
+    assert printable("x" * 198 + " yz") == "x" * 198 + "…"
+    plain, long = (len(render(page_of(title))) for title in ("", "\U0001f600" * 100_000))
+    assert long - plain < 2_000
+
+
 def test_what_is_missing_is_said_in_words() -> None:
     html = render(page_of("", picture=None))
     assert "no title" in html

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ctr.architecture import item_digests
 from ctr.model import CTRModel
 from gallery import attention, report
 from gallery.embedding_map import FEW
@@ -101,6 +102,8 @@ def test_without_vectors_and_neighbours_there_is_a_page_all_the_same() -> None:
     with schema.Outputs() as outputs, outputs.path(schema.NEIGHBORS).open("wb") as file:
         nothing = np.zeros((ITEMS + 1, 0))
         np.savez(file, ids=nothing.astype(np.int32), cosine=nothing.astype(np.float32))
+    described = schema.read_json(schema.MODEL_CONFIG)  # as of a model that was trained on them
+    schema.write_json(schema.MODEL_CONFIG, described | {"items": item_digests()})
     html = made(report_params())
     assert "No item has a vector" in html
     assert "No item has neighbours" in html

@@ -41,7 +41,7 @@ GRAPH = {name: stage.get("do", stage) for name, stage in DECLARED.items()}
 OF_SPLITS = (ingest, *VECTOR_STAGES)
 VECTORS = ("align", "fuse", "neighbors")
 COUNTS = {"rows_valid", "rows_test"}
-"""Of `data/stats.json`, besides the source's name."""
+"""Of `data/stats.json`, besides the settings, in which the source has its name."""
 
 
 def learned(run: Run) -> dict[str, bytes]:
@@ -52,7 +52,7 @@ def learned(run: Run) -> dict[str, bytes]:
 
 def stats(run: Run, *but: str) -> dict[str, object]:
     content = schema.read_json(run.work / schema.STATS)
-    return {name: value for name, value in content.items() if name not in (*but, "source")}
+    return {name: value for name, value in content.items() if name not in (*but, "settings")}
 
 
 def differing(before: dict[str, bytes], after: dict[str, bytes]) -> list[str]:

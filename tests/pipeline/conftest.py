@@ -1,5 +1,6 @@
 """A tiny folder in the raw layout, whose tables a test may change before they are written."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from pipeline.params import Data
@@ -91,6 +93,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "workspace"
     folder.mkdir()
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return folder
 
 
@@ -102,3 +105,13 @@ def snapshot(workspace: Path) -> Callable[[], dict[str, bytes]]:
         for path in sorted(workspace.rglob("*"))
         if path.is_file()
     }
+
+
+@pytest.fixture
+def plain(cpu: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process of which neither the user nor a launcher has said anything."""
+    assert cpu.type == "cpu"  # which says something, and so comes first
+    for name in [name for name in os.environ if name.startswith(("ACCELERATE_", "MASTER_"))]:
+        monkeypatch.delenv(name)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "LOCAL_RANK", "WORLD_SIZE", "RANK"):
+        monkeypatch.delenv(name, raising=False)

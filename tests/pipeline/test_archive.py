@@ -1,7 +1,9 @@
 """Archives are written here byte by byte (RAR 5) or by the standard library (zip, tar)."""
 
 import ctypes.util
+import errno
 import io
+import logging
 import shutil
 import stat
 import struct
@@ -392,6 +394,44 @@ def test_missing_library(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "covers.zip").write_bytes(zip_of({"1.jpg": b"one"}))
     with pytest.raises(InputError, match=r"apt-get install libarchive13.*brew install libarchive"):
         unpack(tmp_path / "covers.zip", tmp_path / "item_images")
+
+
+def test_what_the_library_cannot_write_is_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The binding notes at import what an old libarchive lacks for writing digests."""
+    for name in [name for name in sys.modules if name.split(".")[0] == "libarchive"]:
+        monkeypatch.delitem(sys.modules, name)
+    logging.getLogger("libarchive").setLevel(logging.NOTSET)
+    caplog.set_level(logging.INFO)
+    (tmp_path / "covers.zip").write_bytes(zip_of({"1.jpg": b"one"}))
+    unpack(tmp_path / "covers.zip", tmp_path / "item_images")
+    assert caplog.messages == []
+    logging.getLogger("libarchive").warning("but of an archive's faults")
+    assert caplog.messages == ["but of an archive's faults"]
+
+
+def test_an_archive_for_which_there_is_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = stored_zip_of({"1.jpg": bytes(1000)})
+    (tmp_path / "covers.zip").write_bytes(content)
+    usage = shutil._ntuple_diskusage(2000, 1001, 999)
+    monkeypatch.setattr("pipeline.disk.shutil.disk_usage", lambda _: usage)
+    with pytest.raises(InputError, match=rf"{len(content):,} bytes of pictures .* 999 are free"):
+        unpack(tmp_path / "covers.zip", tmp_path / "item_images")
+    assert [path.name for path in tmp_path.iterdir()] == ["covers.zip"]
+
+
+def test_a_disk_that_becomes_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "covers.zip").write_bytes(zip_of({"1.jpg": b"one"}))
+    monkeypatch.setattr(module, "_write", write)
+    with pytest.raises(InputError, match=r"item_images: could not be written: .*No space left"):
+        unpack(tmp_path / "covers.zip", tmp_path / "item_images")
+    assert [path.name for path in tmp_path.iterdir()] == ["covers.zip"]
 
 
 # Without NUL: zipfile itself cuts a name there, and fails on what is left of it.

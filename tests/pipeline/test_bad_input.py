@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 TRAIN, VALID, TEST = (f"MicroLens_1M_x1/{split}" for split in ("train", "valid", "test"))
 INT, FLOAT, TEXT = pa.int64(), pa.float64(), pa.string()
 INTS, FLOATS = pa.list_(pa.int64()), pa.list_(pa.float32())
+NOTHING, NOTHINGS = pa.null(), pa.list_(pa.null())
+"""What pandas writes where no row has a value."""
 
 
 def run(raw: RawFolder) -> None:
@@ -62,6 +64,12 @@ def run(raw: RawFolder) -> None:
             FLOATS,
             "row 2, column img_emb_CLIPRN50: found nan; expected a finite number",
         ),
+        (TRAIN, "item_seq", [[]] * 4, NOTHINGS, "column item_seq: .*list<.*expected lists of int"),
+        (TRAIN, "item_seq", [None] * 4, NOTHING, "column item_seq: found type null; expected lis"),
+        (TRAIN, "label", [None] * 4, NOTHING, "column label: found type null; expected integers"),
+        ("item_feature", "item_tags", [[], [None], [], []], NOTHINGS, "column item_tags: .*list<"),
+        ("item_feature", "txt_emb_BERT", [[]] * 4, NOTHINGS, "column txt_emb_BERT: .*list<"),
+        ("item_feature", "txt_emb_BERT", [None] * 4, NOTHING, "column txt_emb_BERT: .*type null"),
         ("item_feature", "item_tags", [[1], [2**63], [], []], pa.list_(pa.uint64()), f"{2**63}"),
         ("item_feature", "txt_emb_BERT", [[]] * 4, FLOATS, "row 0, .*found an empty list"),
         (
@@ -100,6 +108,26 @@ def test_a_wrong_value(
     raw.replace(table, column, values, kind)
     with pytest.raises(InputError, match=rf"{table}\.parquet.*{message}"):
         run(raw.write())
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize(
+    ("moved", "there", "found"),
+    [
+        ("MicroLens_1M_x1", "MicroLens_1M_x1/MicroLens_1M_x1", "MicroLens_1M_x1 holds MicroL"),
+        ("MicroLens_1M_x1", "clicks", "raw holds clicks, item_feature.parquet, item_images$"),
+        ("MicroLens_1M_x1/train.parquet", "MicroLens_1M_x1/train.csv", "test.parquet, train.csv"),
+        ("item_feature.parquet", "items.parquet", "raw holds MicroLens_1M_x1, item_images, items"),
+    ],
+)
+def test_what_is_there_under_another_name_is_told(
+    raw: RawFolder, moved: str, there: str, found: str
+) -> None:
+    (raw.write().path / moved).rename(raw.path / "moved")
+    (raw.path / there).parent.mkdir(exist_ok=True)
+    (raw.path / "moved").rename(raw.path / there)
+    with pytest.raises(InputError, match=rf"parquet: not found; the raw layout .*{found}"):
+        run(raw)
 
 
 @pytest.mark.usefixtures("workspace")

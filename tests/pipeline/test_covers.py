@@ -1,48 +1,10 @@
 import os
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.covers import MAX_BYTES, find_covers, write_covers
-from pipeline.ids import DenseIds
-from pipeline.schema import InputError
-from tests.pipeline.test_archive import rar_of
-
-IDS = DenseIds.of(np.array([2, 5, 11]))
-
-
-def test_covers_of_known_items_by_dense_id(tmp_path: Path) -> None:
-    images = tmp_path / "item_images"
-    images.mkdir()
-    for name in ("11.jpg", "2.jpg", "5.png", "7.jpg", "02.jpg", "notes.txt"):
-        (images / name).write_bytes(name.encode())
-    covers = find_covers(tmp_path, IDS)
-    assert covers == {1: images / "2.jpg", 3: images / "11.jpg"}
-    assert list(covers) == [1, 3]
-
-
-@pytest.mark.usefixtures("workspace")
-def test_an_archive_beside_the_tables_is_unpacked_elsewhere(tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    source.mkdir()
-    archive = source / "item_images.rar"
-    archive.write_bytes(rar_of({"item_images/5.jpg": b"five"}))
-    covers = find_covers(source, IDS)
-    assert {item: path.read_bytes() for item, path in covers.items()} == {2: b"five"}
-    assert [path.name for path in source.iterdir()] == ["item_images.rar"]
-    assert find_covers(source, IDS) == covers
-    archive.write_bytes(rar_of({"item_images/2.jpg": b"two", "item_images/5.jpg": b"new"}))
-    again = find_covers(source, IDS)
-    assert {item: path.read_bytes() for item, path in again.items()} == {1: b"two", 2: b"new"}
-
-
-@pytest.mark.usefixtures("workspace")
-def test_a_bad_archive_is_told_by_name(tmp_path: Path) -> None:
-    (tmp_path / "item_images.rar").write_bytes(b"not an archive")
-    with pytest.raises(InputError, match=r"item_images\.rar"):
-        find_covers(tmp_path, IDS)
+from pipeline.covers import MAX_BYTES, write_covers
 
 
 def test_files_are_packed_in_order_in_small_groups(

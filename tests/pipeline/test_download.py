@@ -1,8 +1,11 @@
 """Every case runs against a real HTTP server on this machine, which can misbehave as told."""
 
+import errno
 import hashlib
 import io
 import json
+import logging
+import shutil
 import socket
 import ssl
 import threading
@@ -18,10 +21,11 @@ from typing import Any
 import pytest
 
 from pipeline import fetch
-from pipeline.download import Manifest, download
+from pipeline.download import Manifest, challenge, download
 from pipeline.schema import InputError
 
 CONTENT = Random(7).randbytes(3 * 2**20)
+VERSION = '{"url": "", "etag": null, "last_modified": null, "size": null}'
 NEWER = Random(8).randbytes(len(CONTENT))
 
 
@@ -151,10 +155,11 @@ def manifest(
     size: int | None = None,
     sha256: str | None = None,
     unpack: str | None = None,
+    optional: bool = False,
 ) -> Path:
     """A manifest of one file, beside the folder that downloads go to."""
     target = folder / "files.json"
-    file = {"path": path, "size": size, "sha256": sha256, "unpack": unpack}
+    file = {"path": path, "size": size, "sha256": sha256, "unpack": unpack, "optional": optional}
     target.write_text(json.dumps({"root": site.url, "files": [file]}))
     return target
 
@@ -342,6 +347,30 @@ def test_status(status: int, site: Site, tmp_path: Path) -> None:
     assert names(tmp_path / "raw") == []
 
 
+@pytest.mark.parametrize("status", [404, 410])
+def test_an_optional_file_that_is_not_there_is_told(
+    status: int, site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.statuses = [status]
+    caplog.set_level("INFO")
+    download(manifest(site, tmp_path, optional=True), tmp_path / "raw")
+    assert names(tmp_path / "raw") == []
+    assert caplog.messages == [
+        f"{site.url}big.parquet: the server has no such file; done without it"
+    ]
+
+
+@pytest.mark.parametrize("status", [403, 204])
+def test_an_optional_file_that_may_be_there_is_asked_for_again(
+    status: int, site: Site, tmp_path: Path
+) -> None:
+    site.statuses = [status]
+    with pytest.raises(InputError, match=f"HTTP status {status}"):
+        download(manifest(site, tmp_path, optional=True), tmp_path / "raw")
+    download(manifest(site, tmp_path, optional=True), tmp_path / "raw")
+    assert names(tmp_path / "raw") == ["big.parquet", "downloaded.json"]
+
+
 def test_server_that_recovers(site: Site, tmp_path: Path) -> None:
     site.statuses = [503, 502, 429]
     download(manifest(site, tmp_path), tmp_path / "raw")
@@ -450,8 +479,110 @@ def test_folder_unpacked_by_hand_is_kept(site: Site, tmp_path: Path) -> None:
     cover = tmp_path / "raw/item_images/1.jpg"
     cover.parent.mkdir(parents=True)
     cover.write_bytes(b"by hand")
-    download(manifest(site, tmp_path, "item_images.zip", unpack="item_images"), tmp_path / "raw")
+    listing = manifest(site, tmp_path, "item_images.zip", unpack="item_images")
+    download(listing, tmp_path / "raw")
+    assert site.requests == []
+    (tmp_path / "raw/item_images.zip").write_bytes(zipped(b"two"))
+    download(listing, tmp_path / "raw")
     assert cover.read_bytes() == b"by hand"
+
+
+def test_a_missing_library_is_told_before_any_request(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> None:
+        raise InputError("libarchive cannot be loaded")
+
+    site.files["item_images.zip"] = zipped(b"one")
+    listing = manifest(site, tmp_path, "item_images.zip", unpack="item_images")
+    monkeypatch.setattr("pipeline.download.load_libarchive", missing)
+    with pytest.raises(InputError, match="libarchive cannot be loaded"):
+        download(listing, tmp_path / "raw")
+    assert site.requests == []
+    assert not (tmp_path / "raw").exists()
+
+
+def test_a_file_that_will_not_fit_is_told_before_its_bytes(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing, folder = broken_off(site, tmp_path, 2**20)
+    free = len(CONTENT) - 2**20 - 1
+    usage = shutil._ntuple_diskusage(2**30, 2**30 - free, free)
+    with monkeypatch.context() as full:
+        full.setattr("pipeline.disk.shutil.disk_usage", lambda _: usage)
+        message = (
+            rf"raw: {free + 1:,} bytes of big\.parquet are to come and {free:,} are free, 1 too"
+        )
+        with pytest.raises(InputError, match=message):
+            download(listing, folder)
+    assert (folder / "big.parquet.part").stat().st_size == 2**20
+    download(listing, folder)
+    assert (folder / "big.parquet").read_bytes() == CONTENT
+
+
+def test_a_disk_that_becomes_full_is_told_by_name(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fsync(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pipeline.fetch.os.fsync", fsync)
+    monkeypatch.setattr("pipeline.fetch.write_json", lambda path, _: path.write_text(VERSION))
+    with pytest.raises(InputError, match=r"big\.parquet\.part: could not be written: .*XDG_CACHE_"):
+        download(manifest(site, tmp_path), tmp_path / "raw")
+
+
+@pytest.fixture
+def cache(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's cache folder, and the challenge's files on `site`, seen from a repository."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("pipeline.download.CHALLENGE", manifest(site, tmp_path))
+    (tmp_path / "repository").mkdir()
+    monkeypatch.chdir(tmp_path / "repository")
+    return tmp_path / "cache" / "mmctr"
+
+
+def test_the_challenge_is_downloaded_once_for_all_copies_of_the_repository(
+    cache: Path, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert challenge() == cache / "microlens_1m"
+    assert (cache / "microlens_1m/big.parquet").read_bytes() == CONTENT
+    assert list(Path.cwd().iterdir()) == []
+    site.requests.clear()
+    monkeypatch.chdir(tmp_path)  # as a queued experiment's copy
+    assert (challenge() / "big.parquet").read_bytes() == CONTENT
+    assert site.requests == []
+
+
+def test_an_earlier_versions_downloads_are_moved(
+    cache: Path, site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    earlier = Path("scratch/microlens_1m")
+    earlier.mkdir(parents=True)
+    (earlier / "big.parquet").write_bytes(NEWER)
+    assert (challenge() / "big.parquet").read_bytes() == NEWER
+    assert site.requests == []
+    assert not earlier.exists()
+    assert caplog.messages == [
+        f"scratch/microlens_1m now lies in {cache}/microlens_1m, where `make clean` leaves it"
+    ]
+    earlier.mkdir()
+    challenge()
+    assert caplog.messages[1].startswith("scratch/microlens_1m is not read any more")
+
+
+def test_downloads_on_another_disk_are_moved_by_hand(
+    cache: Path, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rename(*_: Path) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    Path("scratch/microlens_1m").mkdir(parents=True)
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(InputError, match=f"`mv scratch/microlens_1m {cache}/microlens_1m`"):
+        challenge()
+    assert site.requests == []
 
 
 def test_a_body_without_end(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -479,9 +610,12 @@ def test_the_competition_manifest() -> None:
     assert {file.path: file.unpack for file in loaded.files} == {
         "item_feature.parquet": None,
         "item_seq.parquet": None,
+        "item_emb.parquet": None,
         "item_images.rar": "item_images",
         "MicroLens_1M_x1/train.parquet": None,
         "MicroLens_1M_x1/valid.parquet": None,
         "MicroLens_1M_x1/test.parquet": None,
         "MicroLens_1M_x1/item_info.parquet": None,
     }
+    optional = {file.path for file in loaded.files if file.optional}
+    assert optional == {"item_seq.parquet", "item_emb.parquet"}

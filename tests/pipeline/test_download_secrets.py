@@ -11,8 +11,9 @@ import pytest
 from requests import PreparedRequest, Response
 
 from pipeline import fetch
+from pipeline.addresses import secure, without_secrets
 from pipeline.download import download
-from pipeline.fetch import open_session, secure, without_secrets
+from pipeline.fetch import open_session
 from pipeline.schema import InputError
 from tests.pipeline.test_download import (
     CONTENT,

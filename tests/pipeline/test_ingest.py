@@ -8,10 +8,14 @@ import pytest
 
 from pipeline import clicks, schema
 from pipeline import raw as raw_module
-from pipeline.ingest import ingest
+from pipeline.ingest import closing_line, ingest, main
+from pipeline.params import Params, load_params
 from pipeline.raw import RawTable
 from pipeline.schema import InputError, Outputs, Split
+from pipeline.stage import refuse_other_data
 from tests.pipeline.conftest import RawFolder
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(raw: RawFolder) -> dict[str, object]:
@@ -38,6 +42,7 @@ def test_clicks_become_dense_ids_in_their_columns(raw: RawFolder) -> None:
         "tags": 6,
         "titles_empty": 2,
         "covers_missing": 2,
+        "cover_files_unused": 1,
         "users": 2,
         "history": 4,
         "rows_train": 4,
@@ -67,6 +72,19 @@ def test_items_stand_in_the_order_of_their_ids(raw: RawFolder) -> None:
         [0] * 5,
     ]
     assert schema.read_array(schema.GIVEN_TEXT).shape == (5, 0)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_data_are_known_by_the_settings_that_they_were_made_with(raw: RawFolder) -> None:
+    data = raw.write().data
+    content = load_params(ROOT / "params.yaml").model_dump()
+    content["train"]["history"] = content["data"]["history"] = data.history
+    params = Params.model_validate(content | {"data": data.model_dump()})
+    main(params)
+    refuse_other_data("fuse", data)
+    for key, value in (("source", "sample"), ("history", 3), ("tags", 4), ("seed", 2)):
+        with pytest.raises(InputError, match=f"params.yaml says data.{key}: {value}. Type"):
+            refuse_other_data("fuse", data.model_copy(update={key: value}))
 
 
 @pytest.mark.usefixtures("workspace")
@@ -101,6 +119,39 @@ def test_given_embeddings_and_the_organisers_item_table(raw: RawFolder) -> None:
     ]
 
 
+def item_emb(raw: RawFolder, **columns: list[list[float]]) -> None:
+    """An item_emb.parquet in another order than by id."""
+    vectors = {name: pa.array(rows, pa.list_(pa.float32())) for name, rows in columns.items()}
+    raw.tables["item_emb"] = {"item_id": pa.array([8, 2, 5, 3], pa.int64()), **vectors}
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("name", ["item_emb_d128_v3", "item_emb_d128", "item_emb"])
+def test_the_organisers_embeddings_alone_are_read_by_id(raw: RawFolder, name: str) -> None:
+    item_emb(raw, **{name: [[8.0, 0.0], [2.0, 0.0], [5.0, 0.0], [3.0, 0.0]]})
+    run(raw.write())
+    expected = [[0, 0], [2, 0], [3, 0], [5, 0], [8, 0]]
+    assert schema.read_array(schema.GIVEN_ITEM_EMB).tolist() == expected
+    assert schema.read_array(schema.GIVEN_ITEM).shape == (5, 0)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_of_several_embeddings_the_listed_one_is_read(raw: RawFolder) -> None:
+    item_emb(raw, item_emb_d128=[[1.0]] * 4, item_emb_d128_v3=[[8.0], [2], [5], [3]])
+    run(raw.write())
+    assert schema.read_array(schema.GIVEN_ITEM_EMB).tolist() == [[0], [2], [3], [5], [8]]
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("names", [(), ("vectors",), ("item_emb_v1", "item_emb_v2")])
+def test_embeddings_that_cannot_be_told(raw: RawFolder, names: tuple[str, ...]) -> None:
+    item_emb(raw, **dict.fromkeys(names, [[1.0]] * 4))
+    columns = ", ".join(("item_id", *names))
+    message = f"item_emb.parquet: no column item_emb_d128_v3, nor one .* it has {columns}. Name"
+    with pytest.raises(InputError, match=message):
+        run(raw.write())
+
+
 @pytest.mark.usefixtures("workspace")
 @pytest.mark.parametrize(
     "kind",
@@ -124,6 +175,37 @@ def test_unusual_types_mean_the_same(raw: RawFolder, kind: pa.DataType) -> None:
     assert Split.load("train").history[2:].tolist() == [[1, 2, 3, 4], [0, 4, 4, 1]]
     assert Split.load("train").label.tolist() == [0, 1, 0, 1]
     assert pq.read_table(schema.ITEMS)["title"].to_pylist() == ["", "two", "", "five", ""]
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize(
+    "kind", [pa.null(), pa.list_(pa.null()), pa.large_list(pa.null())], ids=str
+)
+def test_no_tags_and_no_titles_at_all_as_pandas_writes_them(
+    raw: RawFolder, kind: pa.DataType
+) -> None:
+    raw.replace("item_feature", "item_tags", [None, *[None if kind == pa.null() else []] * 3], kind)
+    raw.replace("item_feature", "item_title", [None] * 4, pa.null())
+    stats = run(raw.write())
+    assert (stats["tags"], stats["titles_empty"]) == (1, 4)
+    assert schema.read_array(schema.TAGS).tolist() == [[0] * 5] * 5
+    assert pq.read_table(schema.ITEMS)["title"].to_pylist() == [""] * 5
+
+
+@pytest.mark.usefixtures("workspace")
+def test_levels_of_items_are_not_needed(raw: RawFolder) -> None:
+    for name in ("likes_level", "views_level"):
+        del raw.tables["item_feature"][name]
+    assert run(raw.write())["items"] == 4
+
+
+def test_the_closing_line_counts_what_has_no_cover_and_what_is_none() -> None:
+    stats = {"items": 91_717, "covers_missing": 3, "users": 1_000_000, "rows_train": 3_600_000}
+    line = "91,717 items (3 without a cover), 1,000,000 users, 3,600,000 rows of train"
+    assert closing_line(stats | {"cover_files_unused": 0}) == line
+    assert closing_line(stats | {"cover_files_unused": 1_204}) == (
+        f"{line}, 1,204 files among the covers that are no item's"
+    )
 
 
 @pytest.mark.usefixtures("workspace")

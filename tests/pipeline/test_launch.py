@@ -1,3 +1,4 @@
+import logging
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -6,6 +7,7 @@ import pytest
 import torch
 from accelerate import PartialState
 
+from ctr.machine import open_accelerator
 from pipeline.launch import (
     available_cores,
     gathered,
@@ -13,10 +15,13 @@ from pipeline.launch import (
     open_processes,
     refuse_lost_processes,
     refuse_separate_storage,
+    tell_device,
     told_by_main,
+    unused_gpu,
     use_all_cores,
 )
 from pipeline.schema import InputError
+from tests.pipeline.started import start_by
 
 pytestmark = pytest.mark.usefixtures("cpu")
 
@@ -41,14 +46,14 @@ def test_a_launch_that_got_what_it_asked_for(launch: str, monkeypatch: pytest.Mo
     refuse_lost_processes("train", 2, launch)
 
 
+@pytest.mark.usefixtures("plain")
 @pytest.mark.parametrize("launcher", ["1", "", None])
 def test_all_available_cores_despite_the_launcher(
     launcher: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.launch.available_cores", lambda: 7)
-    if launcher is None:
-        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    else:
+    start_by(monkeypatch, "accelerate launch x.py")
+    if launcher is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", launcher)
     use_all_cores()
     assert torch.get_num_threads() == 7
@@ -60,12 +65,87 @@ def test_all_available_cores_despite_the_launcher(
     assert torch.get_num_threads() == 1
 
 
-@pytest.mark.parametrize("own", ["3", "4,2"])
-def test_the_users_own_number_of_threads_is_kept(own: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", own)
+@pytest.mark.usefixtures("plain")
+@pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "MKL_NUM_THREADS"])
+@pytest.mark.parametrize("own", ["1", "3", "4,2"])
+def test_the_users_own_number_of_threads_is_kept(
+    own: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.launch.available_cores", lambda: 7)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as the launcher leaves it in any case
+    start_by(monkeypatch, "accelerate launch x.py", **{name: own})
     torch.set_num_threads(5)
     use_all_cores()
     assert torch.get_num_threads() == 5
+
+
+@pytest.mark.usefixtures("plain")
+def test_params_yaml_alone_decides_how_to_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "ACCELERATE_MIXED_PRECISION": "bf16",
+        "ACCELERATE_DYNAMO_BACKEND": "INDUCTOR",
+        "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4",
+        "ACCELERATE_USE_CPU": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    accelerator = open_accelerator("train", "no")
+    assert accelerator.mixed_precision == "no"
+    assert accelerator.gradient_accumulation_steps == 1
+    assert accelerator.state.dynamo_plugin.backend.value == "NO"
+
+
+@pytest.mark.usefixtures("plain")
+@pytest.mark.parametrize(
+    ("device", "precision", "processes", "expected"),
+    [
+        ("cpu", "no", 1, "train: on 2 threads of a CPU (AVX2), fp32"),
+        ("cpu", "bf16", 2, "train: on 2 processes of 2 threads each of a CPU (AVX2), bf16"),
+        ("cuda", "bf16", 1, "train: on NVIDIA H100, bf16"),
+        ("cuda", "tf32", 4, "train: on 4 GPUs: NVIDIA H100, tf32"),
+    ],
+)
+def test_a_stage_tells_what_it_runs_on(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    device: str,
+    precision: str,
+    processes: int,
+    expected: str,
+) -> None:
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda _device: "NVIDIA H100")
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setattr("pipeline.launch.has_nvidia_gpu", lambda: False)
+    with caplog.at_level(logging.INFO):
+        tell_device("train", torch.device(device), precision, processes)
+        assert caplog.messages == [expected]
+        monkeypatch.setenv("RANK", "1")
+        tell_device("train", torch.device(device), precision, processes)
+        assert caplog.messages == [expected]
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_gpu_that_torch_cannot_use_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("pipeline.launch.has_nvidia_gpu", lambda: True)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("torch.version.cuda", "13.0")
+    tell_device("train", torch.device("cpu"), "no")
+    (told,) = caplog.messages
+    assert told.startswith(
+        "a GPU is there, but the installed torch, built for CUDA 13.0, cannot use it; most likely "
+        "its driver is too old"
+    )
+    monkeypatch.setattr("torch.version.cuda", None)
+    assert unused_gpu() == "a GPU is there, but the installed torch is built for CPUs alone"
+    for name, value in (("CUDA_VISIBLE_DEVICES", ""), ("ACCELERATE_USE_CPU", "true")):
+        with monkeypatch.context() as users:
+            users.setenv(name, value)
+            assert unused_gpu() is None
+    monkeypatch.setattr("pipeline.launch.has_nvidia_gpu", lambda: False)
+    assert unused_gpu() is None
 
 
 def test_available_cores_are_those_of_this_process_or_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,6 +87,8 @@ def test_the_files_in_the_repository_are_valid() -> None:
         ("submit", "column", "Task3", "submit.column: .*'Task1', 'Task2' or 'Task1&2'"),
         ("data", "source", '""', "data.source: .*at least 1 character"),
         ("encoder", "train", "false", "embed_text.model is 'trained', so encoder.train"),
+        ("embed_image", "local", "w", "embed_image.local must be 'models/encoder', found 'w'"),
+        ("embed_vlm", "local", '""', "embed_vlm.local: .*at least 1 character"),
         ("encoder", "patch_size", "15", "encoder.image_size must be a multiple"),
     ],
 )
@@ -164,6 +166,11 @@ def test_an_address_is_no_source_and_is_not_repeated(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"data.source: found an address; expected") as error:
         load(tmp_path, changed("data", "source", "https://me:s3cret@host/files"))
     assert "s3cret" not in str(error.value)
+
+
+def test_a_tilde_in_the_source_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"data\.source: found ~/raw, whose ~ DVC .*whole path"):
+        load(tmp_path, changed("data", "source", "~/raw"))
 
 
 def blending(models: str) -> str:

@@ -7,29 +7,12 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
-from dvc.repo import Repo
 
 from pipeline import stage
 from pipeline.params import Params
-from pipeline.schema import InputError, replacing
+from pipeline.schema import STATS, InputError, replacing, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCK = """
-schema: '2.0'
-stages:
-  fuse:
-    outs:
-    - path: embeddings/item.npy
-      hash: md5
-      md5: 0123456789abcdef0123456789abcdef
-      size: 3
-  other:
-    outs:
-    - path: other.npy
-      hash: md5
-      md5: 0123456789abcdef0123456789abcdef
-      size: 3
-"""
 
 
 @pytest.fixture
@@ -38,11 +21,6 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("sys.argv", ["stage"])
     monkeypatch.delenv("MMCTR_DEBUG", raising=False)
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    Repo.init(no_scm=True).close()
-    cached = tmp_path / ".dvc/cache/files/md5/01/23456789abcdef0123456789abcdef"
-    cached.parent.mkdir(parents=True)
-    cached.write_text("old")
-    (tmp_path / "dvc.lock").write_text(LOCK)
     return tmp_path
 
 
@@ -71,53 +49,6 @@ def test_a_fault_of_our_own_keeps_its_traceback() -> None:
 
     with pytest.raises(ZeroDivisionError):
         stage.run("fuse", bug)
-
-
-def test_a_failing_stage_gets_its_outputs_back(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DVC_STAGE", "fuse")
-    with pytest.raises(SystemExit):
-        stage.run("fuse", fail)
-    assert (workspace / "embeddings/item.npy").read_text() == "old"
-    assert not (workspace / "other.npy").exists()
-
-
-def test_what_is_there_is_not_overwritten(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DVC_STAGE", "fuse")
-    (workspace / "embeddings").mkdir()
-    (workspace / "embeddings/item.npy").write_text("newer")
-    with pytest.raises(SystemExit):
-        stage.run("fuse", fail)
-    assert (workspace / "embeddings/item.npy").read_text() == "newer"
-
-
-def test_a_cache_elsewhere_is_found(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (workspace / ".dvc/cache").rename(workspace / "big_disk")
-    (workspace / ".dvc/config").write_text(
-        "[core]\n    no_scm = True\n[cache]\n    dir = ../big_disk\n"
-    )
-    monkeypatch.setenv("DVC_STAGE", "fuse")
-    with pytest.raises(SystemExit):
-        stage.run("fuse", fail)
-    assert (workspace / "embeddings/item.npy").read_text() == "old"
-
-
-@pytest.mark.parametrize("lock", ["<<<<<<< HEAD", "stages: {fuse: {outs: [{path: x}]}}"])
-def test_a_broken_lock_does_not_hide_the_message(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, lock: str
-) -> None:
-    (workspace / "dvc.lock").write_text(lock)
-    monkeypatch.setenv("DVC_STAGE", "fuse")
-    with pytest.raises(SystemExit) as exit:
-        stage.run("fuse", fail)
-    assert exit.value.code == "error: file, row 3: wrong"
-
-
-def test_outside_dvc_nothing_is_brought_back(workspace: Path) -> None:
-    with pytest.raises(SystemExit):
-        stage.run("fuse", fail)
-    assert not (workspace / "embeddings").exists()
 
 
 def test_a_good_run_gets_the_settings(workspace: Path) -> None:
@@ -155,8 +86,7 @@ def test_a_stop_signal_clears_up_and_leaves_a_message(
     assert exit.value.code == code
     found = capsys.readouterr().err
     assert found == "stopped: what was finished before is kept. `dvc repro` goes on from there\n"
-    assert [path.name for path in (workspace / "embeddings").iterdir()] == ["item.npy"]
-    assert (workspace / "embeddings/item.npy").read_text() == "old"
+    assert not list((workspace / "embeddings").iterdir())
 
 
 @pytest.mark.usefixtures("workspace")
@@ -262,18 +192,6 @@ def test_each_ranking_model_has_a_stage_and_a_lock_of_its_own(
     assert [path.parent.name for path in workspace.glob("scratch/*/lock")] == [stage_name]
 
 
-def test_a_failing_models_outputs_come_back(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (workspace / "dvc.lock").write_text(LOCK.replace("  fuse:", "  blend_train@rows_3:"))
-    monkeypatch.setenv("DVC_STAGE", "blend_train@rows_3")
-    monkeypatch.setattr("sys.argv", ["stage", "--blend", "rows_3"])
-    with pytest.raises(SystemExit):
-        stage.run_for_model("train", lambda params, _: fail(params))
-    assert (workspace / "embeddings/item.npy").read_text() == "old"
-    assert not (workspace / "other.npy").exists()
-
-
 @pytest.mark.parametrize("name", ["../elsewhere", "", "Rows", "a b"])
 def test_a_model_that_cannot_be_one_is_refused_before_anything_is_made(
     workspace: Path,
@@ -292,3 +210,74 @@ def test_a_model_that_cannot_be_one_is_refused_before_anything_is_made(
 def test_seconds_that_cannot_be_written_cost_nothing(workspace: Path) -> None:
     (workspace / "scratch/fuse/seconds").mkdir(parents=True)
     stage.run("fuse", lambda _: stage.made("7 items"))
+
+
+SETTINGS = {"source": "sample", "history": 100, "tags": 5, "seed": 2025}
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("under_dvc", [False, True])  # where `dvc repro --single-item` runs it
+@pytest.mark.parametrize(
+    ("changes", "has", "says"),
+    [
+        ({"source": "/raw"}, "data.source: /raw", "data.source: sample"),
+        (
+            {"history": 50, "seed": 3},
+            "data.history: 50, data.seed: 3",
+            "data.history: 100, data.seed: 2025",
+        ),
+        ({"tags": 3}, "data.tags: 3", "data.tags: 5"),
+    ],
+)
+def test_data_of_other_settings_are_refused(
+    changes: dict[str, object],
+    has: str,
+    says: str,
+    under_dvc: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if under_dvc:
+        monkeypatch.setenv("DVC_STAGE", "fuse")
+    write_json(STATS, {"items": 3, "tags": 7, "settings": SETTINGS | changes})
+    started: list[Params] = []
+    with pytest.raises(SystemExit) as exit:
+        stage.run("fuse", started.append)
+    assert started == []
+    assert exit.value.code == (
+        f"error: data/ was made with {has}; params.yaml says {says}. Type `dvc repro fuse` to make "
+        "what fuse reads anew, or put params.yaml back as it was"
+    )
+    stage.run("ingest", started.append)  # makes them
+    assert len(started) == 1
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("stats", [{"settings": SETTINGS}, {"items": 3, "tags": 7}, None])
+def test_data_of_these_settings_are_read(stats: dict[str, object] | None) -> None:
+    """So are those that do not say what they were made with."""
+    if stats is not None:
+        write_json(STATS, stats)
+    started: list[Params] = []
+    stage.run("fuse", started.append)
+    assert len(started) == 1
+
+
+@pytest.mark.parametrize("launched", [False, True])
+def test_a_stage_of_one_process_refuses_several_before_any_work(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, launched: bool
+) -> None:
+    monkeypatch.setattr("sys.argv", [str(ROOT / "ctr/predict.py")])
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    seen: list[Params] = []
+    if launched:
+        stage.run("train", seen.append, launched=True)
+        assert len(seen) == 1
+        return
+    with pytest.raises(SystemExit) as exit:
+        stage.run("predict", seen.append)
+    assert exit.value.code == (
+        "error: 2 processes were started of a stage that runs in one; type python -m ctr.predict"
+    )
+    assert not seen
+    assert not (workspace / "scratch").exists()

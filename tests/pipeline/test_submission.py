@@ -1,7 +1,5 @@
 import os
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -24,77 +22,10 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_another_source_stands_in_params_for_a_while(workspace: Path) -> None:
-    before = (workspace / "params.yaml").read_bytes()
-    with submission.settings(source="raw", params=""):
-        expected = load_params(ROOT / "params.yaml").model_dump()
-        expected["data"]["source"] = "raw"
-        assert load_params().model_dump() == expected
-    assert (workspace / "params.yaml").read_bytes() == before
-    assert not submission.ORIGINAL.exists()
-
-
-def test_params_come_back_when_the_run_fails(workspace: Path) -> None:
-    before = (workspace / "params.yaml").read_bytes()
-    with pytest.raises(ZeroDivisionError), submission.settings(source="raw", params=""):
-        raise ZeroDivisionError
-    assert (workspace / "params.yaml").read_bytes() == before
-
-
-def test_params_come_back_at_the_call_after_a_kill(workspace: Path) -> None:
-    before = (workspace / "params.yaml").read_bytes()
-    killed = (
-        "import os; from pipeline.submission import settings\n"
-        "with settings('raw', ''): os.kill(os.getpid(), 9)"
-    )
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", killed], env=environment, check=False)
-    assert (workspace / "params.yaml").read_bytes() != before
-    with submission.settings(source="", params=""):
-        assert (workspace / "params.yaml").read_bytes() == before
-    assert (workspace / "params.yaml").read_bytes() == before
-
-
 @pytest.mark.usefixtures("workspace")
 def test_a_second_run_beside_the_first_is_refused() -> None:
-    with submission.settings(source="raw", params=""):
-        with pytest.raises(InputError, match="another"), submission.settings("", ""):
-            pass
-        assert load_params().data.source == "raw"
-
-
-def test_what_the_user_edits_meanwhile_is_kept(workspace: Path) -> None:
-    before = (workspace / "params.yaml").read_bytes()
-    with submission.settings(source="raw", params=""):
-        (workspace / "params.yaml").write_bytes(before + b"# a note\n")
-    assert (workspace / "params.yaml").read_bytes() == before + b"# a note\n"
-    assert (workspace / "params.yaml.orig").read_bytes() == before
-
-
-def test_another_file_of_settings(workspace: Path) -> None:
-    other = (workspace / "params.yaml").read_text().replace("epochs: 24", "epochs: 2")
-    (workspace / "other.yaml").write_text(other)
-    with submission.settings(source="raw", params="other.yaml"):
-        assert load_params().train.epochs == 2
-        assert load_params().data.source == "raw"
-    assert load_params().train.epochs == 24
-
-
-@pytest.mark.usefixtures("workspace")
-@pytest.mark.parametrize(
-    ("source", "params", "message"),
-    [
-        ("nowhere", "", "SOURCE=nowhere is not a folder"),
-        ("", "nowhere.yaml", r"nowhere\.yaml: not found"),
-        ("params.yaml", "", r"SOURCE=params\.yaml is not a folder"),
-    ],
-)
-def test_what_is_not_there(source: str, params: str, message: str) -> None:
-    before = Path("params.yaml").read_bytes()
-    with pytest.raises(InputError, match=message), submission.settings(source, params):
+    with submission.alone(), pytest.raises(InputError, match="another"), submission.alone():
         pass
-    assert Path("params.yaml").read_bytes() == before
-    assert not submission.ORIGINAL.exists()
 
 
 def test_a_fault_in_params_is_told_before_dvc_starts(
@@ -110,6 +41,23 @@ def test_a_fault_in_params_is_told_before_dvc_starts(
     assert "train.learning_rate" in str(exit.value.code)
     assert started == []
     capsys.readouterr()
+
+
+def test_settings_are_taken_before_dvc_starts(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And stay when the run fails: what is typed then is typed to mend it."""
+    found: list[str] = []
+
+    def dvc(*_: str) -> int:
+        found.append(load_params().data.source)
+        return 1
+
+    monkeypatch.setattr(submission, "dvc", dvc)
+    monkeypatch.setattr("sys.argv", ["submission", "--source", "raw"])
+    with pytest.raises(SystemExit):
+        submission.main()
+    assert found == [load_params().data.source] == [str(workspace / "raw")]
 
 
 @pytest.mark.parametrize("status", [0, 3])
