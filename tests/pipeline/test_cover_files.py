@@ -109,6 +109,11 @@ def test_two_places_of_covers_are_refused(names: tuple[str, str], tmp_path: Path
         locate(tmp_path)
 
 
+def test_a_folder_may_be_in_capitals(tmp_path: Path) -> None:
+    put(tmp_path / "ITEM_IMAGES", "2.jpg")
+    assert contents(find_covers(tmp_path, IDS)) == {1: b"2.jpg"}
+
+
 def test_a_folder_goes_before_an_archive(tmp_path: Path) -> None:
     put(tmp_path, "item_images/2.jpg", "item_images.rar")
     assert contents(find_covers(tmp_path, IDS)) == {1: b"item_images/2.jpg"}
