@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -38,8 +38,9 @@ def main(command: Sequence[str]) -> int:
 
 
 def exit_code(command: Sequence[str]) -> int:
+    forget_settings()
     try:
-        child = subprocess.Popen(command, env=settings_alone(os.environ))
+        child = subprocess.Popen(command)
     except OSError as error:
         print(
             f"error: {command[0]} cannot be started: {error.strerror}; is the environment active "
@@ -52,13 +53,12 @@ def exit_code(command: Sequence[str]) -> int:
     return status if status >= 0 else 128 - status
 
 
-def settings_alone(environment: Mapping[str, str]) -> dict[str, str]:
-    """`environment` without what would tell Accelerate, beside params.yaml, how to compute."""
-    return {
-        name: value
-        for name, value in environment.items()
-        if name in OF_THE_MACHINE or not (name.startswith(FOREIGN) or name in GROUP)
-    }
+def forget_settings() -> None:
+    """Take out of the environment what would tell Accelerate how to compute: params.yaml does."""
+    told = [name for name in os.environ if name.startswith(FOREIGN) or name in GROUP]
+    for name in told:
+        if name not in OF_THE_MACHINE:
+            del os.environ[name]
 
 
 def pass_signals_on(child: subprocess.Popen[bytes]) -> None:

@@ -62,15 +62,12 @@ def is_torchrun(words: list[str]) -> bool:
     return any(Path(word).name in names for word in words[:3])
 
 
-def users_environment(started_by: Launcher | None) -> Mapping[str, str]:
-    """That in which the user typed the command."""
-    return started_by.environment if started_by else os.environ
-
-
 def threads_are_the_users(started_by: Launcher | None) -> bool:
     """Whether the user has limited the threads, and not the launcher, which does by itself."""
-    typed = started_by is not None and started_by.flag("num_cpu_threads_per_process") is not None
-    return typed or any(users_environment(started_by).get(name) for name in THREADS)
+    if started_by is None:
+        return any(os.environ.get(name) for name in THREADS)
+    typed = started_by.flag("num_cpu_threads_per_process") is not None
+    return typed or any(started_by.environment.get(name) for name in THREADS)
 
 
 def processes_asked_for(started_by: Launcher | None) -> int:

@@ -37,7 +37,8 @@ REQUIRED = {
 ONLY = {"trust_remote_code": False, "verify": True, "check_hostname": True, "shell": False}
 """The only value that an argument, a key or an attribute of this name may have."""
 ENVIRONMENT = ("get", "setdefault")
-"""What may be asked of os.environ, besides one variable; the whole of it is nobody's business."""
+"""What may be asked of os.environ, besides one variable and which there are; the values of all of
+them are nobody's business."""
 
 
 def faults(source: str) -> list[tuple[int, str]]:
@@ -124,7 +125,7 @@ def _is(value: ast.expr | None, *allowed: object) -> bool:
 
 
 def _uses_of_one_variable(tree: ast.AST, names: dict[str, str]) -> Iterator[ast.AST]:
-    """os.environ where a single variable is asked for, or where a child process inherits it."""
+    """os.environ where one variable or the names are asked for, or where a child inherits it."""
     for node in ast.walk(tree):
         match node:
             case ast.Subscript(value) if _dotted(value, names) == "os.environ":
@@ -132,6 +133,8 @@ def _uses_of_one_variable(tree: ast.AST, names: dict[str, str]) -> Iterator[ast.
             case ast.Attribute(value, attr) if attr in ENVIRONMENT:
                 yield value
             case ast.Compare(_, [ast.In() | ast.NotIn()], [value]):
+                yield value
+            case ast.comprehension(_, value):  # names alone
                 yield value
             case ast.BinOp(left, ast.BitOr(), right):
                 yield from (left, right)

@@ -44,6 +44,7 @@ UNSAFE = {
     "import os\nprint(dict(os.environ))": "the whole environment",
     "from os import environ as e\nwrite(e)": "the whole environment",
     "import os\nos.environ.items()": "the whole environment",
+    "import os\n{n: v for n, v in os.environ.items()}": "the whole environment",
 }
 SAFE = """
 import os
@@ -59,6 +60,7 @@ session.mount("http://", adapter)
 source = {"trust_remote_code": False}
 if "DVC_STAGE" in os.environ and os.environ.get("RANK", "0") == os.environ["RANK"]:
     subprocess.run(["ls"], env=os.environ | {"A": "b"}, check=True)
+foreign = [name for name in os.environ if name.startswith("ACCELERATE_")]
 """
 
 
