@@ -36,8 +36,8 @@ from pipeline.schema import (
     split_path,
     write_array,
 )
-from tests.embed.conftest import REPOSITORY
 from tests.embed.stage_processes import ENVIRONMENT
+from tests.graph import graph, makers
 
 N, WARM, HISTORY, TRAIN_ROWS = 80, 60, 6, 1500
 EMPTY = [0, 5, 62]
@@ -45,7 +45,7 @@ EMPTY = [0, 5, 62]
 KIND = np.arange(N + 1) % 2
 RATES = np.array([0.7, 0.3])
 """Of clicks on items of either kind."""
-STAGES = YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"]
+STAGES = graph()
 OUTPUTS = [ALIGNED, array_info(ALIGNED), metrics_path("align")]
 
 
@@ -166,11 +166,11 @@ def test_nothing_of_valid_and_test_reaches_the_vectors(params: Params) -> None:
 
 
 def test_the_graph_knows_of_no_way_from_valid_and_test_to_the_vectors() -> None:
-    made_by = {out: name for name, content in STAGES.items() for out in content.get("outs", [])}
     todo, seen = {"fuse"}, set()
     while todo:
         seen.add(name := todo.pop())
-        todo |= {made_by[dep] for dep in STAGES[name]["deps"] if dep in made_by} - seen - {"ingest"}
+        before = [makers(dep, STAGES) for dep in STAGES[name]["deps"]]
+        todo |= set().union(*before) - seen - {"ingest"}
     assert {"align", "embed_text", "embed_image", "embed_vlm", "encoder"} <= seen
     for name in seen:
         assert not {str(split_path("valid")), str(split_path("test"))} & set(STAGES[name]["deps"])

@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from ruamel.yaml import YAML
 
 from embed import fuse, neighbors
 from pipeline import ingest, schema
 from pipeline.schema import Split
-from tests.ctr.tiny_world import REPOSITORY
+from tests.graph import graph
 from tests.leakage.changes import LABELS, ROWS, everything, redraw_labels, with_column
 from tests.leakage.conftest import Again
 from tests.leakage.worlds import (
@@ -36,8 +35,7 @@ OF_VALID_AND_TEST = {
     f"data/{name}.npy{ending}" for name in ("valid", "test", "test_id") for ending in ("", ".json")
 }
 """What holds valid's and test's own rows."""
-DECLARED = YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"]
-GRAPH = {name: stage.get("do", stage) for name, stage in DECLARED.items()}
+GRAPH = graph()
 OF_SPLITS = (ingest, *VECTOR_STAGES)
 VECTORS = ("align", "fuse", "neighbors")
 COUNTS = {"rows_valid", "rows_test"}
@@ -187,10 +185,14 @@ def test_a_stage_reads_no_more_than_it_declares(reference: Run, tmp_path: Path, 
     """It runs where nothing else exists, so that the graph's word for what it reads is true."""
     run = Run(reference.raw, tmp_path, reference.seed)
     for dependency in [dep for dep in GRAPH[name]["deps"] if not dep.endswith(".py")]:
-        for path in reference.work.glob(f"{dependency}*"):
-            target = tmp_path / path.relative_to(reference.work)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
+        for path in [
+            *reference.work.glob(f"{dependency}*"),
+            *reference.work.glob(f"{dependency}/*"),
+        ]:
+            if path.is_file():
+                target = tmp_path / path.relative_to(reference.work)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
     given = set(run.files())
     run.stages(import_module(f"{'ctr' if name == 'train' else 'embed'}.{name.split('_')[-1]}"))
     made = {path: content for path, content in run.files().items() if path not in given}

@@ -132,8 +132,9 @@ def test_a_gpu_that_torch_cannot_use_is_told(
     monkeypatch.setattr("pipeline.launch.has_nvidia_gpu", lambda: True)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr("torch.version.cuda", "13.0")
-    tell_device("train", torch.device("cpu"), "no")
-    (told,) = caplog.messages
+    with caplog.at_level(logging.WARNING):
+        tell_device("train", torch.device("cpu"), "no")
+    (told,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert told.startswith(
         "a GPU is there, but the installed torch, built for CUDA 13.0, cannot use it; most likely "
         "its driver is too old"
