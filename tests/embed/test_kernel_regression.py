@@ -1,7 +1,7 @@
 """Against kernel ridge regression by its textbook formula, fitted anew without each row."""
 
 import tracemalloc
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -193,7 +193,7 @@ def test_beside_the_features_there_is_no_second_array_of_their_size(
     monkeypatch.setattr("embed.kernel_regression.BLOCK", 64)
     given, landmarks = problem(rows=4000, others=1000), 64
     tracemalloc.start()
-    next(iter(candidates(*astuple(given), landmarks, 1)))
+    next(candidates(given.inputs, given.targets, given.weights, given.others, landmarks, 1))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     features = (4000 + 1000) * landmarks * 8
