@@ -6,7 +6,7 @@ width and the penalty are chosen by them, for each target column on its own.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +21,6 @@ NEGLIGIBLE = 1e-10
 """Eigenvalue of the landmarks' kernel over the largest, below which it is rounding."""
 BLOCK = 1 << 13
 """Rows at a time: beside the features there is no second array of their size."""
-
-OfRows = Callable[[np.ndarray], np.ndarray]
 
 log = logging.getLogger(__name__)
 
@@ -98,12 +96,13 @@ def candidates(
         features, of_others = kernel_features(chosen, (inputs, others), width / scale)
         values, rotation = np.linalg.eigh(weighted_gram(features, weights))
         for part in (features, of_others):  # (n, r), (m, r)
-            in_blocks(part, times(rotation), out=part)
+            for block in blocks(part):
+                part[block] = part[block] @ rotation
         moments = features.T @ (weights[:, None] * targets)  # (r, t)
         for penalty in PENALTIES:
             shrunk = 1 / (values.clip(min=0) + penalty)  # (r,)
             fitted = features @ (shrunk[:, None] * moments)  # (n, t)
-            squared = in_blocks(features, squares_times(shrunk), np.empty(len(features)))
+            squared = np.concatenate([features[few] ** 2 @ shrunk for few in blocks(features)])
             leverage = weights * squared  # (n,), below 1
             left_out = targets - (targets - fitted) / (1 - leverage)[:, None]
             yield left_out, of_others @ (shrunk[:, None] * moments)
@@ -118,38 +117,29 @@ def kernel_features(
     values, vectors = np.linalg.eigh(kernel(landmarks, landmarks, gamma))
     kept = values > NEGLIGIBLE * values[-1]
     root = vectors[:, kept] / np.sqrt(values[kept])
-    return [
-        in_blocks(
-            part,
-            lambda few: kernel(few, landmarks, gamma) @ root,
-            np.empty((len(part), kept.sum())),
-        )
-        for part in rows
-    ]
+    return [nystroem(part, landmarks, gamma, root) for part in rows]
 
 
-def times(matrix: np.ndarray) -> OfRows:
-    return lambda rows: rows @ matrix
-
-
-def squares_times(vector: np.ndarray) -> OfRows:
-    return lambda rows: rows**2 @ vector
-
-
-def in_blocks(rows: np.ndarray, function: OfRows, out: np.ndarray) -> np.ndarray:
-    """`out`, which may be `rows` itself: what `function` makes of each row of `rows`."""
-    for start in range(0, len(rows), BLOCK):
-        out[start : start + BLOCK] = function(rows[start : start + BLOCK])
-    return out
+def nystroem(rows: np.ndarray, landmarks: np.ndarray, gamma: float, root: np.ndarray) -> np.ndarray:
+    """(n, r) of `rows` (n, d), by the `root` (l, r) of the landmarks' inverse kernel."""
+    features = np.empty((len(rows), root.shape[1]))
+    for block in blocks(rows):
+        features[block] = kernel(rows[block], landmarks, gamma) @ root
+    return features
 
 
 def weighted_gram(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """sum_i w_i x_i x_i^T of rows x_i, (r, r) of (n, r)."""
     result = np.zeros((rows.shape[1], rows.shape[1]))
-    for start in range(0, len(rows), BLOCK):
-        part = rows[start : start + BLOCK]
-        result += part.T @ (weights[start : start + BLOCK, None] * part)
+    for block in blocks(rows):
+        result += rows[block].T @ (weights[block, None] * rows[block])
     return result
+
+
+def blocks(rows: np.ndarray) -> Iterator[slice]:
+    """Of BLOCK rows each, the last one of what is left."""
+    for start in range(0, len(rows), BLOCK):
+        yield slice(start, start + BLOCK)
 
 
 def kernel(left: np.ndarray, right: np.ndarray, gamma: float) -> np.ndarray:

@@ -1,6 +1,7 @@
 import logging
 import math
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -220,3 +221,11 @@ def test_a_log_line_says_none_where_there_is_no_gauc() -> None:
     assert "gAUC 0.6250  " in training.progress_line(
         entry | {"learning_rate": 0.001, "gauc": 0.625}, 1234.0, is_best=False
     )
+
+
+def test_freed_memory_is_bounded_after_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    bounded: list[None] = []
+    counter = SimpleNamespace(bound=lambda: bounded.append(None))
+    monkeypatch.setattr(training, "FREED_MEMORY", counter)  # and not that of scoring
+    train.main(tiny_params(epochs=1))
+    assert len(bounded) == 6
