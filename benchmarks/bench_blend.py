@@ -23,8 +23,9 @@ from ctr.machine import prepare_cpu
 from ctr.metrics import auc
 from ctr.scoring import score
 from ctr.training import fit, seed_dropout
+from pipeline.files import write_json
 from pipeline.params import Params, Train, load_params
-from pipeline.schema import Split, write_json
+from pipeline.split import Split
 
 MODELS: dict[str, dict[str, Any]] = {
     "seed_7": {"seed": 7},

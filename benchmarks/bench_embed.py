@@ -40,7 +40,8 @@ from embed.extraction import on_device, shards_of
 from embed.pooling import pool
 from embed.shards import Shards
 from embed.text_encoders import TitleShards, load_text_encoder
-from pipeline import schema
+from pipeline import paths
+from pipeline.files import write_json
 from pipeline.launch import use_all_cores
 from pipeline.params import EmbedImage, EmbedText, load_params
 
@@ -80,7 +81,7 @@ def main() -> None:
             result[name] = summary(rounds) | {"rounds": rounds}
             print(table(name, result[name]), flush=True)
     if options.json is not None:
-        schema.write_json(options.json, result)
+        write_json(options.json, result)
 
 
 def device_name() -> str:
@@ -106,7 +107,7 @@ def covers_task(options: argparse.Namespace) -> Task:
     )
     device = best_device()
     clip = load_open_clip("embed_image", section, device)
-    file = CoverFile(schema.COVERS)
+    file = CoverFile(paths.COVERS)
     runs = spans(len(file), section.shard_size)
 
     def read() -> Iterator[Batch]:

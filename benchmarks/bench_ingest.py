@@ -23,9 +23,10 @@ import pandas as pd
 from benchmarks.memory import memory
 from benchmarks.raw_layout import HISTORY, ITEMS, ROWS, TAGS, write_raw
 from pipeline.clicks import CLICKS
+from pipeline.files import Outputs
 from pipeline.ingest import ingest
 from pipeline.params import Data
-from pipeline.schema import SPLITS, Outputs
+from pipeline.paths import SPLITS
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from ctr.item_vector import ItemEmbedding
 from ctr.machine import prepare_cpu
 from ctr.model import Clicks, ItemTable, initialise, items_of_batch
 from ctr.qin import ASTA, QINConfig
-from pipeline import schema
+from pipeline.files import write_json
 
 HISTORY, TAGS_AN_ITEM = 64, 5
 REPEATS = 3
@@ -156,7 +156,7 @@ def main() -> None:
         cells = "".join(f"{value:10.3f}" for value in spent.values())
         print(f"{items:10,}{len(ids):8,}         {cells}", flush=True)
     if options.json is not None:
-        schema.write_json(options.json, result)
+        write_json(options.json, result)
 
 
 WAYS = ("table", "unique", "place")

@@ -37,10 +37,10 @@ from ruamel.yaml import YAML
 from benchmarks import embed_world, training_world
 from benchmarks.memory import memory
 from benchmarks.raw_layout import HISTORY, ITEMS, write_raw
-from pipeline import schema
+from pipeline import paths
+from pipeline.files import Outputs, read_array, write_array, write_json
 from pipeline.item_info import write_item_info
 from pipeline.params import PARAMS, Params, load_params
-from pipeline.schema import Outputs
 
 ROOT = Path(__file__).parents[1]
 FACTOR = 10
@@ -92,8 +92,8 @@ def catalogue(items: int, covers: bool = False) -> None:
     run_quietly([sys.executable, "-m", "embed.encoder"])
     write_items(titles)
     embed_world.write_covers(items if covers else encoded)
-    schema.write_array(schema.GIVEN_TEXT, np.zeros((items + 1, 0), np.float32))
-    schema.write_array(schema.GIVEN_IMAGE, np.zeros((items + 1, 0), np.float32))
+    write_array(paths.GIVEN_TEXT, np.zeros((items + 1, 0), np.float32))
+    write_array(paths.GIVEN_IMAGE, np.zeros((items + 1, 0), np.float32))
 
 
 def covered(items: int) -> None:
@@ -105,8 +105,8 @@ def write_items(titles: list[str], tags: np.ndarray | None = None) -> None:
     rows = np.zeros((len(titles), 2)) if tags is None else tags
     lists = pa.array(list(rows.astype(np.int64)), pa.list_(pa.int64()))
     columns = {"item_id": pa.array(range(len(titles))), "title": pa.array(titles), "tags": lists}
-    schema.ITEMS.parent.mkdir(exist_ok=True)
-    pq.write_table(pa.table(columns), schema.ITEMS)
+    paths.ITEMS.parent.mkdir(exist_ok=True)
+    pq.write_table(pa.table(columns), paths.ITEMS)
 
 
 def clicks(rows: int) -> None:
@@ -118,9 +118,9 @@ def vectors(items: int) -> None:
     rng = np.random.default_rng(0)
     rows = training_world.content_table(rng, items, 128)
     training_world.write_world(items=items, train_rows=CLICKS_AN_ITEM * items, valid_rows=2)
-    schema.write_array(schema.TEXT, rows[:, :64])
-    schema.write_array(schema.ITEM, rows)
-    schema.write_array(schema.TEXT_PRESENT, np.arange(items + 1) > 0)
+    write_array(paths.TEXT, rows[:, :64])
+    write_array(paths.ITEM, rows)
+    write_array(paths.TEXT_PRESENT, np.arange(items + 1) > 0)
     embed_world.write_no_pictures(items)
 
 
@@ -128,9 +128,9 @@ def judged(valid_rows: int, items: int = ITEMS, train_rows: int = 24_000) -> Non
     """The challenge's items, histories and tags, and Task 1's file of them."""
     sizes = {"train_rows": train_rows, "valid_rows": valid_rows, "history": HISTORY}
     training_world.write_world(items=items, **sizes)
-    write_items([""] * (items + 1), np.asarray(schema.read_array(schema.TAGS)))
-    schema.ITEM_INFO.parent.mkdir(parents=True)
-    write_item_info(schema.ITEM_INFO, np.asarray(schema.read_array(schema.ITEM)))
+    write_items([""] * (items + 1), np.asarray(read_array(paths.TAGS)))
+    paths.ITEM_INFO.parent.mkdir(parents=True)
+    write_item_info(paths.ITEM_INFO, np.asarray(read_array(paths.ITEM)))
 
 
 def module(name: str) -> tuple[str, ...]:
@@ -171,7 +171,7 @@ def main() -> None:
         print(line(stage, case.unit, peaks), flush=True)
         result[stage] = {str(count): asdict(peak) for count, peak in peaks.items()}
     if options.json is not None:
-        schema.write_json(options.json, result)
+        write_json(options.json, result)
 
 
 def header() -> str:

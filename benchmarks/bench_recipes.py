@@ -31,9 +31,10 @@ from ctr.training import fit, load_data, seed_dropout
 from embed.content import load_content
 from embed.diagnose import diagnose
 from embed.nearest import nearest_items
+from pipeline.files import write_json
 from pipeline.item_info import write_item_info
 from pipeline.params import Judge, Params, load_params
-from pipeline.schema import Split, write_json
+from pipeline.split import Split
 
 
 def main() -> None:

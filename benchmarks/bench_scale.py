@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.raw_layout import ITEMS
 from benchmarks.training_world import write_world
-from pipeline import schema
+from pipeline.files import read_json, write_json
 
 ROOT = Path(__file__).parents[1]
 NARROW = 16
@@ -70,7 +70,7 @@ def main() -> None:
             )
         result[sweep] = figures
     if options.json is not None:
-        schema.write_json(options.json, result)
+        write_json(options.json, result)
 
 
 def measure(point: Point, precision: str, scale_down: int = 1) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def measure(point: Point, precision: str, scale_down: int = 1) -> dict[str, Any]
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        return schema.read_json(Path(folder) / "figures.json")
+        return read_json(Path(folder) / "figures.json")
 
 
 if __name__ == "__main__":

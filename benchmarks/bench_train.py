@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.raw_layout import ITEMS, ROWS
 from benchmarks.training_world import write_world
-from pipeline import schema
+from pipeline.files import read_json, write_json
 
 ROOT = Path(__file__).parents[1]
 RUNS = {
@@ -63,7 +63,7 @@ def main() -> None:
             print(line(name, measured), flush=True)
     print(closing(measured))
     if options.json is not None:
-        schema.write_json(options.json, summary(measured) | {"runs": measured})
+        write_json(options.json, summary(measured) | {"runs": measured})
 
 
 def run(arguments: tuple[str, ...], options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def run(arguments: tuple[str, ...], options: argparse.Namespace, folder: Path) -
         environment["ACCELERATE_USE_CPU"] = "true"
     command = [sys.executable, "-m", f"benchmarks.{module}", *flags]
     subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
-    return schema.read_json(folder / "figures.json")
+    return read_json(folder / "figures.json")
 
 
 def header() -> str:

@@ -20,9 +20,11 @@ from ctr.data import load_judged_items
 from ctr.judge import EVERYTHING, HISTORY, judged_once
 from ctr.training import load_data
 from embed.content import load_content
+from pipeline.files import read_array, read_json, write_array, write_json
 from pipeline.item_info import write_item_info
 from pipeline.params import Params
-from pipeline.schema import STATS, Split, read_array, read_json, split_path, write_array, write_json
+from pipeline.paths import STATS, split_path
+from pipeline.split import Split
 
 BASELINE = "pca"
 

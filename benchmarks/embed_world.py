@@ -13,7 +13,8 @@ from PIL import Image, ImageFilter
 from safetensors.torch import save_file
 
 from pipeline.covers import GROUP_ROWS
-from pipeline.schema import COVERS, IMAGE, IMAGE_PRESENT, VLM, VLM_PRESENT, write_array
+from pipeline.files import write_array
+from pipeline.paths import COVERS, IMAGE, IMAGE_PRESENT, VLM, VLM_PRESENT
 
 SIZE = (640, 360)
 """Of a cover, in pixels: a video's frame."""

@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from ctr.judge import HISTORY
 from ctr.metrics import auc
-from pipeline.schema import Split
+from pipeline.split import Split
 
 RECENT = 10
 PENALTY = 1 / 0.003

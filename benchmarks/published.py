@@ -24,8 +24,9 @@ from benchmarks.measuring import Stopwatch, device_memory
 from benchmarks.memory import memory
 from benchmarks.published_qin import Batch, PublishedQIN
 from ctr.qin import QINConfig
-from pipeline import schema
-from pipeline.schema import Split
+from pipeline import paths
+from pipeline.files import read_array, read_json, write_json
+from pipeline.split import Split
 
 LEARNING_RATE = 2e-3
 EMBEDDING_REGULARIZER = 2e-4
@@ -40,7 +41,7 @@ class ClickRows(Dataset[np.ndarray]):
         rows, columns = Split.load(split).rows, history + len(Split.TAIL)
         if columns > rows.shape[1]:
             raise ValueError(
-                f"{schema.split_path(split)}: expected histories of {history} or more, "
+                f"{paths.split_path(split)}: expected histories of {history} or more, "
                 f"found {rows.shape[1] - len(Split.TAIL)}"
             )
         self.rows = np.array(rows[:, -columns:])
@@ -75,8 +76,8 @@ class Collator:
 
 def load_items() -> pd.DataFrame:
     """Indexed by item id: item_id, item_tags (an int64 (T,) each), item_emb_d128 (float32 (C,))."""
-    tags = np.array(schema.read_array(schema.TAGS), np.int64)
-    content = np.array(schema.read_array(schema.ITEM))
+    tags = np.array(read_array(paths.TAGS), np.int64)
+    content = np.array(read_array(paths.ITEM))
     columns = {
         "item_id": np.arange(len(tags)),
         "item_tags": list(tags),
@@ -171,8 +172,8 @@ def endless(loader: DataLoader[np.ndarray]) -> Iterator[Batch]:
 
 def load_config() -> QINConfig:
     """The published sizes, for the items and tags of the working directory."""
-    stats = schema.read_json(schema.STATS)
-    width = schema.read_array(schema.ITEM).shape[1]
+    stats = read_json(paths.STATS)
+    width = read_array(paths.ITEM).shape[1]
     return QINConfig(items=stats["items"], tags=stats["tags"], content_dim=width)
 
 
@@ -203,7 +204,7 @@ def main() -> None:
     path = options.pop("json")
     measured = measure(**options)
     if path is not None:
-        schema.write_json(path, measured)
+        write_json(path, measured)
     print(json.dumps(measured, indent=2))
 
 

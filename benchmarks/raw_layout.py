@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.clicks import CLICKS
-from pipeline.schema import LEVELS, SPLITS
+from pipeline.paths import SPLITS
+from pipeline.split import LEVELS
 
 HISTORY = 100
 ROWS = {"train": 3_600_000, "valid": 10_000, "test": 379_142}

@@ -12,7 +12,7 @@ from embed.behaviour import behaviour
 from embed.content import Content
 from embed.fuse import fuse
 from pipeline.params import Params
-from pipeline.schema import Split
+from pipeline.split import Split
 
 RECIPES = ("zeros", "random", "pca", "align", "both")
 

@@ -29,7 +29,7 @@ from ctr.machine import open_accelerator, prepare_cpu
 from ctr.model import Clicks, ItemTable
 from ctr.qin import QINConfig
 from ctr.scoring import score
-from pipeline import schema
+from pipeline.files import write_json
 from pipeline.params import Train, load_params
 
 RECIPE = Path(__file__).parents[1] / "recipes/microlens_1m_published.yaml"
@@ -141,7 +141,7 @@ def main() -> None:
     if PartialState().is_main_process:
         print(json.dumps(measured, indent=2))
         if path is not None:
-            schema.write_json(path, measured)
+            write_json(path, measured)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.raw_layout import ITEMS, ROWS, TAG_VOCABULARY, TAGS, USERS, spans
-from pipeline import schema
+from pipeline import paths
+from pipeline.files import Outputs, read_array
 from pipeline.ingest import write_rows
-from pipeline.schema import LEVELS, Outputs, Split
+from pipeline.split import LEVELS, Split
 
 EXPONENT = 0.8
 """The item of rank k is drawn in proportion to k ** -EXPONENT, nearly."""
@@ -47,19 +48,19 @@ def write_world(
     with Outputs() as outputs:
         write_items(rng, items, tags, content_dim, outputs)
         for split, rows in (("train", train_rows), ("valid", valid_rows)):
-            path = outputs.path(schema.split_path(split))
+            path = outputs.path(paths.split_path(split))
             shape = (rows, history + len(Split.TAIL))
             write_rows(path, clicks(rng, known, rows, history), shape, split)
-            outputs.array_info(schema.split_path(split), schema.read_array(path), seed=seed)
-        outputs.json(schema.STATS, {"items": items, "tags": tags})
+            outputs.array_info(paths.split_path(split), read_array(path), seed=seed)
+        outputs.json(paths.STATS, {"items": items, "tags": tags})
 
 
 def write_items(
     rng: np.random.Generator, items: int, tags: int, content_dim: int, outputs: Outputs
 ) -> None:
-    outputs.array(schema.TAGS, tag_table(rng, items, tags))
-    outputs.array(schema.ITEM, content_table(rng, items, content_dim))
-    with outputs.path(schema.NEIGHBORS).open("wb") as file:
+    outputs.array(paths.TAGS, tag_table(rng, items, tags))
+    outputs.array(paths.ITEM, content_table(rng, items, content_dim))
+    with outputs.path(paths.NEIGHBORS).open("wb") as file:
         none = np.zeros((items + 1, 0))
         np.savez(file, ids=none.astype(np.int32), cosine=none.astype(np.float32))
 

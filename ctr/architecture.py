@@ -10,10 +10,12 @@ from safetensors.torch import load_file
 from ctr.model import CTRModel, ItemTable
 from ctr.qin import QIN, QINConfig
 from ctr.transformer_dcn import TransformerDCN, TransformerDCNConfig
-from pipeline import schema
+from pipeline import paths
+from pipeline.files import InputError, read_json
 from pipeline.params import Train
-from pipeline.schema import InputError, ModelFiles
+from pipeline.paths import ModelFiles
 from pipeline.scratch import file_sha256
+from pipeline.split import LEVELS
 
 Config = QINConfig | TransformerDCNConfig
 
@@ -44,11 +46,11 @@ def transformer_dcn_config(settings: Train, items: ItemTable) -> TransformerDCNC
 
 def shared_sizes(settings: Train, items: ItemTable) -> dict[str, Any]:
     """Those that both models have."""
-    stats = schema.read_json(schema.STATS)
+    stats = read_json(paths.STATS)
     return {
         "items": stats["items"],
         "tags": stats["tags"],
-        "levels": schema.LEVELS,
+        "levels": LEVELS,
         "content_dim": items.content.shape[1],
         "embedding_dim": settings.embedding_dim,
         "dropout": settings.dropout,
@@ -87,7 +89,7 @@ def described(config: Config, settings: Train) -> Mapping[str, Any]:
 
 def item_digests() -> dict[str, str]:
     """Of what a model reads of the items: its weights mean nothing beside others."""
-    return {str(path): file_sha256(path) for path in (schema.ITEM, schema.TAGS, schema.NEIGHBORS)}
+    return {str(path): file_sha256(path) for path in (paths.ITEM, paths.TAGS, paths.NEIGHBORS)}
 
 
 def load_model(files: ModelFiles) -> tuple[CTRModel, Train]:
@@ -96,7 +98,7 @@ def load_model(files: ModelFiles) -> tuple[CTRModel, Train]:
     Raises InputError where the items are not those that it was trained on, as after another source
     or recipe: DVC trains again then, but not where a stage is run alone.
     """
-    content = schema.read_json(files.config)
+    content = read_json(files.config)
     for path, digest in content.get("items", {}).items():
         if file_sha256(Path(path)) != digest:
             raise InputError(

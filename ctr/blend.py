@@ -18,9 +18,10 @@ import pandas as pd
 import torch
 
 from ctr.metrics import auc
-from pipeline import schema
+from pipeline import paths
+from pipeline.files import InputError, Outputs
 from pipeline.params import Params
-from pipeline.schema import InputError, Outputs, Split
+from pipeline.split import Split
 from pipeline.stage import made, run
 
 SPLITS = ("valid", "test")
@@ -42,7 +43,7 @@ def main(params: Params) -> None:
     tables = {split: read_logits(names, split) for split in SPLITS}
     rows, scores = tables["valid"]
     if len(rows) != len(valid):
-        raise out_of_step(schema.logits_path(names[0], "valid"), len(rows), len(valid), "valid")
+        raise out_of_step(paths.logits_path(names[0], "valid"), len(rows), len(valid), "valid")
     aucs = single_aucs(scores, valid.label)
     chosen = choose(scores, valid.label, params.blend.min_gain)
     blended = auc_of(scores[chosen].mean(0), valid.label)
@@ -58,8 +59,8 @@ def main(params: Params) -> None:
     with Outputs() as outputs:
         for split, (ids, logits) in tables.items():
             table = pd.DataFrame({"ID": ids, "probability": probability(logits[chosen])})
-            table.to_parquet(outputs.path(schema.predictions_path(split)), index=False)
-        outputs.json(schema.BLEND_METRICS, metrics)
+            table.to_parquet(outputs.path(paths.predictions_path(split)), index=False)
+        outputs.json(paths.BLEND_METRICS, metrics)
     made(
         f"{len(chosen)} of {len(names)} models ({metrics['chosen']}), valid AUC {blended:.4f}, "
         f"the best of them {max(aucs):.4f}"
@@ -68,22 +69,22 @@ def main(params: Params) -> None:
 
 def forget_others(names: list[str]) -> None:
     """Remove the scores of models that were taken out: DVC counts them as inputs of this stage."""
-    for folder in schema.logits_path(names[0], "valid").parent.parent.iterdir():
+    for folder in paths.logits_path(names[0], "valid").parent.parent.iterdir():
         if folder.is_dir() and folder.name not in names:
             shutil.rmtree(folder)
 
 
 def read_logits(names: list[str], split: str) -> tuple[np.ndarray, np.ndarray]:
     """IDs int64 (n,) and logits float64 (M, n) of every model, whose rows must be the same."""
-    paths = [schema.logits_path(name, split) for name in names]
-    tables = [pd.read_parquet(path) for path in paths]
+    files = [paths.logits_path(name, split) for name in names]
+    tables = [pd.read_parquet(path) for path in files]
     ids = tables[0]["ID"].to_numpy()
-    for path, table in zip(paths, tables, strict=True):
+    for path, table in zip(files, tables, strict=True):
         if len(table) != len(ids):
-            raise out_of_step(path, len(table), len(ids), str(paths[0]))
+            raise out_of_step(path, len(table), len(ids), str(files[0]))
         for row in np.flatnonzero(table["ID"].to_numpy() != ids)[:1]:
             raise InputError(
-                f"{path}, row {row}: ID {table['ID'][row]}; {paths[0]} has {ids[row]} there; "
+                f"{path}, row {row}: ID {table['ID'][row]}; {files[0]} has {ids[row]} there; "
                 "run `dvc repro`"
             )
     return ids, np.stack([table["logit"].to_numpy(np.float64) for table in tables])
@@ -107,7 +108,7 @@ def auc_of(score: np.ndarray, label: np.ndarray) -> float:
     found = auc(label, score)
     if found is None:
         raise InputError(
-            f"{schema.split_path('valid')}: all labels are the same; AUC, by which the blend is "
+            f"{paths.split_path('valid')}: all labels are the same; AUC, by which the blend is "
             "chosen, needs both"
         )
     return found

@@ -27,9 +27,9 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ctr.sealed import fault, flush, seal
 from pipeline import scratch
+from pipeline.files import InputError, read_json, versions, write_json
 from pipeline.launch import arithmetic, gathered, refuse_separate_storage, told_by_main
 from pipeline.params import Judge, Train
-from pipeline.schema import InputError, read_json, versions, write_json
 from pipeline.stage import StoppedError, stop_requests
 
 ASK = 16

@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 
 from ctr.model import Clicks, ItemTable
-from pipeline import schema
+from pipeline import paths
+from pipeline.files import InputError, read_array, read_json
 from pipeline.item_info import read_item_info
 from pipeline.params import Features, Residence
-from pipeline.schema import InputError, Split
+from pipeline.split import Split
 
 STRATA = 8
 """1, 2, 4 or 8 processes see the same batches; other numbers have a shuffle of their own."""
@@ -61,7 +62,7 @@ class ClickLog:
         last: int = 0,
     ) -> "ClickLog":
         """Of the split's `last` rows (0: of all) those of this process."""
-        file: Any = schema.read_array(schema.split_path(split), "c")
+        file: Any = read_array(paths.split_path(split), "c")
         whole = torch.from_numpy(file)[-last:]
         rows = whole[rank::world, -(history + len(Split.TAIL)) :]
         if residence == "file" or (residence == "auto" and not fits(rows, device)):
@@ -225,11 +226,11 @@ def batch_bounds(rows: int, batch_size: int, smallest: int) -> list[tuple[int, i
 
 def load_items(features: Features, device: torch.device) -> ItemTable:
     """Every item's features on `device`; what is switched off is all padding."""
-    content = torch.from_numpy(np.array(schema.read_array(schema.ITEM)))
-    tags = torch.from_numpy(np.array(schema.read_array(schema.TAGS)))
-    with np.load(schema.NEIGHBORS, allow_pickle=False) as file:
+    content = torch.from_numpy(np.array(read_array(paths.ITEM)))
+    tags = torch.from_numpy(np.array(read_array(paths.TAGS)))
+    with np.load(paths.NEIGHBORS, allow_pickle=False) as file:
         neighbors, cosine = torch.from_numpy(file["ids"]), torch.from_numpy(file["cosine"])
-    _refuse_other_lengths({schema.ITEM: content, schema.TAGS: tags, schema.NEIGHBORS: neighbors})
+    _refuse_other_lengths({paths.ITEM: content, paths.TAGS: tags, paths.NEIGHBORS: neighbors})
     id = torch.arange(len(content), dtype=torch.int32)
     near = features.neighbors and features.content  # neighbours are near by content
     table = ItemTable(
@@ -247,7 +248,7 @@ def load_judged_items(file: Path, device: torch.device) -> ItemTable:
 
     Raises InputError if the file breaks the organisers' schema or has another number of items.
     """
-    stats = schema.read_json(schema.STATS)
+    stats = read_json(paths.STATS)
     info = read_item_info(file, tags=None)
     if len(info.item_id) != stats["items"] + 1:
         raise InputError(

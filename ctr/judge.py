@@ -27,10 +27,11 @@ from ctr.training import (
     refuse_uneven_batches,
     seed_dropout,
 )
-from pipeline import schema
+from pipeline import paths
+from pipeline.files import write_json
 from pipeline.launch import refuse_lost_processes
 from pipeline.params import Features, Judge, Params
-from pipeline.schema import Split, write_json
+from pipeline.split import LEVELS, Split
 from pipeline.stage import made, run, shown
 
 HISTORY = 64
@@ -46,12 +47,12 @@ def main(params: Params) -> None:
     refuse_lost_processes("judge", accelerator.num_processes, section.launch)
     refuse_uneven_batches("judge", section.batch_size, accelerator.num_processes)
     file = Path(section.file)
-    inputs = (file, schema.split_path("train"), schema.split_path("valid"), schema.STATS)
+    inputs = (file, paths.split_path("train"), paths.split_path("valid"), paths.STATS)
     data = load_judged(file, section, accelerator)
     with checkpointing("judge", section, inputs, accelerator) as checkpoints:
         verdict = judge(data, section, accelerator, checkpoints)
         if accelerator.is_main_process:
-            write_json(schema.TASK1_METRICS, verdict)
+            write_json(paths.TASK1_METRICS, verdict)
             made(f"{file}: valid AUC {shown(verdict['auc'])}")
     accelerator.end_training()
 
@@ -105,7 +106,7 @@ def judged_once(
         DINConfig(
             items=len(data.items.id) - 1,
             tags=int(data.items.tags.max()) + 1,
-            levels=schema.LEVELS,
+            levels=LEVELS,
             content_dim=data.items.content.shape[1],
             net_dropout=section.net_dropout,
         )

@@ -11,9 +11,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
+from pipeline.files import InputError
 from pipeline.launch import let_params_decide, tell_device, use_all_cores
 from pipeline.params import CtrPrecision
-from pipeline.schema import InputError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """From glibc's malloc.h."""

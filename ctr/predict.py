@@ -11,9 +11,10 @@ from ctr.architecture import load_model
 from ctr.data import ClickLog, load_items
 from ctr.machine import open_accelerator, prepare_cpu
 from ctr.scoring import score
-from pipeline import schema
+from pipeline import paths
+from pipeline.files import InputError, Outputs, read_array
 from pipeline.params import Params
-from pipeline.schema import MAIN_MODEL, InputError, Outputs, model_files
+from pipeline.paths import MAIN_MODEL, model_files
 from pipeline.stage import made, run_for_model
 
 SPLITS = ("valid", "test")
@@ -36,7 +37,7 @@ def main(params: Params, model: str = MAIN_MODEL) -> None:
         refuse_what_is_not_finite(f"{files.weights}: the score of {split}", logits)
     with Outputs() as outputs:
         for split, logits in zip(SPLITS, scored, strict=True):
-            path = outputs.path(schema.logits_path(model, split))
+            path = outputs.path(paths.logits_path(model, split))
             table = pd.DataFrame({"ID": row_ids(split, len(logits)), "logit": logits.numpy()})
             table.to_parquet(path, index=False)
     rows = ", ".join(f"{len(x):,} of {split}" for split, x in zip(SPLITS, scored, strict=True))
@@ -53,7 +54,7 @@ def refuse_what_is_not_finite(scores: str, logits: Tensor) -> None:
 
 def row_ids(split: str, rows: int) -> np.ndarray:
     """int64 (n,): test's own IDs, else the row numbers."""
-    return np.array(schema.read_array(schema.TEST_ID)) if split == "test" else np.arange(rows)
+    return np.array(read_array(paths.TEST_ID)) if split == "test" else np.arange(rows)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from pipeline.schema import read_json
+from pipeline.files import read_json
 from pipeline.scratch import file_sha256
 
 SEAL = "seal.json"

@@ -24,19 +24,20 @@ from ctr.training import (
     refuse_uneven_batches,
     seed_dropout,
 )
-from pipeline import schema
+from pipeline import paths
+from pipeline.files import Outputs
 from pipeline.launch import refuse_lost_processes
 from pipeline.params import Params, Train, model_section
-from pipeline.schema import MAIN_MODEL, ModelFiles, Outputs, model_files
+from pipeline.paths import MAIN_MODEL, ModelFiles, model_files
 from pipeline.stage import made, run_for_model, stage_of
 
 INPUTS = (
-    schema.split_path("train"),
-    schema.split_path("valid"),
-    schema.ITEM,
-    schema.TAGS,
-    schema.NEIGHBORS,
-    schema.STATS,
+    paths.split_path("train"),
+    paths.split_path("valid"),
+    paths.ITEM,
+    paths.TAGS,
+    paths.NEIGHBORS,
+    paths.STATS,
 )
 
 

@@ -21,10 +21,11 @@ from ctr.machine import FREED_MEMORY
 from ctr.metrics import auc, gauc, logloss
 from ctr.model import CTRModel, ItemTable
 from ctr.scoring import score
-from pipeline import schema
+from pipeline import paths
+from pipeline.files import InputError
 from pipeline.outlook import Watch, duration
 from pipeline.params import Features, Residence
-from pipeline.schema import InputError, Split
+from pipeline.split import Split
 from pipeline.stage import shown
 
 log = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ def fit(
     """
     if data.valid_label.min() == data.valid_label.max():
         raise InputError(
-            f"{schema.split_path('valid')}: all labels are {data.valid_label[0]}; AUC, by which "
+            f"{paths.split_path('valid')}: all labels are {data.valid_label[0]}; AUC, by which "
             "the best epoch is chosen, needs both"
         )
     accelerator.free_memory()  # of an earlier run's model, which a checkpoint would hold too
@@ -258,6 +259,6 @@ def refuse_uneven_batches(section: str, batch_size: int, processes: int) -> None
 def refuse_few_rows(rows: int, processes: int) -> None:
     if rows < 2 * processes:
         raise InputError(
-            f"{schema.split_path('train')}: found {rows} rows for {processes} processes; "
+            f"{paths.split_path('train')}: found {rows} rows for {processes} processes; "
             "batch norm needs at least two in each"
         )

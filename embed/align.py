@@ -17,9 +17,11 @@ import numpy as np
 from embed.behaviour import Behaviour, behaviour
 from embed.content import Content, load_content
 from embed.kernel_regression import fit_leaving_out
+from pipeline.files import Outputs, versions
 from pipeline.outlook import tell_cores
 from pipeline.params import Align, Params
-from pipeline.schema import ALIGNED, Outputs, Split, metrics_path, versions
+from pipeline.paths import ALIGNED, metrics_path
+from pipeline.split import Split
 from pipeline.stage import made, run, shown
 
 FEWEST = 20

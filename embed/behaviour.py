@@ -12,7 +12,7 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.linalg import eigsh
 
 from pipeline.params import Align
-from pipeline.schema import Split
+from pipeline.split import Split
 
 CHUNK = 1 << 18
 """Clicks whose pairs are counted at a time, which bounds memory."""

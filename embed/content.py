@@ -4,15 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.schema import (
-    IMAGE,
-    IMAGE_PRESENT,
-    TEXT,
-    TEXT_PRESENT,
-    VLM,
-    VLM_PRESENT,
-    read_array,
-)
+from pipeline.files import read_array
+from pipeline.paths import IMAGE, IMAGE_PRESENT, TEXT, TEXT_PRESENT, VLM, VLM_PRESENT
 
 MODALITIES = ((TEXT, TEXT_PRESENT), (IMAGE, IMAGE_PRESENT), (VLM, VLM_PRESENT))
 

@@ -6,9 +6,11 @@ Writes metrics/embeddings.json. A value that the data cannot give is null.
 import numpy as np
 
 from embed import geometry, retrieval
+from pipeline.files import Outputs, read_array
 from pipeline.outlook import tell_cores
 from pipeline.params import Diagnose, Params
-from pipeline.schema import ITEM, Outputs, Split, metrics_path, read_array
+from pipeline.paths import ITEM, metrics_path
+from pipeline.split import Split
 from pipeline.stage import made, run, shown
 
 

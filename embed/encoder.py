@@ -25,17 +25,10 @@ from safetensors.torch import save
 from embed.contrastive import Pairs, embed, recall, train
 from embed.cover_batches import read_covers
 from embed.encoders import ResizeToPixels, best_device
+from pipeline.files import InputError, Outputs, versions
 from pipeline.launch import tell_device
 from pipeline.params import Encoder, Params
-from pipeline.schema import (
-    COVERS,
-    ENCODER,
-    ITEMS,
-    InputError,
-    Outputs,
-    metrics_path,
-    versions,
-)
+from pipeline.paths import COVERS, ENCODER, ITEMS, metrics_path
 from pipeline.stage import made, run
 
 HELD_OUT = 0.1

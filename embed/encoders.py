@@ -19,8 +19,9 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from embed.local_files import check_watched
+from pipeline.files import InputError, versions
 from pipeline.params import EmbedImage, EmbedText
-from pipeline.schema import ENCODER, InputError, versions
+from pipeline.paths import ENCODER
 
 PACKAGES = (
     "open_clip_torch",

@@ -21,9 +21,9 @@ from tqdm import tqdm
 from embed.batches import Batch
 from embed.encoders import Encoder, check_finite, effective_precision
 from embed.shards import Shard, Shards
+from pipeline.files import InputError
 from pipeline.launch import gathered, refuse_separate_storage, tell_device, told_by_main
 from pipeline.outlook import A_WHILE, Watch, duration
-from pipeline.schema import InputError
 from pipeline.scratch import code_sha256, fingerprint
 
 Read = Callable[[list[int]], Iterable[Batch]]

@@ -12,20 +12,17 @@ from sklearn.decomposition import PCA
 
 from embed.content import Content, load_content
 from embed.given import given_vectors
+from pipeline.files import InputError, Outputs, read_array, versions
 from pipeline.item_info import MAX_DIM, write_item_info
 from pipeline.params import Fuse, Params
-from pipeline.schema import (
+from pipeline.paths import (
     ALIGNED,
     EXPLAINED_VARIANCE,
     GIVEN_ITEM,
     GIVEN_ITEM_EMB,
     ITEM,
     ITEM_INFO,
-    InputError,
-    Outputs,
     metrics_path,
-    read_array,
-    versions,
 )
 from pipeline.stage import made, run
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.schema import InputError, read_array
+from pipeline.files import InputError, read_array
 
 
 def given_vectors(

@@ -19,17 +19,10 @@ from embed.covers import name_unreadable
 from embed.encoders import ResizeToPixels, load_open_clip
 from embed.extraction import Embedded, extracted, tell_start
 from embed.given import given_vectors
+from pipeline.files import Outputs
 from pipeline.launch import arithmetic, gpu_or_cpu, open_processes
 from pipeline.params import EmbedImage, Params
-from pipeline.schema import (
-    COVERS,
-    GIVEN_IMAGE,
-    IMAGE,
-    IMAGE_PRESENT,
-    ITEMS,
-    Outputs,
-    metrics_path,
-)
+from pipeline.paths import COVERS, GIVEN_IMAGE, IMAGE, IMAGE_PRESENT, ITEMS, metrics_path
 from pipeline.scratch import file_sha256
 from pipeline.stage import made, run
 

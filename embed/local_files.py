@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
-from pipeline.schema import InputError
+from pipeline.files import InputError
 
 DVCIGNORE = Path(".dvcignore")
 NEVER_WATCHED = [".dvc", ".git", ".hg"]

@@ -8,17 +8,10 @@ import faiss
 import numpy as np
 
 from embed.nearest import Neighbors, exact_recall, nearest_items, searching_gpus
+from pipeline.files import Outputs, read_array, versions
 from pipeline.outlook import tell_cores
 from pipeline.params import Params
-from pipeline.schema import (
-    ITEM,
-    NEIGHBORS,
-    Outputs,
-    array_info,
-    metrics_path,
-    read_array,
-    versions,
-)
+from pipeline.paths import ITEM, NEIGHBORS, array_info, metrics_path
 from pipeline.stage import made, run
 
 

@@ -15,8 +15,8 @@ from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from embed.encoders import few
+from pipeline.files import InputError
 from pipeline.params import EmbedText, EmbedVlm
-from pipeline.schema import InputError
 
 log = logging.getLogger(__name__)
 hide_progress: Callable[[], None] = transformers_logging.disable_progress_bar

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from embed.geometry import has_vector
-from pipeline.schema import Split
+from pipeline.split import Split
 
 ROWS_AT_A_TIME = 2**14
 

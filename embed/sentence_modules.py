@@ -17,8 +17,8 @@ from transformers.utils.hub import cached_file
 
 from embed.encoders import few
 from embed.pretrained import loading, named
+from pipeline.files import InputError
 from pipeline.params import EmbedText
-from pipeline.schema import InputError
 
 find_file: Callable[..., str | None] = cached_file
 TRANSFORMER = ("Transformer", "CLIPModel")

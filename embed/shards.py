@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import scratch
-from pipeline.schema import replacing
+from pipeline.files import replacing
 
 SEAL = hashlib.sha256().digest_size
 

@@ -16,16 +16,10 @@ from embed.extraction import extracted, tell_start
 from embed.given import given_vectors
 from embed.shards import text_sha256
 from embed.text_encoders import TitleShards, load_text_encoder
+from pipeline.files import Outputs
 from pipeline.launch import arithmetic, gpu_or_cpu, open_processes
 from pipeline.params import EmbedText, Params
-from pipeline.schema import (
-    GIVEN_TEXT,
-    ITEMS,
-    TEXT,
-    TEXT_PRESENT,
-    Outputs,
-    metrics_path,
-)
+from pipeline.paths import GIVEN_TEXT, ITEMS, TEXT, TEXT_PRESENT, metrics_path
 from pipeline.stage import made, run
 
 

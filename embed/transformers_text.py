@@ -30,8 +30,8 @@ from embed.pretrained import (
     origin,
 )
 from embed.sentence_modules import SentenceModules, sentence_modules
+from pipeline.files import InputError, versions
 from pipeline.params import EmbedText
-from pipeline.schema import InputError, versions
 
 Tokens = dict[str, np.ndarray]
 Tokenize = Callable[[list[str], int], list[tuple[np.ndarray, Tokens]]]

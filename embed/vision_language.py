@@ -29,8 +29,8 @@ from embed.pretrained import (
     named,
     origin,
 )
+from pipeline.files import InputError, versions
 from pipeline.params import EmbedVlm
-from pipeline.schema import InputError, versions
 
 load_processor: Callable[..., Any] = AutoProcessor.from_pretrained
 load_model: Callable[..., Any] = AutoModelForImageTextToText.from_pretrained

@@ -18,9 +18,10 @@ from embed.covers import name_unreadable
 from embed.extraction import Embedded, extracted, tell_start
 from embed.shards import text_sha256
 from embed.vision_language import ItemShards, cut_batches, load_vision_language
+from pipeline.files import Outputs
 from pipeline.launch import arithmetic, gpu_or_cpu, open_processes
 from pipeline.params import EmbedVlm, Params
-from pipeline.schema import COVERS, ITEMS, VLM, VLM_PRESENT, Outputs, metrics_path
+from pipeline.paths import COVERS, ITEMS, VLM, VLM_PRESENT, metrics_path
 from pipeline.scratch import file_sha256
 from pipeline.stage import made, run
 

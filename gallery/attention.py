@@ -10,9 +10,9 @@ from ctr.architecture import load_model
 from ctr.data import ClickLog, load_items
 from ctr.model import CTRModel, ItemTable
 from ctr.qin import QIN
-from pipeline import schema
+from pipeline import paths
 from pipeline.params import Train
-from pipeline.schema import Split
+from pipeline.split import Split
 
 CPU = torch.device("cpu")
 
@@ -79,7 +79,7 @@ class Attention:
 
 def trained() -> tuple[CTRModel, Train]:
     """The trained model, and the settings it was trained with."""
-    return load_model(schema.model_files(schema.MAIN_MODEL))
+    return load_model(paths.model_files(paths.MAIN_MODEL))
 
 
 def attention(

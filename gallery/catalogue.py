@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from PIL.Image import Image
 
 from gallery.thumbnails import Pictures, data_uri
-from pipeline.schema import ITEMS
+from pipeline.paths import ITEMS
 
 LONGEST = 200
 """Characters of a title that the page has; it shows two lines of them."""

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from gallery.svg import BLUE, NEUTRAL, ORANGE, drawn
-from pipeline import schema
-from pipeline.schema import InputError
+from pipeline import paths
+from pipeline.files import InputError
 
 
 @dataclass(frozen=True)
@@ -144,28 +144,28 @@ def explained_variance(axes: Axes, table: pd.DataFrame) -> None:
 
 PLANS = (
     Plan(
-        schema.TRAIN_CURVE,
+        paths.TRAIN_CURVE,
         ("epoch", "auc", "gauc"),
         "AUC by epoch",
         "Higher is better. The epoch with the highest AUC is the one that was kept.",
         auc_by_epoch,
     ),
     Plan(
-        schema.TRAIN_CURVE,
+        paths.TRAIN_CURVE,
         ("epoch", "train_loss", "logloss"),
         "Loss by epoch",
         "Lower is better. Where valid rises while train falls, the model learns train by heart.",
         loss_by_epoch,
     ),
     Plan(
-        schema.ROC,
+        paths.ROC,
         ("false_positive_rate", "true_positive_rate"),
         "ROC",
         "The further above the diagonal, the better; the area under the curve is the AUC.",
         roc,
     ),
     Plan(
-        schema.CALIBRATION,
+        paths.CALIBRATION,
         ("predicted", "observed"),
         "Calibration",
         "On the diagonal, of the rows given 30 % three in ten were clicked. Above it the model "
@@ -173,28 +173,28 @@ PLANS = (
         calibration,
     ),
     Plan(
-        schema.SCORES,
+        paths.SCORES,
         ("probability", "share", "label"),
         "Scores by label",
         "The less the two overlap, the better clicks are told apart.",
         scores,
     ),
     Plan(
-        schema.AUC_BY_HISTORY,
+        paths.AUC_BY_HISTORY,
         ("items", "auc", "rows"),
         "AUC by length of history",
         "Bars begin at chance, 0.5. Bins with few rows are uncertain.",
         by_history,
     ),
     Plan(
-        schema.AUC_BY_POPULARITY,
+        paths.AUC_BY_POPULARITY,
         ("rows_in_train", "auc", "rows"),
         "AUC by popularity of the item",
         "Items without a row in train are ranked by their content alone, or nearly so.",
         by_popularity,
     ),
     Plan(
-        schema.EXPLAINED_VARIANCE,
+        paths.EXPLAINED_VARIANCE,
         ("components", "explained"),
         "Explained variance",
         "How much of the content features the first principal components keep.",

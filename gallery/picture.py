@@ -14,9 +14,9 @@ from PIL import Image, ImageDraw, ImageFont
 from gallery import embedding_map
 from gallery.neighbor_sheet import Entry, contact_sheet
 from gallery.thumbnails import Pictures, thumbnails, webp
-from pipeline import schema
+from pipeline import paths
+from pipeline.files import InputError, read_array, replacing
 from pipeline.params import Report, load_params
-from pipeline.schema import InputError, replacing
 
 log = logging.getLogger(__name__)
 
@@ -57,13 +57,13 @@ def write(path: Path, settings: Report) -> None:
 
 def overview(settings: Report) -> Image.Image:
     """RGBA, transparent where nothing is drawn."""
-    vectors = np.asarray(schema.read_array(schema.ITEM))
+    vectors = np.asarray(read_array(paths.ITEM))
     room = int(MAP_SHAPE[0] * MAP_SHAPE[1] / embedding_map.ROOM)
     mapped = embedding_map.mapped_items(vectors, room, settings.seed)
     entries = examples(settings)
     shown = [item for entry in entries for item in items_of(entry)]
     sizes = dict.fromkeys(mapped.tolist(), MAP_TILE) | dict.fromkeys(shown, QUERY)
-    pictures = thumbnails(schema.COVERS, sizes)
+    pictures = thumbnails(paths.COVERS, sizes)
     canvas = Image.new("RGBA", SIZE)
     if len(mapped):
         points = embedding_map.positions(vectors[mapped], settings.perplexity, settings.seed)
@@ -75,9 +75,9 @@ def overview(settings: Report) -> Image.Image:
 
 
 def examples(settings: Report) -> list[Entry]:
-    with np.load(schema.NEIGHBORS, allow_pickle=False) as file:
+    with np.load(paths.NEIGHBORS, allow_pickle=False) as file:
         ids, cosine = (file[name][:, :NEAR] for name in ("ids", "cosine"))
-    return contact_sheet(ids, cosine, schema.read_array(schema.TAGS), ROWS, settings.seed)
+    return contact_sheet(ids, cosine, read_array(paths.TAGS), ROWS, settings.seed)
 
 
 def items_of(entry: Entry) -> list[int]:

@@ -17,23 +17,24 @@ from gallery.neighbor_sheet import Entry, contact_sheet
 from gallery.page import Map, Page, render
 from gallery.tables import headline, tables
 from gallery.thumbnails import Pictures, data_uri, thumbnails
-from pipeline import schema
+from pipeline import paths
+from pipeline.files import InputError, Outputs, read_array
 from pipeline.launch import tell_device
 from pipeline.params import Params, Report
-from pipeline.schema import InputError, Outputs, Split
+from pipeline.split import Split
 from pipeline.stage import made, run
 
 
 def main(params: Params) -> None:
     settings = params.report
     tell_device("report", CPU, "no")
-    vectors = np.asarray(schema.read_array(schema.ITEM))
+    vectors = np.asarray(read_array(paths.ITEM))
     mapped = embedding_map.mapped_items(vectors, settings.map_items, settings.seed)
     sheet = neighbor_sheet(settings)
     read = attention_sheet(settings)
     shown = set(shown_items(sheet, read))
     sizes = dict.fromkeys(mapped.tolist(), settings.tile) | dict.fromkeys(shown, settings.thumbnail)
-    pictures = thumbnails(schema.COVERS, sizes)
+    pictures = thumbnails(paths.COVERS, sizes)
     page = Page(
         headline=headline(),
         tables=tables(),
@@ -44,25 +45,24 @@ def main(params: Params) -> None:
         cards=Catalogue.load().cards({item: pictures[item] for item in shown}),
     )
     with Outputs() as outputs:
-        outputs.path(schema.REPORT).write_text(render(page), encoding="utf-8")
-    made(f"{schema.REPORT}, {len(mapped):,} items on the map")
+        outputs.path(paths.REPORT).write_text(render(page), encoding="utf-8")
+    made(f"{paths.REPORT}, {len(mapped):,} items on the map")
 
 
 def neighbor_sheet(settings: Report) -> list[Entry]:
-    with np.load(schema.NEIGHBORS, allow_pickle=False) as file:
+    with np.load(paths.NEIGHBORS, allow_pickle=False) as file:
         ids, cosine = (file[name][:, : settings.sheet_neighbors] for name in ("ids", "cosine"))
-    tags = schema.read_array(schema.TAGS)
+    tags = read_array(paths.TAGS)
     if len(tags) != len(ids):
         raise InputError(
-            f"{schema.NEIGHBORS}: has {len(ids)} rows, {schema.TAGS} has {len(tags)}; "
-            "run `dvc repro`"
+            f"{paths.NEIGHBORS}: has {len(ids)} rows, {paths.TAGS} has {len(tags)}; run `dvc repro`"
         )
     return contact_sheet(ids, cosine, tags, settings.sheet_items, settings.seed)
 
 
 def attention_sheet(settings: Report) -> Attention | None:
     valid = Split.load("valid")
-    path = schema.logits_path(schema.MAIN_MODEL, "valid")  # of the model that is shown
+    path = paths.logits_path(paths.MAIN_MODEL, "valid")  # of the model that is shown
     probability = expit(pd.read_parquet(path)["logit"].to_numpy(np.float64))
     if len(probability) != len(valid):
         raise InputError(

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.schema import (
+from pipeline.files import InputError, read_json
+from pipeline.paths import (
     BLEND_METRICS,
     TASK1_METRICS,
-    InputError,
     baseline_metrics_path,
     metrics_path,
-    read_json,
     valid_metrics_path,
 )
 

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from tqdm import tqdm
 
 from pipeline.disk import require_space, writing
-from pipeline.schema import InputError
+from pipeline.files import InputError
 
 MAX_ENTRIES = 500_000
 """Five times the competition's 91,717 covers."""

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ctr.metrics import auc
-from pipeline.schema import Split
+from pipeline.split import Split
 
 PRIOR_ROWS = 10.0
 """A mean click rate is drawn towards the overall rate as if by this many rows."""

@@ -1,14 +1,15 @@
-"""The raw click log of a split as rows of one int32 matrix (`schema.Split`)."""
+"""The raw click log of a split as rows of one int32 matrix (`split.Split`)."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
+from pipeline.files import InputError
 from pipeline.ids import UNKNOWN, DenseIds
 from pipeline.items import MAX_ID
 from pipeline.raw import Column, RawTable
-from pipeline.schema import LEVELS, InputError, Split
+from pipeline.split import LEVELS, Split
 
 CLICKS = "MicroLens_1M_x1"
 """The raw layout's folder of splits."""
@@ -51,7 +52,7 @@ def refuse_one_class(table: RawTable) -> None:
 def read_rows(
     table: RawTable, items: DenseIds, users: np.ndarray, history: int, labelled: bool
 ) -> Iterator[np.ndarray]:
-    """Consecutive rows (n, history + 5) int32 as in `schema.Split`.
+    """Consecutive rows (n, history + 5) int32 as in `split.Split`.
 
     `users` (u,) are all raw user ids in ascending order, the first of which becomes 1. A label that
     is not to be seen (`labelled` false) is -1.

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pipeline import cache
 from pipeline.archive import load_libarchive, unpack
+from pipeline.files import InputError, some_of
 from pipeline.ids import DenseIds
-from pipeline.schema import InputError, some_of
 from pipeline.seen import refuse_linked_folder
 
 FOLDER = "item_images"

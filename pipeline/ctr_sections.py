@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.schema import MAIN_MODEL, MODEL_NAME
+from pipeline.paths import MAIN_MODEL, MODEL_NAME
 from pipeline.section import (
     Count,
     CtrPrecision,

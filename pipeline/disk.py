@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.schema import DISK_FULL, InputError
+from pipeline.files import DISK_FULL, InputError
 
 REMEDY = "free some, or let XDG_CACHE_HOME name a folder on a larger disk"
 

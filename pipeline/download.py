@@ -15,8 +15,8 @@ from pipeline import cache
 from pipeline.addresses import secure
 from pipeline.archive import is_unpacked, load_libarchive, relative_path, unpack
 from pipeline.fetch import Bytes, NotThereError, Part, load_json, open_session, receive_all
+from pipeline.files import InputError, write_json
 from pipeline.params import Section
-from pipeline.schema import InputError, write_json
 
 RECORD = "downloaded.json"
 CHALLENGE = Path("microlens_1m/files.json")

@@ -9,22 +9,22 @@ from typing import Any
 
 import torch
 
-from pipeline import schema
+from pipeline import paths
 from pipeline.scratch import file_sha256
 
 DATA = (
-    schema.ITEMS,
-    schema.COVERS,
-    schema.TAGS,
-    schema.STATS,
-    *(schema.split_path(split) for split in schema.SPLITS),
-    schema.ITEM,
-    schema.ITEM_INFO,
-    schema.NEIGHBORS,
-    schema.MODEL,
-    schema.MODEL_CONFIG,
-    schema.BLEND_METRICS,
-    schema.predictions_path("test"),
+    paths.ITEMS,
+    paths.COVERS,
+    paths.TAGS,
+    paths.STATS,
+    *(paths.split_path(split) for split in paths.SPLITS),
+    paths.ITEM,
+    paths.ITEM_INFO,
+    paths.NEIGHBORS,
+    paths.MODEL,
+    paths.MODEL_CONFIG,
+    paths.BLEND_METRICS,
+    paths.predictions_path("test"),
 )
 """What the submission came from, from the source on."""
 

@@ -7,17 +7,18 @@ import numpy as np
 import pandas as pd
 
 from ctr.metrics import auc, calibration, calibration_error, gauc, logloss
-from pipeline import schema
+from pipeline import paths
 from pipeline.baselines import counts, single_feature_aucs
 from pipeline.curves import HISTORY_STARTS, POPULARITY_STARTS, auc_by, roc, scores
+from pipeline.files import InputError, Outputs, read_json
 from pipeline.params import Evaluate, Params
-from pipeline.schema import InputError, Outputs, Split
+from pipeline.split import Split
 from pipeline.stage import made, run, shown
 
 
 def main(params: Params) -> None:
     train, valid = Split.load("train"), Split.load("valid")
-    path = schema.predictions_path("valid")
+    path = paths.predictions_path("valid")
     probability = pd.read_parquet(path)["probability"].to_numpy()
     if len(probability) != len(valid):
         raise InputError(
@@ -26,15 +27,15 @@ def main(params: Params) -> None:
     settings = params.evaluate
     overall = rated(valid, probability, settings.calibration_bins)
     metrics = {
-        "all": overall | oracle(overall["auc"], schema.read_json(schema.STATS)),
+        "all": overall | oracle(overall["auc"], read_json(paths.STATS)),
         **by_group(train, valid, probability, settings),
     }
     with Outputs() as outputs:
         for group, values in metrics.items():
-            outputs.json(schema.valid_metrics_path(group), values)
+            outputs.json(paths.valid_metrics_path(group), values)
         for feature, feature_auc in single_feature_aucs(train, valid).items():
             values = {"auc": feature_auc, "rows": len(valid)}
-            outputs.json(schema.baseline_metrics_path(feature), values)
+            outputs.json(paths.baseline_metrics_path(feature), values)
         for curve, table in plots(train, valid, probability, settings).items():
             table.to_csv(outputs.path(curve), index=False)
     made(f"valid AUC {shown(overall['auc'])} over {len(valid):,} rows")
@@ -83,13 +84,11 @@ def plots(
     label = valid.label
     length, seen = (valid.history > 0).sum(axis=1), counts(train.target, valid.target)
     return {
-        schema.ROC: roc(label, probability),
-        schema.CALIBRATION: pd.DataFrame(
-            calibration(label, probability, settings.calibration_bins)
-        ),
-        schema.SCORES: scores(label, probability),
-        schema.AUC_BY_HISTORY: auc_by("items", length, HISTORY_STARTS, label, probability),
-        schema.AUC_BY_POPULARITY: auc_by(
+        paths.ROC: roc(label, probability),
+        paths.CALIBRATION: pd.DataFrame(calibration(label, probability, settings.calibration_bins)),
+        paths.SCORES: scores(label, probability),
+        paths.AUC_BY_HISTORY: auc_by("items", length, HISTORY_STARTS, label, probability),
+        paths.AUC_BY_POPULARITY: auc_by(
             "rows_in_train", seen, POPULARITY_STARTS, label, probability
         ),
     }

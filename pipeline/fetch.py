@@ -17,8 +17,8 @@ from urllib3.util import Retry
 
 from pipeline.addresses import is_here, secure, without_secrets
 from pipeline.disk import require_space, writing
+from pipeline.files import InputError, write_json
 from pipeline.params import Section
-from pipeline.schema import InputError, write_json
 
 ATTEMPTS = 6
 """Requests in a row that bring nothing new before a download gives up."""

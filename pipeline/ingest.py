@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from tqdm import tqdm
 
-from pipeline import schema
+from pipeline import paths
 from pipeline.clicks import (
     CLICKS,
     distinct_users,
@@ -23,12 +23,13 @@ from pipeline.clicks import (
 from pipeline.cover_files import files_below, find_covers, locate
 from pipeline.covers import write_covers
 from pipeline.download import challenge
+from pipeline.files import InputError, Outputs, read_array
 from pipeline.ids import DenseIds
 from pipeline.items import Items, items_table, read_items
 from pipeline.params import Data, Params
 from pipeline.raw import RawTable
-from pipeline.schema import InputError, Outputs, Split
 from pipeline.seen import refuse_ignored, refuse_linked_folder
+from pipeline.split import Split
 from pipeline.stage import made, run
 from sample.world import WorldConfig, build
 from sample.write import write_raw
@@ -38,7 +39,7 @@ def main(params: Params) -> None:
     with raw_folder(params.data) as (folder, known), Outputs() as outputs:
         made_with = params.data.model_dump()
         stats = {"settings": made_with, **ingest(folder, params.data, outputs), **known}
-        outputs.json(schema.STATS, stats)
+        outputs.json(paths.STATS, stats)
     made(closing_line(stats))
 
 
@@ -85,13 +86,13 @@ def files_read(folder: Path) -> list[Path]:
 
 def ingest(folder: Path, data: Data, outputs: Outputs) -> dict[str, Any]:
     """Check and convert everything in `folder`; returns the statistics."""
-    tables = {split: open_clicks(folder, split) for split in schema.SPLITS}
+    tables = {split: open_clicks(folder, split) for split in paths.SPLITS}
     items = read_items(folder, folder / CLICKS / "item_info.parquet", data.tags)
     tags = tag_ids(items)
     covers = find_covers(folder, items.ids)
     clicks = write_clicks(tables, items.ids, data.history, outputs)
     write_items(items, tags, outputs)
-    write_covers(outputs.path(schema.COVERS), covers.files)
+    write_covers(outputs.path(paths.COVERS), covers.files)
     return {
         "items": len(items.ids),
         "tags": len(tags) + 1,
@@ -103,13 +104,13 @@ def ingest(folder: Path, data: Data, outputs: Outputs) -> dict[str, Any]:
 
 
 def write_items(items: Items, tags: DenseIds, outputs: Outputs) -> None:
-    pq.write_table(items_table(items), outputs.path(schema.ITEMS))
-    outputs.array(schema.TAGS, tags.dense(items.tags))
-    outputs.array(schema.GIVEN_TEXT, items.given_text, encoder="txt_emb_BERT of the source")
-    outputs.array(schema.GIVEN_IMAGE, items.given_image, encoder="img_emb_CLIPRN50 of the source")
-    outputs.array(schema.GIVEN_ITEM, items.given_item, encoder="item_emb_d128 of the source")
+    pq.write_table(items_table(items), outputs.path(paths.ITEMS))
+    outputs.array(paths.TAGS, tags.dense(items.tags))
+    outputs.array(paths.GIVEN_TEXT, items.given_text, encoder="txt_emb_BERT of the source")
+    outputs.array(paths.GIVEN_IMAGE, items.given_image, encoder="img_emb_CLIPRN50 of the source")
+    outputs.array(paths.GIVEN_ITEM, items.given_item, encoder="item_emb_d128 of the source")
     outputs.array(
-        schema.GIVEN_ITEM_EMB, items.given_item_emb, encoder="item_emb.parquet of the source"
+        paths.GIVEN_ITEM_EMB, items.given_item_emb, encoder="item_emb.parquet of the source"
     )
 
 
@@ -129,10 +130,10 @@ def write_clicks(
     columns = [f"history x {history}", *Split.TAIL]
     for split, table in tables.items():
         pieces = read_rows(table, items, users, history, labelled=split != "test")
-        path = outputs.path(schema.split_path(split))
+        path = outputs.path(paths.split_path(split))
         write_rows(path, pieces, (len(table), history + len(Split.TAIL)), split)
-        outputs.array_info(schema.split_path(split), schema.read_array(path), columns=columns)
-    outputs.array(schema.TEST_ID, read_ids(tables["test"]))
+        outputs.array_info(paths.split_path(split), read_array(path), columns=columns)
+    outputs.array(paths.TEST_ID, read_ids(tables["test"]))
     return {"users": len(users), "history": history} | {
         f"rows_{split}": len(table) for split, table in tables.items()
     }

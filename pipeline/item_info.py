@@ -17,8 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.files import InputError
+from pipeline.paths import ITEM_INFO, ITEMS
 from pipeline.raw import RawTable
-from pipeline.schema import ITEM_INFO, ITEMS, InputError
 
 SCHEMA = pa.schema(
     [

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from pipeline.files import InputError
 from pipeline.ids import UNKNOWN, DenseIds
 from pipeline.raw import RawTable
-from pipeline.schema import InputError
 
 MAX_ID = 2**62
 

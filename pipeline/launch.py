@@ -12,6 +12,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
 
+from pipeline.files import InputError
 from pipeline.launcher import (
     Launcher,
     launcher,
@@ -20,7 +21,6 @@ from pipeline.launcher import (
     threads_are_the_users,
 )
 from pipeline.outlook import cpu
-from pipeline.schema import InputError
 from pipeline.scratch import under_dvc
 
 NO_CONFIG = "--config_file pipeline/accelerate.yaml"

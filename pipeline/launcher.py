@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.schema import InputError
+from pipeline.files import InputError
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """By which a user limits torch's threads."""

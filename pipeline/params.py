@@ -20,7 +20,8 @@ from pipeline.embed_sections import (
     Fuse,
     Neighbors,
 )
-from pipeline.schema import ENCODER, MAIN_MODEL, InputError
+from pipeline.files import InputError
+from pipeline.paths import ENCODER, MAIN_MODEL
 from pipeline.section import CtrPrecision, Residence, Section
 
 __all__ = [

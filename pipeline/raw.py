@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.schema import InputError, some_of
+from pipeline.files import InputError, some_of
 
 BATCH_ROWS = 16_384
 """Rows read at a time: 13 MB of histories, small enough that freed memory is used again."""

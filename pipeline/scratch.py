@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from pipeline.schema import InputError
+from pipeline.files import InputError
 
 SCRATCH = Path("scratch")
 WAIT = 60.0

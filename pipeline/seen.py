@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.schema import InputError
+from pipeline.files import InputError
 
 
 def refuse_linked_folder(folder: Path) -> None:

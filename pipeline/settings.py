@@ -13,8 +13,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from pipeline.files import InputError, replacing
 from pipeline.params import PARAMS, load_params
-from pipeline.schema import InputError, replacing
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,10 @@ from types import FrameType
 import psutil
 
 from pipeline import scratch
+from pipeline.files import InputError, read_json
 from pipeline.launcher import refuse_several_processes
 from pipeline.params import PARAMS, Data, Params, load_params
-from pipeline.schema import MAIN_MODEL, MODEL_NAME, STATS, InputError, read_json
+from pipeline.paths import MAIN_MODEL, MODEL_NAME, STATS
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from pipeline import schema, scratch
+from pipeline import paths, scratch
+from pipeline.files import InputError, read_json
 from pipeline.params import PARAMS
-from pipeline.schema import InputError, read_json
 from pipeline.settings import SOURCES, take_settings
 from pipeline.stage import SECONDS, shown
 
@@ -67,14 +67,14 @@ def report(started: float) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(scores())
     console.print(seconds(started))
-    console.print(f"Report: {schema.REPORT}")
-    console.print(f"Task 1: {schema.ITEM_INFO}")
-    console.print(f"Task 2: {schema.SUBMISSION}")
+    console.print(f"Report: {paths.REPORT}")
+    console.print(f"Task 1: {paths.ITEM_INFO}")
+    console.print(f"Task 2: {paths.SUBMISSION}")
 
 
 def scores() -> Table:
-    ranked, judged = (read_json(schema.valid_metrics_path("all")), read_json(schema.TASK1_METRICS))
-    cold = read_json(schema.valid_metrics_path("cold_items"))["auc"]
+    ranked, judged = (read_json(paths.valid_metrics_path("all")), read_json(paths.TASK1_METRICS))
+    cold = read_json(paths.valid_metrics_path("cold_items"))["auc"]
     table = plain_table("on valid", "AUC", "gAUC", "logloss", "AUC of cold items")
     for name, found, of_cold in (
         ("Task 2", ranked, cold),

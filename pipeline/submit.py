@@ -7,24 +7,24 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 import numpy as np
 import pandas as pd
 
-from pipeline import schema
+from pipeline import paths
 from pipeline.environment import environment
+from pipeline.files import InputError, Outputs, read_array
 from pipeline.params import Params
-from pipeline.schema import InputError, Outputs
 from pipeline.stage import made, run
 
 MEMBER = "prediction.csv"
 
 
 def main(params: Params) -> None:
-    predictions = pd.read_parquet(schema.predictions_path("test"))
-    ids = np.array(schema.read_array(schema.TEST_ID))
+    predictions = pd.read_parquet(paths.predictions_path("test"))
+    ids = np.array(read_array(paths.TEST_ID))
     with Outputs() as outputs:
-        outputs.json(schema.ENVIRONMENT, environment())
-        archive = outputs.path(schema.SUBMISSION)
+        outputs.json(paths.ENVIRONMENT, environment())
+        archive = outputs.path(paths.SUBMISSION)
         write_submission(archive, predictions, params.submit.column)
         check_submission(archive, ids, params.submit.column)
-    made(f"{schema.SUBMISSION}, {len(ids):,} rows, column {params.submit.column}")
+    made(f"{paths.SUBMISSION}, {len(ids):,} rows, column {params.submit.column}")
 
 
 def write_submission(archive: Path, predictions: pd.DataFrame, column: str) -> None:

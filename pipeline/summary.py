@@ -5,15 +5,15 @@ They are the only ones that DVC counts as metrics; all others are in the files b
 
 from typing import Any
 
-from pipeline import schema
+from pipeline import paths
+from pipeline.files import read_json, write_json
 from pipeline.params import Params
-from pipeline.schema import read_json, write_json
 from pipeline.stage import made, run, shown
 
 
 def main(_params: Params) -> None:
     found = summary()
-    write_json(schema.SUMMARY, found)
+    write_json(paths.SUMMARY, found)
     made(
         f"valid AUC {shown(found['auc'])}, gAUC {shown(found['gauc'])}, "
         f"logloss {shown(found['logloss'])}, Task 1 judge {shown(found['task1_auc'])}"
@@ -22,12 +22,12 @@ def main(_params: Params) -> None:
 
 def summary() -> dict[str, Any]:
     """On valid; with the share of the best possible AUC that was reached, where that is known."""
-    overall = read_json(schema.valid_metrics_path("all"))
+    overall = read_json(paths.valid_metrics_path("all"))
     return {
         **{name: overall[name] for name in ("auc", "gauc", "logloss")},
-        "auc_cold_items": read_json(schema.valid_metrics_path("cold_items"))["auc"],
+        "auc_cold_items": read_json(paths.valid_metrics_path("cold_items"))["auc"],
         **{name: overall[name] for name in overall if name == "oracle_share"},
-        "task1_auc": read_json(schema.TASK1_METRICS)["auc"],
+        "task1_auc": read_json(paths.TASK1_METRICS)["auc"],
     }
 
 

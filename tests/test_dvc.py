@@ -112,7 +112,7 @@ def test_blend_comes_after_every_prediction() -> None:
 
 
 def test_packages_import_no_further_than_the_design_allows() -> None:
-    names = ("item_info", "launch", "outlook", "params", "schema", "scratch", "stage")
+    names = ("item_info", "launch", "outlook", "params", "paths", "files", "split", "scratch", "stage")
     shared = {ROOT / f"pipeline/{name}.py" for name in names}
     for package, foreign in (("embed", {"ctr", "sample"}), ("ctr", {"embed", "sample"})):
         for file in (ROOT / package).glob("*.py"):

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.schema import ENVIRONMENT
+from pipeline.paths import ENVIRONMENT
 from tests.clone import SMALL_ITEMS, Clone
 from tests.fresh_runs import FreshRuns
 from tests.reference_run import ReferenceRun

@@ -27,13 +27,14 @@ from embed.encoders import load_open_clip
 from embed.shards import Shards
 from embed.text_encoders import load_text_encoder
 from embed.vision_language import load_vision_language
-from pipeline import schema
+from pipeline import paths
 from pipeline.archive import unpack
 from pipeline.download import download
+from pipeline.files import InputError, write_array, write_json
 from pipeline.item_info import read_item_info
 from pipeline.params import PARAMS, Features, Params, load_params
 from pipeline.raw import RawTable
-from pipeline.schema import InputError
+from pipeline.split import Split
 from tests.embed.tiny_text import WORDS, save
 
 CPU = torch.device("cpu")
@@ -124,24 +125,24 @@ def test_they_run_where_reading_is_careless(content: bytes) -> None:
     "read",
     [
         load_content,
-        lambda: schema.Split.load("train"),
+        lambda: Split.load("train"),
         lambda: ClickLog.load("train", 1, FEATURES, CPU),
         lambda: load_items(FEATURES, CPU),
     ],
     ids=["content", "split", "clicks", "items"],
 )
 def test_arrays(read: Callable[[], object], content: bytes) -> None:
-    for path in (schema.TEXT_PRESENT, schema.split_path("train"), schema.ITEM, schema.TAGS):
+    for path in (paths.TEXT_PRESENT, paths.split_path("train"), paths.ITEM, paths.TAGS):
         put(path, content)
     refused(read)
 
 
 def test_neighbours() -> None:
-    for path in (schema.ITEM, schema.TAGS):
-        schema.write_array(path, np.zeros((2, 1), np.int32))
-    put(schema.NEIGHBORS, npz("ids", "cosine"))
+    for path in (paths.ITEM, paths.TAGS):
+        write_array(path, np.zeros((2, 1), np.int32))
+    put(paths.NEIGHBORS, npz("ids", "cosine"))
     refused(lambda: load_items(FEATURES, CPU), ValueError)
-    put(schema.NEIGHBORS, PICKLE)
+    put(paths.NEIGHBORS, PICKLE)
     refused(lambda: load_items(FEATURES, CPU), ValueError)
 
 
@@ -153,15 +154,15 @@ def test_a_shard_with_a_valid_seal() -> None:
 
 
 def test_the_models_own_weights(params: Params) -> None:
-    put(schema.MODEL, torch_file())
+    put(paths.MODEL, torch_file())
     config = {
         "items": 2, "tags": 2, "levels": 11, "content_dim": 1, "embedding_dim": 8,
         "attention_dim": 8, "layers": 1, "rows": 1, "dropout": 0.0, "neighbors": False,
         "collapsed": True,
     }  # fmt: skip
     described = {"model": "qin", "config": config, "train": params.train.model_dump()}
-    schema.write_json(schema.MODEL_CONFIG, described)
-    refused(lambda: load_model(schema.model_files("train")), SafetensorError)
+    write_json(paths.MODEL_CONFIG, described)
+    refused(lambda: load_model(paths.model_files("train")), SafetensorError)
 
 
 @pytest.mark.parametrize("content", [PICKLE, torch_file()], ids=["pickle", "torch"])
@@ -241,7 +242,7 @@ def test_raw_files_and_submissions() -> None:
     path = put("item_feature.parquet", PICKLE)
     refused(lambda: RawTable(path, ("item_id",)))
     refused(lambda: read_item_info(path))
-    schema.write_json(schema.STATS, {"items": 1})
+    write_json(paths.STATS, {"items": 1})
     refused(lambda: load_judged_items(path, CPU))
 
 

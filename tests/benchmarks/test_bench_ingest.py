@@ -9,7 +9,8 @@ import pytest
 from benchmarks import bench_ingest
 from benchmarks.bench_ingest import Measurement, run_ingest, run_pandas, table
 from benchmarks.raw_layout import HISTORY, write_raw
-from pipeline.schema import SPLITS, Split
+from pipeline.paths import SPLITS
+from pipeline.split import Split
 
 ITEMS = 200
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from benchmarks.bench_memory import CASES, Peak, header, judged, line, measure, watched
-from pipeline import schema
+from pipeline import paths
+from pipeline.files import read_array
 from pipeline.item_info import read_item_info
-from pipeline.schema import Split
+from pipeline.split import Split
 
 ROOT = Path(__file__).parents[2]
 MB = 10**6
@@ -55,9 +56,9 @@ def test_the_challenge_is_judged_on_its_own_items(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     judged(40, items=60, train_rows=50)
-    info = read_item_info(schema.ITEM_INFO)
-    np.testing.assert_array_equal(info.tags, schema.read_array(schema.TAGS))
-    np.testing.assert_array_equal(info.vectors, schema.read_array(schema.ITEM))
+    info = read_item_info(paths.ITEM_INFO)
+    np.testing.assert_array_equal(info.tags, read_array(paths.TAGS))
+    np.testing.assert_array_equal(info.vectors, read_array(paths.ITEM))
     assert Split.load("valid").history.shape == (40, 100)
     assert len(Split.load("train")) == 50
     for name in ("judge", "judge_unbounded"):

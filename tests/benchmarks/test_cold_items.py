@@ -7,9 +7,10 @@ import pytest
 
 from benchmarks.cold_items import by_part, compare, judged_cold, parts, row, without, world_without
 from benchmarks.embed_world import write_no_pictures
-from pipeline import schema
+from pipeline import paths
+from pipeline.files import read_json, write_array
 from pipeline.params import Params
-from pipeline.schema import Split
+from pipeline.split import Split
 from tests.ctr.tiny_world import ITEMS, item_table, tiny_params, write_world
 
 ROWS = np.array(
@@ -31,10 +32,10 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     write_world()
     tags = pa.array([[i % 5, 0] for i in range(ITEMS + 1)], pa.list_(pa.int64()))
-    pq.write_table(pa.table({"item_id": np.arange(ITEMS + 1), "tags": tags}), schema.ITEMS)
+    pq.write_table(pa.table({"item_id": np.arange(ITEMS + 1), "tags": tags}), paths.ITEMS)
     text = np.random.default_rng(5).normal(size=(ITEMS, 4))
-    schema.write_array(schema.TEXT, item_table(text, np.float32))
-    schema.write_array(schema.TEXT_PRESENT, np.arange(ITEMS + 1) > 0)
+    write_array(paths.TEXT, item_table(text, np.float32))
+    write_array(paths.TEXT_PRESENT, np.arange(ITEMS + 1) > 0)
     write_no_pictures(ITEMS)
     return tmp_path
 
@@ -94,7 +95,7 @@ def test_only_train_of_the_other_world_lacks_the_items(world: Path) -> None:
 def test_recipes_are_judged_on_the_same_parts(capsys: pytest.CaptureFixture[str]) -> None:
     file = Path("cold.json")
     verdicts = compare(["zeros", "pca"], 2, judged_by(runs=2), file)
-    assert schema.read_json(file) == verdicts
+    assert read_json(file) == verdicts
     assert [[len(runs) for runs in verdicts[recipe]] for recipe in verdicts] == [[2, 2], [2, 2]]
     seed = judged_by(runs=2).judge.seed
     second = parts(ITEMS, 2, seed)[1]
@@ -111,7 +112,7 @@ def test_cold_is_what_was_taken_out() -> None:
     items = np.array([2, 3, 7, 11])
     rows = np.array(Split.load("valid").rows)
     Split(rows).label[np.isin(Split(rows).target, items)] = 1  # no AUC
-    schema.write_array(schema.split_path("valid"), rows)
+    write_array(paths.split_path("valid"), rows)
     with world_without(items):
         (verdict,) = judged_cold("pca", items, range(4, 5), judged_by(runs=1))
     assert verdict["auc_cold_items"] is None

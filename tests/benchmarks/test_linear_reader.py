@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from benchmarks.linear_reader import columns, read
-from pipeline.schema import Split
+from pipeline.split import Split
 
 VECTORS = np.array([[0, 0], [1, 0], [0, 2], [3, 4]], np.float32)
 

@@ -21,8 +21,9 @@ from benchmarks.published_qin import Batch, PublishedQIN, TargetAttention
 from benchmarks.training_world import write_world
 from ctr.model import Clicks, ItemTable
 from ctr.qin import QIN, QINConfig
-from pipeline import schema
-from pipeline.schema import Split
+from pipeline import paths
+from pipeline.files import write_array
+from pipeline.split import Split
 from tests.reference_qin import reference_qin
 
 ITEMS, TAGS, CONTENT, HISTORY, ROWS = 30, 9, 6, 8, 24
@@ -45,12 +46,12 @@ def _world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tiny world; the first history is of padding alone, item 3 has no tags."""
     monkeypatch.chdir(tmp_path)
     write_world(ITEMS, TAGS, train_rows=ROWS, valid_rows=2, history=HISTORY, content_dim=CONTENT)
-    rows, tags = np.load(schema.split_path("train")), np.load(schema.TAGS)
+    rows, tags = np.load(paths.split_path("train")), np.load(paths.TAGS)
     rows[0, :HISTORY] = 0
     rows[1, [HISTORY - 1, HISTORY]] = 3
     tags[3] = 0
-    schema.write_array(schema.split_path("train"), rows)
-    schema.write_array(schema.TAGS, tags)
+    write_array(paths.split_path("train"), rows)
+    write_array(paths.TAGS, tags)
     torch.manual_seed(7)
 
 
@@ -89,8 +90,8 @@ def reference_logits(weights: dict[str, Tensor], training: bool) -> Tensor:
     split = Split.load("train")
     items = ItemTable(
         torch.arange(ITEMS + 1),
-        torch.from_numpy(np.load(schema.TAGS)),
-        torch.from_numpy(np.load(schema.ITEM)).double(),
+        torch.from_numpy(np.load(paths.TAGS)),
+        torch.from_numpy(np.load(paths.ITEM)).double(),
         torch.zeros(ITEMS + 1, 0, dtype=torch.int32),
         torch.zeros(ITEMS + 1, 0),
     )
@@ -178,7 +179,7 @@ def test_a_step_penalises_whole_tables_and_clips(max_grad_norm: float) -> None:
 
 @pytest.mark.parametrize("history", [HISTORY, 3])
 def test_the_collator_gives_every_position_its_features(history: int) -> None:
-    tags, content = np.load(schema.TAGS), np.load(schema.ITEM)
+    tags, content = np.load(paths.TAGS), np.load(paths.ITEM)
     log, rows = ClickRows("train", history), Split.load("train").rows[[5, 0, 7]]
     found = Collator(load_items())([log[row] for row in (5, 0, 7)])
     positions = rows[:, HISTORY - history : HISTORY + 1]  # the last of the history, then the target

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from benchmarks.training_world import CHUNK_ROWS, TOPICS, Items, clicks, write_world, zipf
-from pipeline import schema
-from pipeline.schema import LEVELS, Split
+from pipeline import paths
+from pipeline.files import read_array, read_json
+from pipeline.split import LEVELS, Split
 
 ITEMS, TAGS, HISTORY, CONTENT = 300, 40, 12, 6
 ROWS = {"train": CHUNK_ROWS + 500, "valid": 900}  # train in two chunks
@@ -49,7 +50,7 @@ def test_splits_keep_to_the_layout(name: str) -> None:
 
 
 def test_item_tables() -> None:
-    tags, content = np.load(schema.TAGS), np.load(schema.ITEM)
+    tags, content = np.load(paths.TAGS), np.load(paths.ITEM)
     assert (tags.dtype, tags.shape) == (np.int32, (ITEMS + 1, 5))
     real = tags > 0
     assert (np.sort(real, axis=1)[:, ::-1] == real).all()  # padded on the right
@@ -59,22 +60,22 @@ def test_item_tables() -> None:
     assert np.linalg.norm(content[1:], axis=1).mean() == pytest.approx(1)
     assert not tags[0].any()
     assert not content[0].any()
-    with np.load(schema.NEIGHBORS) as neighbors:
+    with np.load(paths.NEIGHBORS) as neighbors:
         assert {name: (str(a.dtype), a.shape) for name, a in neighbors.items()} == {
             "ids": ("int32", (ITEMS + 1, 0)),
             "cosine": ("float32", (ITEMS + 1, 0)),
         }
-    assert schema.read_json(schema.STATS) == {"items": ITEMS, "tags": TAGS}
+    assert read_json(paths.STATS) == {"items": ITEMS, "tags": TAGS}
 
 
 def test_arrays_are_described_beside_them() -> None:
-    for path in (schema.split_path("train"), schema.split_path("valid"), schema.TAGS, schema.ITEM):
-        array, info = schema.read_array(path), schema.read_json(schema.array_info(path))
+    for path in (paths.split_path("train"), paths.split_path("valid"), paths.TAGS, paths.ITEM):
+        array, info = read_array(path), read_json(paths.array_info(path))
         assert (info["shape"], info["dtype"]) == (list(array.shape), str(array.dtype))
 
 
 def test_content_shows_the_topic() -> None:
-    content = np.load(schema.ITEM)[1:]
+    content = np.load(paths.ITEM)[1:]
     centred = content - content.mean(axis=0)
     cosine = np.corrcoef(centred)
     topic = np.arange(1, ITEMS + 1) % TOPICS
@@ -118,5 +119,5 @@ def test_a_seed_gives_the_same_bytes(
     assert len(contents(world)) == 10
     assert contents(tmp_path) == contents(world)
     write(seed=4)
-    for name in (schema.split_path("train"), schema.split_path("valid"), schema.TAGS, schema.ITEM):
+    for name in (paths.split_path("train"), paths.split_path("valid"), paths.TAGS, paths.ITEM):
         assert name.read_bytes() != (world / name).read_bytes()

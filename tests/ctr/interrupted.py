@@ -10,12 +10,12 @@ import torch
 
 from ctr import train
 from ctr.checkpoint import Checkpoints
-from pipeline import schema
+from pipeline import paths
 from pipeline.params import Params
 from tests.ctr.tiny_world import contents, forget_accelerator, tiny_params
 
-METRICS = schema.metrics_path("train")
-OUTPUTS = [schema.MODEL, schema.MODEL_CONFIG, schema.TRAIN_CURVE, METRICS]
+METRICS = paths.metrics_path("train")
+OUTPUTS = [paths.MODEL, paths.MODEL_CONFIG, paths.TRAIN_CURVE, METRICS]
 SCRATCH = Path("scratch/train")
 PARAMS = tiny_params(epochs=3, dropout=0.3)
 """Six batches an epoch, which do not take the minutes until it is time for a checkpoint."""

@@ -11,9 +11,10 @@ from scipy.special import expit
 from ctr import blend, predict, train
 from ctr.blend import Gain, choose, held_out_gain
 from ctr.metrics import auc
-from pipeline import schema
+from pipeline import paths
+from pipeline.files import InputError, read_json, write_array
 from pipeline.params import Params
-from pipeline.schema import InputError, Split
+from pipeline.split import Split
 from tests.ctr.tiny_world import (
     NEARLY_TIED,
     TEST_ROWS,
@@ -24,7 +25,7 @@ from tests.ctr.tiny_world import (
 )
 
 ROWS, USERS = 4000, 400
-PREDICTIONS = [schema.predictions_path(split) for split in ("valid", "test")]
+PREDICTIONS = [paths.predictions_path(split) for split in ("valid", "test")]
 MODELS = {"seed_7": {"seed": 7}, "two": {"layers": 1, "features": {"levels": False}}}
 
 
@@ -140,13 +141,13 @@ class TestStage:
 
     def test_the_mean_of_the_chosen_logits(self) -> None:
         blend.main(self.PARAMS)
-        metrics = schema.read_json(schema.BLEND_METRICS)
+        metrics = read_json(paths.BLEND_METRICS)
         label, chosen = Split.load("valid").label, metrics["chosen"].split(" + ")
         assert set(metrics["model_auc"]) == {"train", *MODELS}
         for split, rows in (("valid", VALID_ROWS), ("test", TEST_ROWS)):
-            logits = [pd.read_parquet(schema.logits_path(name, split)) for name in chosen]
+            logits = [pd.read_parquet(paths.logits_path(name, split)) for name in chosen]
             mean = np.mean([table["logit"].to_numpy(np.float64) for table in logits], axis=0)
-            found = pd.read_parquet(schema.predictions_path(split))
+            found = pd.read_parquet(paths.predictions_path(split))
             assert found.columns.tolist() == ["ID", "probability"]
             assert found["ID"].tolist() == logits[0]["ID"].tolist()
             assert len(found) == rows
@@ -154,24 +155,22 @@ class TestStage:
         valid = pd.read_parquet(PREDICTIONS[0])["probability"].to_numpy()
         assert metrics["auc"] == pytest.approx(auc(label, valid), abs=1e-12)
         for name, found_auc in metrics["model_auc"].items():
-            trained_auc = schema.read_json(schema.model_files(name).metrics)["auc"]
+            trained_auc = read_json(paths.model_files(name).metrics)["auc"]
             assert found_auc == pytest.approx(trained_auc, abs=NEARLY_TIED)
         assert metrics["best_model_auc"] == max(metrics["model_auc"].values())
         assert metrics["auc"] >= metrics["best_model_auc"]
 
     def test_a_model_that_is_not_chosen_has_no_say(self) -> None:
         blend.main(tiny_params(epochs=2, blend={"models": MODELS, "min_gain": 0.5}))
-        metrics = schema.read_json(schema.BLEND_METRICS)
+        metrics = read_json(paths.BLEND_METRICS)
         aucs = metrics["model_auc"]
         assert metrics["chosen"] == max(aucs, key=lambda name: aucs[name])
-        logits = pd.read_parquet(schema.logits_path(metrics["chosen"], "test"))["logit"]
+        logits = pd.read_parquet(paths.logits_path(metrics["chosen"], "test"))["logit"]
         found = pd.read_parquet(PREDICTIONS[1])["probability"]
         np.testing.assert_allclose(found, expit(logits.astype(float)), rtol=1e-12)
 
     def test_models_differ_in_what_their_settings_say(self) -> None:
-        trained = {
-            name: schema.read_json(schema.model_files(name).config) for name in ("train", *MODELS)
-        }
+        trained = {name: read_json(paths.model_files(name).config) for name in ("train", *MODELS)}
         assert [each["train"]["seed"] for each in trained.values()] == [2025, 7, 2025]
         assert [each["config"]["layers"] for each in trained.values()] == [2, 2, 1]
         assert trained["two"]["train"]["features"] == {
@@ -183,17 +182,17 @@ class TestStage:
     def test_one_model_gives_its_own_probabilities(self) -> None:
         """And a folder that a model has left behind, of which the settings know no more, none."""
         blend.main(tiny_params(epochs=2))
-        logits = torch.tensor(pd.read_parquet(schema.logits_path("train", "test"))["logit"])
+        logits = torch.tensor(pd.read_parquet(paths.logits_path("train", "test"))["logit"])
         found = pd.read_parquet(PREDICTIONS[1])["probability"].to_numpy()
         np.testing.assert_allclose(found, logits.double().sigmoid().numpy(), rtol=1e-12)
-        metrics = schema.read_json(schema.BLEND_METRICS)
+        metrics = read_json(paths.BLEND_METRICS)
         assert metrics["chosen"] == "train"
         assert metrics["auc"] == metrics["best_model_auc"]
         assert metrics["held_out_gain"] == metrics["held_out_gain_se"] == 0
         assert list(metrics["model_auc"]) == ["train"]
 
     def test_equal_inputs_equal_bytes(self) -> None:
-        outputs = [*PREDICTIONS, schema.BLEND_METRICS]
+        outputs = [*PREDICTIONS, paths.BLEND_METRICS]
         blend.main(self.PARAMS)
         before = contents(outputs)
         blend.main(self.PARAMS)
@@ -210,7 +209,7 @@ class TestStage:
     def test_models_out_of_step_are_refused(self, split: str, change: str, message: str) -> None:
         blend.main(self.PARAMS)
         before = contents(PREDICTIONS)
-        path = schema.logits_path("two", split)
+        path = paths.logits_path("two", split)
         table = pd.read_parquet(path)
         if change == "rows":
             table = table[:-1]
@@ -223,7 +222,7 @@ class TestStage:
 
     def test_another_valid_than_the_models_scored_is_refused(self) -> None:
         rows = Split.load("valid").rows[:-1].copy()
-        schema.write_array(schema.split_path("valid"), rows)
+        write_array(paths.split_path("valid"), rows)
         with pytest.raises(InputError, match=r"train/valid\.parquet: has 150 rows, valid has 149"):
             blend.main(self.PARAMS)
 
@@ -247,7 +246,7 @@ def test_scores_of_models_taken_out_are_forgotten(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("train", "kept", "gone"):
-        path = schema.logits_path(name, "valid")
+        path = paths.logits_path(name, "valid")
         path.parent.mkdir(parents=True)
         path.touch()
     blend.forget_others(["train", "kept"])

@@ -15,8 +15,8 @@ from accelerate import Accelerator
 
 from ctr import train, training
 from ctr.checkpoint import Checkpoints, differences
+from pipeline.files import InputError
 from pipeline.params import Params
-from pipeline.schema import InputError
 from pipeline.scratch import file_sha256
 from pipeline.stage import StoppedError
 from tests.ctr.interrupted import (

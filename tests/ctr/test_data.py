@@ -8,9 +8,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ctr.data import ClickLog, fits, load_items, shuffled, shuffled_batches
-from pipeline import schema
+from pipeline import paths
+from pipeline.files import InputError, write_array
 from pipeline.params import Features, Residence
-from pipeline.schema import InputError
 from tests.ctr.tiny_world import one_batch
 
 EVERYTHING = Features(id=True, tags=True, content=True, levels=True, history=True, neighbors=True)
@@ -101,10 +101,10 @@ def test_a_last_batch_of_one_row_joins_its_neighbour() -> None:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     rows = np.array([[0, 0, 3, 1, 5, 6, 1, 9], [4, 2, 3, 2, 7, 8, 0, 9]], np.int32)
-    schema.write_array(schema.split_path("train"), rows)
-    schema.write_array(schema.ITEM, np.arange(10, dtype=np.float32).reshape(5, 2))
-    schema.write_array(schema.TAGS, np.arange(5, dtype=np.int32).reshape(5, 1))
-    np.savez(schema.NEIGHBORS, ids=np.ones((5, 3), np.int32), cosine=np.ones((5, 3), np.float32))
+    write_array(paths.split_path("train"), rows)
+    write_array(paths.ITEM, np.arange(10, dtype=np.float32).reshape(5, 2))
+    write_array(paths.TAGS, np.arange(5, dtype=np.int32).reshape(5, 1))
+    np.savez(paths.NEIGHBORS, ids=np.ones((5, 3), np.int32), cosine=np.ones((5, 3), np.float32))
     return tmp_path
 
 
@@ -138,7 +138,7 @@ def test_the_file_gives_the_batches_of_the_device(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     matrix = np.random.default_rng(1).integers(0, 99, (500, 9 + 5), dtype=np.int32)
-    schema.write_array(schema.split_path("train"), matrix)
+    write_array(paths.split_path("train"), matrix)
     for rank in range(world):
         streams = []
         for residence in ("device", "file"):
@@ -170,7 +170,7 @@ def test_the_last_rows_are_shared_out_in_turn(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     matrix = np.random.default_rng(1).integers(0, 99, (23, 9 + 5), dtype=np.int32)
-    schema.write_array(schema.split_path("train"), matrix)
+    write_array(paths.split_path("train"), matrix)
     for rank in range(world):
         log = ClickLog.load("train", 4, EVERYTHING, CPU, rank, world, residence, last)
         assert log.total == kept
@@ -208,6 +208,6 @@ def test_without_content_nothing_made_of_it_is_left() -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_tables_of_different_lengths_are_refused() -> None:
-    schema.write_array(schema.TAGS, np.zeros((4, 1), np.int32))
+    write_array(paths.TAGS, np.zeros((4, 1), np.int32))
     with pytest.raises(InputError, match=r"tags\.npy has 4"):
         load_items(EVERYTHING, CPU)

@@ -9,7 +9,8 @@ from ctr import train, training
 from ctr.din import DIN, Attention, DINConfig
 from ctr.layers import Dropout
 from ctr.model import ItemTable
-from pipeline import schema
+from pipeline import paths
+from pipeline.files import read_json
 from tests.ctr.small_world import (
     CONTENT,
     ITEMS,
@@ -192,7 +193,7 @@ def test_learning_on_the_tiny_world() -> None:
     params = tiny_params(epochs=12, patience=12).train
     accelerator = Accelerator()
     data = train.load_data(params, accelerator)
-    stats = schema.read_json(schema.STATS)
+    stats = read_json(paths.STATS)
     config = DINConfig(
         items=stats["items"],
         tags=stats["tags"],

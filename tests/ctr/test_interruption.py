@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import schema
+from pipeline import paths
 from tests.ctr.tiny_world import contents, tiny_params, write_params
 from tests.embed.stage_processes import ENVIRONMENT, to_cores
 
 pytestmark = pytest.mark.usefixtures("cpu", "world")
 
-OUTPUTS = [schema.MODEL, schema.MODEL_CONFIG, schema.TRAIN_CURVE, schema.metrics_path("train")]
+OUTPUTS = [paths.MODEL, paths.MODEL_CONFIG, paths.TRAIN_CURVE, paths.metrics_path("train")]
 ALONE = ["-m", "ctr.train"]
 TOGETHER = [
     *("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"),

@@ -10,10 +10,12 @@ from torch import Tensor
 from ctr import judge as stage
 from ctr.data import load_judged_items
 from ctr.scoring import score
-from pipeline import schema
+from pipeline import paths
+from pipeline.files import InputError, read_json, write_array
 from pipeline.item_info import write_item_info
 from pipeline.params import Params
-from pipeline.schema import ITEM_INFO, ITEMS, TASK1_METRICS, InputError, Split
+from pipeline.paths import ITEM_INFO, ITEMS, TASK1_METRICS
+from pipeline.split import Split
 from tests.ctr.tiny_world import CONTENT, forget_accelerator, item_table, tiny_params
 from tests.ctr.tiny_world import ITEMS as N
 
@@ -45,7 +47,7 @@ def submitted(world: object) -> None:
     rows = np.array(Split.load("train").rows)
     target = Split(rows).target
     target[target > LAST_WARM] -= LAST_WARM  # even stays even
-    schema.write_array(schema.split_path("train"), rows)
+    write_array(paths.split_path("train"), rows)
     submit(NOISE)
 
 
@@ -65,7 +67,7 @@ def settings(**changes: Any) -> Params:
 def verdict(**changes: Any) -> dict[str, Any]:
     forget_accelerator()
     stage.main(settings(**changes))
-    return schema.read_json(TASK1_METRICS)
+    return read_json(TASK1_METRICS)
 
 
 def test_metrics_are_means_over_runs_of_successive_seeds() -> None:
@@ -122,7 +124,7 @@ def test_without_cold_targets_their_auc_is_null() -> None:
     rows = np.array(Split.load("valid").rows)
     target = Split(rows).target
     target[target > LAST_WARM] -= LAST_WARM
-    schema.write_array(schema.split_path("valid"), rows)
+    write_array(paths.split_path("valid"), rows)
     found = verdict(runs=2)
     assert found["auc_cold_items"] is None
     assert found["auc_warm_items"] == pytest.approx(found["auc"], abs=1e-4)
@@ -130,7 +132,7 @@ def test_without_cold_targets_their_auc_is_null() -> None:
 
 def test_of_the_items_only_the_file_is_read() -> None:
     expected = verdict()
-    for path in (schema.TAGS, schema.ITEM, schema.NEIGHBORS, ITEMS, schema.split_path("test")):
+    for path in (paths.TAGS, paths.ITEM, paths.NEIGHBORS, ITEMS, paths.split_path("test")):
         path.unlink()
     assert verdict() == expected
 
@@ -171,7 +173,7 @@ def test_the_last_rows_of_train_are_read() -> None:
     expected = verdict(rows=100)
     rows = np.array(Split.load("train").rows)
     rows[:-100, -2] = 1 - rows[:-100, -2]
-    schema.write_array(schema.split_path("train"), rows)
+    write_array(paths.split_path("train"), rows)
     assert verdict(rows=100) == expected
     assert verdict(rows=0)["train_rows"] == len(rows)
 

@@ -7,7 +7,9 @@ import pytest
 
 from ctr import predict, train
 from ctr.metrics import auc
-from pipeline import schema
+from pipeline import paths
+from pipeline.files import read_json, write_array
+from pipeline.split import Split
 from tests.ctr import fit_float64
 from tests.ctr.tiny_world import (
     BIN,
@@ -32,7 +34,7 @@ def test_the_launch_command_scores_every_row_once_and_prints_a_line_an_epoch() -
     command = [str(BIN / "accelerate"), "launch", *flags.split(), "--multi_gpu"]
     output = run_command([*command, str(Path(train.__file__))])
     assert "were not passed" not in output  # the launcher warns of every flag it has to guess
-    metrics, found = schema.read_json(schema.metrics_path("train")), rescored(batch_size=151)
+    metrics, found = read_json(paths.metrics_path("train")), rescored(batch_size=151)
     assert found["auc"] == pytest.approx(metrics["auc"], abs=NEARLY_TIED)
     assert found["logloss"] == pytest.approx(metrics["logloss"], rel=1e-5)
     assert read_curve()["train_loss"].between(0.1, 1.0).all()
@@ -43,8 +45,8 @@ def test_the_launch_command_scores_every_row_once_and_prints_a_line_an_epoch() -
     assert lines[metrics["best_epoch"] - 1].endswith("*")
 
     predict.main(params)
-    predictions = pd.read_parquet(schema.logits_path("train", "valid"))
-    label = schema.Split.load("valid").label
+    predictions = pd.read_parquet(paths.logits_path("train", "valid"))
+    label = Split.load("valid").label
     found_auc = auc(label, predictions["logit"].to_numpy())
     assert found_auc == pytest.approx(metrics["auc"], abs=NEARLY_TIED)
 
@@ -52,8 +54,8 @@ def test_the_launch_command_scores_every_row_once_and_prints_a_line_an_epoch() -
 def test_several_processes_learn_as_one_does(tmp_path: Path) -> None:
     """In float64, dropout and a last batch of 11 rows included: equal but for rounding."""
     write_params(tiny_params(epochs=3, batch_size=160, dropout=0.3))
-    rows = schema.Split.load("train").rows[: 320 + 11]
-    schema.write_array(schema.split_path("train"), rows.copy())
+    rows = Split.load("train").rows[: 320 + 11]
+    write_array(paths.split_path("train"), rows.copy())
     alone, together = tmp_path / "alone.safetensors", tmp_path / "together.safetensors"
     fit_float64.fit(alone)
     fit_float64.fit_together(4, together)

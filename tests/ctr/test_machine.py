@@ -11,8 +11,8 @@ from ctr.machine import (
     keep_freed_memory,
     open_accelerator,
 )
+from pipeline.files import InputError
 from pipeline.params import CtrPrecision
-from pipeline.schema import InputError
 
 pytestmark = pytest.mark.usefixtures("cpu")
 

@@ -11,14 +11,15 @@ from safetensors.torch import load_file, save_file
 from ctr import predict, train
 from ctr.data import ClickLog, load_items
 from ctr.qin import QIN, QINConfig
-from pipeline import schema
-from pipeline.schema import InputError
+from pipeline import paths
+from pipeline.files import InputError, read_array, read_json, write_array
+from pipeline.split import Split
 from tests.ctr.tiny_world import ITEMS, TEST_ROWS, VALID_ROWS, contents, one_batch, tiny_params
 
 pytestmark = pytest.mark.usefixtures("cpu", "world", "trained")
 
 PARAMS = tiny_params(epochs=1, predict={"batch_size": 40})
-PREDICTIONS = [schema.logits_path("train", split) for split in ("valid", "test")]
+PREDICTIONS = [paths.logits_path("train", split) for split in ("valid", "test")]
 
 
 @pytest.fixture
@@ -28,8 +29,8 @@ def trained() -> None:
 
 def reference_logits(split: str, cpu: torch.device) -> np.ndarray:
     """float64 (n,): the saved model, one row at a time."""
-    model = QIN(QINConfig(**schema.read_json(schema.MODEL_CONFIG)["config"]))
-    model.load_state_dict(load_file(schema.MODEL))
+    model = QIN(QINConfig(**read_json(paths.MODEL_CONFIG)["config"]))
+    model.load_state_dict(load_file(paths.MODEL))
     model.eval()
     items = load_items(PARAMS.train.features, cpu)
     log = ClickLog.load(split, PARAMS.train.history, PARAMS.train.features, cpu)
@@ -43,7 +44,7 @@ def reference_logits(split: str, cpu: torch.device) -> np.ndarray:
 @pytest.mark.parametrize("split", ["valid", "test"])
 def test_logits_are_the_saved_models(split: str, cpu: torch.device) -> None:
     predict.main(PARAMS)
-    table = pd.read_parquet(schema.logits_path("train", split))
+    table = pd.read_parquet(paths.logits_path("train", split))
     assert table.columns.tolist() == ["ID", "logit"]
     assert table["logit"].dtype == np.float32
     expected = reference_logits(split, cpu)
@@ -55,27 +56,27 @@ def test_ids_are_tests_own_and_valids_row_numbers() -> None:
     predict.main(PARAMS)
     valid, test = (pd.read_parquet(path) for path in PREDICTIONS)
     assert valid["ID"].tolist() == list(range(VALID_ROWS))
-    assert test["ID"].tolist() == np.load(schema.TEST_ID).tolist()
+    assert test["ID"].tolist() == np.load(paths.TEST_ID).tolist()
     assert len(set(test["ID"])) == TEST_ROWS
 
 
 def test_the_models_own_settings_count_and_not_those_of_today(cpu: torch.device) -> None:
     other = tiny_params(history=2, embedding_dim=6, layers=1)
     predict.main(other)
-    table = pd.read_parquet(schema.logits_path("train", "test"))
+    table = pd.read_parquet(paths.logits_path("train", "test"))
     np.testing.assert_allclose(table["logit"], reference_logits("test", cpu), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("path", [schema.ITEM, schema.TAGS, schema.NEIGHBORS])
+@pytest.mark.parametrize("path", [paths.ITEM, paths.TAGS, paths.NEIGHBORS])
 def test_a_model_of_other_items_is_refused(path: Path) -> None:
     """Of the same sizes: nothing else would tell."""
     predict.main(PARAMS)
     before = contents(PREDICTIONS)
-    if path == schema.NEIGHBORS:
+    if path == paths.NEIGHBORS:
         with np.load(path) as file:
             np.savez(path, ids=file["ids"][::-1], cosine=file["cosine"])
     else:
-        schema.write_array(path, np.array(schema.read_array(path))[::-1])
+        write_array(path, np.array(read_array(path))[::-1])
     with pytest.raises(InputError, match=f"ctr.safetensors: was trained on another {path} than"):
         predict.main(PARAMS)
     assert contents(PREDICTIONS) == before
@@ -83,17 +84,17 @@ def test_a_model_of_other_items_is_refused(path: Path) -> None:
 
 def hide_item_from_valid(item: int) -> None:
     """Put the item after it in its place, in every history and as a target."""
-    rows = schema.Split.load("valid").rows.copy()
-    items = rows[:, : 1 - len(schema.Split.TAIL)]  # a view: the history and the target
+    rows = Split.load("valid").rows.copy()
+    items = rows[:, : 1 - len(Split.TAIL)]  # a view: the history and the target
     items[items == item] = item + 1
-    schema.write_array(schema.split_path("valid"), rows)
+    write_array(paths.split_path("valid"), rows)
 
 
 def first_test_row_with(item: int) -> int:
     """The first row of test whose target, or the part of the history that is read, holds it."""
-    columns = PARAMS.train.history + len(schema.Split.TAIL)
-    read = torch.tensor(schema.Split.load("test").rows[:, -columns:])
-    items = read[:, : 1 - len(schema.Split.TAIL)]
+    columns = PARAMS.train.history + len(Split.TAIL)
+    read = torch.tensor(Split.load("test").rows[:, -columns:])
+    items = read[:, : 1 - len(Split.TAIL)]
     return int((items == item).any(1).nonzero()[0])
 
 
@@ -102,9 +103,9 @@ def test_a_score_that_is_not_finite_is_refused_and_nothing_is_written() -> None:
     before = contents(PREDICTIONS)
     item = next(item for item in range(1, ITEMS) if first_test_row_with(item) > 0)
     hide_item_from_valid(item)
-    weights = load_file(schema.MODEL)
+    weights = load_file(paths.MODEL)
     weights["item.id.weight"][item] = torch.nan
-    save_file(weights, schema.MODEL)
+    save_file(weights, paths.MODEL)
     row = first_test_row_with(item)
     with pytest.raises(InputError, match=rf"ctr\.safetensors: the score of test row {row} is not"):
         predict.main(PARAMS)

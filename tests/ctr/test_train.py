@@ -13,9 +13,10 @@ from ctr import train, training
 from ctr.architecture import qin_config
 from ctr.qin import QIN
 from ctr.training import Trained, refuse_few_rows, refuse_uneven_batches
-from pipeline import schema
+from pipeline import paths
+from pipeline.files import InputError, read_array, read_json, write_array
 from pipeline.params import Train
-from pipeline.schema import InputError
+from pipeline.split import Split
 from tests.ctr.tiny_world import (
     NEARLY_TIED,
     contents,
@@ -27,14 +28,14 @@ from tests.ctr.tiny_world import (
 
 pytestmark = pytest.mark.usefixtures("cpu", "world")
 
-METRICS = schema.metrics_path("train")
-OUTPUTS = [schema.MODEL, schema.MODEL_CONFIG, schema.TRAIN_CURVE, METRICS]
+METRICS = paths.metrics_path("train")
+OUTPUTS = [paths.MODEL, paths.MODEL_CONFIG, paths.TRAIN_CURVE, METRICS]
 
 
 def test_training_learns_and_keeps_the_best_epoch() -> None:
     params = tiny_params(epochs=40, patience=2)
     train.main(params)
-    curve, metrics = read_curve(), schema.read_json(METRICS)
+    curve, metrics = read_curve(), read_json(METRICS)
     assert curve.columns.tolist() == [
         "epoch", "learning_rate", "train_loss", "auc", "gauc", "logloss",
     ]  # fmt: skip
@@ -55,18 +56,18 @@ def test_training_learns_and_keeps_the_best_epoch() -> None:
 def test_the_model_is_saved_with_what_it_takes_to_use_it() -> None:
     params = tiny_params(epochs=1)
     train.main(params)
-    content = schema.read_json(schema.MODEL_CONFIG)
+    content = read_json(paths.MODEL_CONFIG)
     assert Train.model_validate(content["train"]) == params.train
     assert content["model"] == "qin"
     assert content["config"]["items"] == 40
     assert content["config"]["neighbors"] is True
-    weights = load_file(schema.MODEL)
+    weights = load_file(paths.MODEL)
     learned = [
         value.numel()
         for name, value in weights.items()
         if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))
     ]
-    assert schema.read_json(METRICS)["parameters"] == sum(learned)
+    assert read_json(METRICS)["parameters"] == sum(learned)
     assert {value.dtype for value in weights.values()} == {torch.float32, torch.int64}
 
 
@@ -88,7 +89,7 @@ def test_equal_seeds_give_equal_bytes_and_others_do_not() -> None:
     seen = []
     for seed in (1, 1, 2):
         train.main(tiny_params(epochs=2, seed=seed))
-        seen.append(contents([schema.MODEL, schema.TRAIN_CURVE]))
+        seen.append(contents([paths.MODEL, paths.TRAIN_CURVE]))
     assert seen[0] == seen[1]
     for path in seen[0]:
         assert seen[0][path] != seen[2][path]
@@ -99,7 +100,7 @@ def test_the_seed_draws_the_initial_weights() -> None:
     seen = []
     for seed in (1, 2):
         train.main(tiny_params(epochs=1, seed=seed, learning_rate=1e-9))
-        seen.append(load_file(schema.MODEL)["asta.query.weight"])
+        seen.append(load_file(paths.MODEL)["asta.query.weight"])
     assert (seen[0] - seen[1]).abs().mean() > 0.1
 
 
@@ -147,9 +148,9 @@ def test_the_rate_has_a_floor(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_divergence_is_an_input_error_and_leaves_earlier_outputs() -> None:
     train.main(tiny_params(epochs=1))
     before = contents(OUTPUTS)
-    content = schema.read_array(schema.ITEM).copy()
+    content = read_array(paths.ITEM).copy()
     content[3] = math.nan
-    schema.write_array(schema.ITEM, content)
+    write_array(paths.ITEM, content)
     with pytest.raises(InputError, match=r"diverged.*lower learning_rate"):
         train.main(tiny_params(epochs=1))
     assert contents(OUTPUTS) == before
@@ -157,11 +158,11 @@ def test_divergence_is_an_input_error_and_leaves_earlier_outputs() -> None:
 
 
 def test_a_gauc_that_does_not_exist_is_null() -> None:
-    rows = schema.Split.load("valid").rows.copy()
+    rows = Split.load("valid").rows.copy()
     rows[:, -1] = range(len(rows))  # every user once
-    schema.write_array(schema.split_path("valid"), rows)
+    write_array(paths.split_path("valid"), rows)
     train.main(tiny_params(epochs=1))
-    metrics = schema.read_json(METRICS)
+    metrics = read_json(METRICS)
     assert metrics["gauc"] is None
     assert metrics["auc"] == read_curve()["auc"][0]
 
@@ -171,8 +172,8 @@ def test_bf16_trains_as_well() -> None:
     for mixed_precision in ("no", "bf16"):
         forget_accelerator()
         train.main(tiny_params(epochs=8, mixed_precision=mixed_precision))
-        aucs.append(schema.read_json(METRICS)["auc"])
-        weights.append(load_file(schema.MODEL))
+        aucs.append(read_json(METRICS)["auc"])
+        weights.append(load_file(paths.MODEL))
     assert aucs[1] == pytest.approx(aucs[0], abs=0.02)
     assert not torch.equal(*(weight["qnn.out.weight"] for weight in weights))
     assert {value.dtype for value in weights[1].values()} == {torch.float32, torch.int64}
@@ -205,12 +206,12 @@ def test_too_few_rows_for_the_processes() -> None:
 
 
 def test_a_valid_of_one_class_cannot_choose_an_epoch() -> None:
-    rows = schema.Split.load("valid").rows.copy()
-    rows[:, schema.Split.TAIL.index("label") - len(schema.Split.TAIL)] = 1
-    schema.write_array(schema.split_path("valid"), rows)
+    rows = Split.load("valid").rows.copy()
+    rows[:, Split.TAIL.index("label") - len(Split.TAIL)] = 1
+    write_array(paths.split_path("valid"), rows)
     with pytest.raises(InputError, match=r"valid\.npy: all labels are 1; AUC"):
         train.main(tiny_params(epochs=1))
-    assert not schema.MODEL.exists()
+    assert not paths.MODEL.exists()
 
 
 def test_a_log_line_says_none_where_there_is_no_gauc() -> None:

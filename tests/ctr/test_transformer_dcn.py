@@ -12,8 +12,10 @@ from ctr import predict, train
 from ctr.layers import Dropout
 from ctr.model import Clicks, ItemTable
 from ctr.transformer_dcn import TransformerDCN, TransformerDCNConfig
-from pipeline import schema
+from pipeline import paths
+from pipeline.files import read_json, write_array
 from pipeline.params import Params
+from pipeline.split import Split
 from tests.ctr import fit_float64
 from tests.ctr.small_world import (
     CONTENT,
@@ -192,11 +194,11 @@ def test_the_penalty_covers_every_table_and_the_content_map_alone() -> None:
 def test_the_stages_train_it_and_predict_with_it(mixed_precision: str) -> None:
     params = tiny_transformer(epochs=12, patience=12, mixed_precision=mixed_precision)
     train.main(params)
-    described = schema.read_json(schema.MODEL_CONFIG)
+    described = read_json(paths.MODEL_CONFIG)
     assert described["model"] == "transformer_dcn"
     assert described["config"]["width"] == 8
     assert described["config"]["encoder_dropout"] == params.train.transformer_dcn.dropout
-    metrics = schema.read_json(schema.metrics_path("train"))
+    metrics = read_json(paths.metrics_path("train"))
     assert metrics["auc"] > 0.8
     forget_accelerator()
     if mixed_precision == "no":
@@ -210,7 +212,7 @@ def test_features_can_be_switched_off() -> None:
     """Every row looks the same, wherever it stands in a batch."""
     off = dict.fromkeys(tiny_params().train.features.model_dump(), False)
     assert spread_of_logits(off) < 1e-5
-    assert schema.read_json(schema.MODEL_CONFIG)["config"]["neighbors"] is False
+    assert read_json(paths.MODEL_CONFIG)["config"]["neighbors"] is False
 
 
 @pytest.mark.usefixtures("cpu", "world")
@@ -225,15 +227,15 @@ def spread_of_logits(features: dict[str, bool]) -> float:
     params = tiny_transformer(epochs=1, features=features)
     train.main(params)
     predict.main(params)
-    return float(np.ptp(pd.read_parquet(schema.logits_path("train", "valid"))["logit"]))
+    return float(np.ptp(pd.read_parquet(paths.logits_path("train", "valid"))["logit"]))
 
 
 @pytest.mark.usefixtures("cpu", "world")
 def test_several_processes_learn_as_one_does(tmp_path: Path) -> None:
     """In float64, dropout and a last batch of 11 rows included: equal but for rounding."""
     write_params(tiny_transformer(epochs=2, batch_size=160, dropout=0.3))
-    rows = schema.Split.load("train").rows[: 320 + 11]
-    schema.write_array(schema.split_path("train"), rows.copy())
+    rows = Split.load("train").rows[: 320 + 11]
+    write_array(paths.split_path("train"), rows.copy())
     alone, together = tmp_path / "alone.safetensors", tmp_path / "together.safetensors"
     fit_float64.fit(alone)
     fit_float64.fit_together(4, together)

@@ -23,9 +23,10 @@ from ctr.data import ClickLog
 from ctr.metrics import auc, logloss
 from ctr.model import Clicks
 from ctr.scoring import score
-from pipeline import schema
+from pipeline import paths
+from pipeline.files import Outputs, write_array, write_json
 from pipeline.params import PARAMS, Params, load_params
-from pipeline.schema import Outputs
+from pipeline.split import LEVELS, Split
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -71,20 +72,20 @@ def write_params(params: Params) -> None:
 def write_world(valid_rows: int = VALID_ROWS) -> None:
     """All that `train` and `predict` read, into the working directory."""
     rng = np.random.default_rng(11)
-    schema.write_array(schema.split_path("train"), clicks(rng, TRAIN_ROWS))
-    schema.write_array(schema.split_path("valid"), clicks(rng, valid_rows))
+    write_array(paths.split_path("train"), clicks(rng, TRAIN_ROWS))
+    write_array(paths.split_path("valid"), clicks(rng, valid_rows))
     test = clicks(rng, TEST_ROWS)
-    test[:, schema.Split.TAIL.index("label") - len(schema.Split.TAIL)] = -1
-    schema.write_array(schema.split_path("test"), test)
-    schema.write_array(schema.TEST_ID, 1000 + 3 * rng.permutation(TEST_ROWS))
-    schema.write_array(schema.TAGS, item_table(rng.integers(0, TAGS, (ITEMS, 2)), np.int32))
-    schema.write_array(schema.ITEM, item_table(rng.normal(size=(ITEMS, CONTENT)), np.float32))
+    test[:, Split.TAIL.index("label") - len(Split.TAIL)] = -1
+    write_array(paths.split_path("test"), test)
+    write_array(paths.TEST_ID, 1000 + 3 * rng.permutation(TEST_ROWS))
+    write_array(paths.TAGS, item_table(rng.integers(0, TAGS, (ITEMS, 2)), np.int32))
+    write_array(paths.ITEM, item_table(rng.normal(size=(ITEMS, CONTENT)), np.float32))
     nearest = [rng.permutation(ITEMS)[:NEIGHBORS] + 1 for _ in range(ITEMS)]
-    with Outputs() as outputs, outputs.path(schema.NEIGHBORS).open("wb") as file:
+    with Outputs() as outputs, outputs.path(paths.NEIGHBORS).open("wb") as file:
         cosine = rng.uniform(size=(ITEMS, NEIGHBORS))
         ids = item_table(np.stack(nearest), np.int32)
         np.savez(file, ids=ids, cosine=item_table(cosine, np.float32))
-    schema.write_json(schema.STATS, {"items": ITEMS, "tags": TAGS})
+    write_json(paths.STATS, {"items": ITEMS, "tags": TAGS})
 
 
 def clicks(rng: np.random.Generator, rows: int) -> np.ndarray:
@@ -93,7 +94,7 @@ def clicks(rng: np.random.Generator, rows: int) -> np.ndarray:
     history[np.arange(HISTORY) < rng.integers(0, HISTORY + 1, (rows, 1))] = 0
     target = rng.integers(1, ITEMS + 1, rows)
     label = (target % 2 == 0) ^ (rng.random(rows) < NOISE)
-    likes, views = rng.integers(0, schema.LEVELS, (2, rows))
+    likes, views = rng.integers(0, LEVELS, (2, rows))
     user = rng.integers(1, USERS + 1, rows)
     return np.column_stack([history, target, likes, views, label, user]).astype(np.int32)
 
@@ -105,12 +106,12 @@ def item_table(rows: np.ndarray, dtype: type[np.generic]) -> np.ndarray:
 
 def read_curve() -> pd.DataFrame:
     """One row an epoch."""
-    return pd.read_csv(schema.TRAIN_CURVE, dtype=str).map(float)  # to the last bit
+    return pd.read_csv(paths.TRAIN_CURVE, dtype=str).map(float)  # to the last bit
 
 
-def rescored(batch_size: int, model: str = schema.MAIN_MODEL) -> dict[str, float | None]:
+def rescored(batch_size: int, model: str = paths.MAIN_MODEL) -> dict[str, float | None]:
     """AUC and logloss of the saved model on valid, in this process."""
-    network, settings = load_model(schema.model_files(model))
+    network, settings = load_model(paths.model_files(model))
     accelerator = Accelerator()
     data = train.load_data(settings, accelerator)
     (logits,) = score(network, [data.valid], data.items, batch_size, accelerator)
@@ -123,8 +124,8 @@ def one_batch(log: ClickLog, rows: Tensor) -> tuple[Clicks, Tensor]:
     return next(log.batches([rows]))
 
 
-def contents(paths: Iterable[Path]) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in paths}
+def contents(files: Iterable[Path]) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in files}
 
 
 def forget_accelerator() -> None:

@@ -9,22 +9,22 @@ import pytest
 import torch
 
 from ctr.machine import deterministic_algorithms
-from pipeline import schema
-from pipeline.schema import InputError
+from pipeline import paths
+from pipeline.files import InputError
 from tests.clone import HERE, Clone
 from tests.ctr.tiny_world import contents, tiny_params, write_params, write_world
 from tests.embed.stage_processes import ENVIRONMENT, to_cores
 from tests.reference_run import ReferenceRun
 
 OUTPUTS = [
-    schema.MODEL,
-    schema.MODEL_CONFIG,
-    schema.TRAIN_CURVE,
-    schema.metrics_path("train"),
-    *(schema.logits_path("train", split) for split in ("valid", "test")),
-    schema.BLEND_METRICS,
-    schema.predictions_path("valid"),
-    schema.predictions_path("test"),
+    paths.MODEL,
+    paths.MODEL_CONFIG,
+    paths.TRAIN_CURVE,
+    paths.metrics_path("train"),
+    *(paths.logits_path("train", split) for split in ("valid", "test")),
+    paths.BLEND_METRICS,
+    paths.predictions_path("valid"),
+    paths.predictions_path("test"),
 ]
 ELSEWHERE = {"TZ": "Asia/Kathmandu", "LC_ALL": "C", "PYTHONHASHSEED": "7", "COLUMNS": "40"}
 HERE_AND_NOW = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "1"}
@@ -47,7 +47,7 @@ def trained(
                 check=True,
             )
         found = contents(OUTPUTS)
-    found[schema.MODEL_CONFIG] = b""  # it tells whether `deterministic` was set
+    found[paths.MODEL_CONFIG] = b""  # it tells whether `deterministic` was set
     return found
 
 
@@ -83,5 +83,5 @@ def test_the_whole_sample_twice(long: bool, tmp_path: Path) -> None:
         found.append(ReferenceRun(clone, tmp_path / name / "logs"))
     first, second = found
     assert first.outputs == second.outputs
-    paths = [first.clone.folder / path for outs in first.outputs.values() for path in outs]
-    print(f"{len(paths)} files, {sum(path.stat().st_size for path in paths):,} bytes compared")
+    files = [first.clone.folder / path for outs in first.outputs.values() for path in outs]
+    print(f"{len(files)} files, {sum(path.stat().st_size for path in files):,} bytes compared")

@@ -15,7 +15,7 @@ from embed import encoder
 from embed.extraction import shards_of
 from embed.text_encoders import TitleShards, load_text_encoder
 from pipeline.params import EmbedText, Params, load_params
-from pipeline.schema import COVERS, ITEMS
+from pipeline.paths import COVERS, ITEMS
 
 REPOSITORY = Path(__file__).parents[2]
 COLORS = ("red", "lime", "blue", "yellow", "purple", "orange", "black", "white")

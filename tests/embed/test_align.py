@@ -16,8 +16,9 @@ from ruamel.yaml import YAML
 from embed import align as stage
 from embed import fuse
 from embed.align import FEWEST
+from pipeline.files import InputError, read_array, read_json, write_array
 from pipeline.params import PARAMS, Params
-from pipeline.schema import (
+from pipeline.paths import (
     ALIGNED,
     IMAGE,
     IMAGE_PRESENT,
@@ -28,13 +29,9 @@ from pipeline.schema import (
     TEXT_PRESENT,
     VLM,
     VLM_PRESENT,
-    InputError,
     array_info,
     metrics_path,
-    read_array,
-    read_json,
     split_path,
-    write_array,
 )
 from tests.embed.stage_processes import ENVIRONMENT
 from tests.graph import graph, makers

@@ -13,7 +13,7 @@ from embed.behaviour import (
     positive_mutual_information,
 )
 from pipeline.params import Align
-from pipeline.schema import Split
+from pipeline.split import Split
 
 ITEMS, HISTORY = 12, 6
 

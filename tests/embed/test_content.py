@@ -4,15 +4,8 @@ import numpy as np
 import pytest
 
 from embed.content import load_content, standardize
-from pipeline.schema import (
-    IMAGE,
-    IMAGE_PRESENT,
-    TEXT,
-    TEXT_PRESENT,
-    VLM,
-    VLM_PRESENT,
-    write_array,
-)
+from pipeline.files import write_array
+from pipeline.paths import IMAGE, IMAGE_PRESENT, TEXT, TEXT_PRESENT, VLM, VLM_PRESENT
 
 
 def test_present_rows_have_unit_length_less_their_mean_by_hand() -> None:

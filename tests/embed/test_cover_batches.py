@@ -11,7 +11,7 @@ from open_clip.transform import PreprocessCfg
 from embed.cover_batches import CoverBatch, CoverBatches, CoverFile, read_covers
 from embed.covers import decode
 from embed.encoders import ResizeToPixels
-from pipeline.schema import COVERS
+from pipeline.paths import COVERS
 from tests.embed.conftest import Catalogue
 
 TO_PIXELS = ResizeToPixels(PreprocessCfg(size=16))

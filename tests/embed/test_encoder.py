@@ -8,8 +8,9 @@ from safetensors.numpy import load_file
 
 from embed import encoder
 from embed.encoder import HELD_OUT, split
+from pipeline.files import InputError, read_json
 from pipeline.params import Params
-from pipeline.schema import COVERS, ENCODER, InputError, metrics_path, read_json
+from pipeline.paths import COVERS, ENCODER, metrics_path
 from tests.embed.conftest import Catalogue, N, write_catalogue
 
 

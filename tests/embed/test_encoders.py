@@ -19,8 +19,9 @@ from embed.encoders import (
     normalize,
     weights_sha256,
 )
+from pipeline.files import InputError
 from pipeline.params import Params
-from pipeline.schema import ENCODER, InputError
+from pipeline.paths import ENCODER
 from tests.embed.conftest import CPU, Catalogue
 
 

@@ -15,7 +15,7 @@ from embed.batches import Batch
 from embed.encoders import Encoder
 from embed.extraction import agreed, assembled, shards_of
 from embed.shards import Shard, Shards
-from pipeline.schema import InputError
+from pipeline.files import InputError
 from tests.embed.conftest import CPU
 
 

@@ -7,8 +7,9 @@ import pytest
 from embed import fuse as stage
 from embed.content import Content, standardize
 from embed.fuse import fuse
+from pipeline.files import InputError, read_array, read_json, write_array
 from pipeline.params import Fuse, Params
-from pipeline.schema import (
+from pipeline.paths import (
     ALIGNED,
     EXPLAINED_VARIANCE,
     GIVEN_ITEM,
@@ -21,11 +22,7 @@ from pipeline.schema import (
     TEXT_PRESENT,
     VLM,
     VLM_PRESENT,
-    InputError,
     metrics_path,
-    read_array,
-    read_json,
-    write_array,
 )
 from tests.embed.conftest import Catalogue, N
 

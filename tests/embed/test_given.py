@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from embed.given import given_vectors
-from pipeline.schema import InputError, write_array
+from pipeline.files import InputError, write_array
 
 
 def test_zero_rows_are_absent_and_row_0_is_padding(tmp_path: Path) -> None:

@@ -7,19 +7,9 @@ import torch
 
 from embed import image
 from embed.covers import decode
+from pipeline.files import InputError, read_array, read_json, write_array
 from pipeline.params import Params
-from pipeline.schema import (
-    ENCODER,
-    GIVEN_IMAGE,
-    IMAGE,
-    IMAGE_PRESENT,
-    InputError,
-    array_info,
-    metrics_path,
-    read_array,
-    read_json,
-    write_array,
-)
+from pipeline.paths import ENCODER, GIVEN_IMAGE, IMAGE, IMAGE_PRESENT, array_info, metrics_path
 from tests.embed.conftest import Catalogue, N, write_catalogue
 
 

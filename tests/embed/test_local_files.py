@@ -10,8 +10,8 @@ from ruamel.yaml import YAML
 from embed.local_files import check_watched, ignored
 from embed.text_encoders import load_text_encoder
 from embed.vision_language import load_vision_language
+from pipeline.files import InputError
 from pipeline.params import Params
-from pipeline.schema import InputError
 from tests.clone import ROOT, change
 from tests.embed.conftest import CPU
 from tests.embed.tiny_text import save_bert, section

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from embed import text
+from pipeline.files import read_array, read_json
 from pipeline.params import Params
-from pipeline.schema import TEXT, array_info, read_array, read_json
+from pipeline.paths import TEXT, array_info
 from tests.embed.conftest import Catalogue, write_catalogue
 
 pytestmark = pytest.mark.slow

@@ -5,8 +5,9 @@ import pytest
 
 from embed import neighbors
 from embed.nearest import nearest_items
+from pipeline.files import read_json, write_array
 from pipeline.params import Params
-from pipeline.schema import ITEM, NEIGHBORS, array_info, metrics_path, read_json, write_array
+from pipeline.paths import ITEM, NEIGHBORS, array_info, metrics_path
 
 ROWS = 60
 

@@ -17,8 +17,9 @@ from transformers import BertConfig, BertModel, BertTokenizer
 from embed import image, text
 from embed.covers import decode
 from embed.encoders import load_open_clip
+from pipeline.files import InputError, read_array, read_json
 from pipeline.params import Params
-from pipeline.schema import IMAGE, TEXT, InputError, array_info, read_array, read_json
+from pipeline.paths import IMAGE, TEXT, array_info
 from tests.embed.conftest import COLORS, CPU, Catalogue
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *COLORS, "thing", "number"]

@@ -12,8 +12,8 @@ from transformers import BertForMaskedLM
 from embed.encoders import few
 from embed.pretrained import of_further_layers
 from embed.text_encoders import load_text_encoder
+from pipeline.files import InputError
 from pipeline.params import Params
-from pipeline.schema import InputError
 from tests.embed.conftest import CPU
 from tests.embed.tiny_text import WORDS, bert_config, save, save_bert, section, with_weights
 

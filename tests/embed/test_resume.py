@@ -12,7 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.params import PARAMS, Params
-from pipeline.schema import metrics_path
+from pipeline.paths import metrics_path
 from tests.embed.conftest import Catalogue, picture, png, write_catalogue
 from tests.embed.stage_processes import StageProcesses
 

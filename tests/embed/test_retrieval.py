@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from embed import retrieval
 from embed.geometry import unit_vectors
-from pipeline.schema import Split
+from pipeline.split import Split
 
 ITEMS, HISTORY = 30, 6
 

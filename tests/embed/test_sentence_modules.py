@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
 from embed.text_encoders import load_text_encoder
+from pipeline.files import InputError
 from pipeline.params import Params
-from pipeline.schema import InputError
 from tests.embed.conftest import CPU, encode_titles
 from tests.embed.tiny_text import TITLES, put_json, save_bert, section
 

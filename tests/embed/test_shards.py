@@ -6,8 +6,9 @@ import pytest
 
 from embed import extraction, text
 from embed.shards import Shard, Shards
+from pipeline.files import InputError
 from pipeline.params import Params
-from pipeline.schema import ENCODER, TEXT, InputError
+from pipeline.paths import ENCODER, TEXT
 from tests.embed.conftest import Catalogue, write_catalogue
 
 SHARD = Shard(

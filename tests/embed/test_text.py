@@ -3,18 +3,9 @@ import pytest
 
 from embed import text
 from embed.text import distinct
+from pipeline.files import InputError, read_array, read_json, write_array
 from pipeline.params import Params
-from pipeline.schema import (
-    GIVEN_TEXT,
-    TEXT,
-    TEXT_PRESENT,
-    InputError,
-    array_info,
-    metrics_path,
-    read_array,
-    read_json,
-    write_array,
-)
+from pipeline.paths import GIVEN_TEXT, TEXT, TEXT_PRESENT, array_info, metrics_path
 from tests.embed.conftest import Catalogue, N, encode_titles, write_catalogue
 
 

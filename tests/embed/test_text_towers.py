@@ -29,8 +29,8 @@ from transformers import (
 
 from embed.text_encoders import load_text_encoder
 from embed.transformers_text import LikeLengths, Tower
+from pipeline.files import InputError
 from pipeline.params import Params
-from pipeline.schema import InputError
 from tests.embed.conftest import CPU, encode_titles
 from tests.embed.tiny_text import POSITIONS, TITLES, WORDS, save, save_bert, section
 

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 from embed.vision_language import Prompts, bounded, check_processor, load_vision_language
+from pipeline.files import InputError
 from pipeline.params import EmbedVlm, Params
-from pipeline.schema import InputError
 from tests.embed.conftest import CPU, picture
 from tests.embed.tiny_text import save_bert
 from tests.embed.tiny_vlm import LAYERS, WIDTH, save_vlm, tokenizer

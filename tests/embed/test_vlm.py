@@ -8,8 +8,9 @@ from embed import vlm
 from embed.covers import decode
 from embed.vision_language import load_vision_language
 from embed.vlm import readable
+from pipeline.files import read_array, read_json
 from pipeline.params import Params
-from pipeline.schema import VLM, VLM_PRESENT, array_info, metrics_path, read_array, read_json
+from pipeline.paths import VLM, VLM_PRESENT, array_info, metrics_path
 from tests.embed.conftest import CPU, Catalogue, N, write_catalogue
 from tests.embed.tiny_vlm import WIDTH, save_vlm
 

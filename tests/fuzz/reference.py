@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from pipeline import schema
+from pipeline import paths
+from pipeline.files import read_array
 from tests.fuzz.folder import EMB, FEATURE, INFO, SPLITS, TEST, Folder
 
 Content = dict[str, Any]
@@ -50,7 +51,7 @@ def expected(folder: Folder) -> Content:
             "history": folder.history,
         },
     }
-    for name, split in zip(schema.SPLITS, SPLITS, strict=True):
+    for name, split in zip(paths.SPLITS, SPLITS, strict=True):
         content[name] = array("int32", click_rows(folder.tables[split], dense, user_number))
         content["stats"][f"rows_{name}"] = folder.rows(split)
     return content
@@ -59,18 +60,18 @@ def expected(folder: Folder) -> Content:
 def found(stats: dict[str, Any]) -> Content:
     """The outputs in the working directory, in the same form."""
     arrays = {
-        "tags": schema.TAGS,
-        "given_text": schema.GIVEN_TEXT,
-        "given_image": schema.GIVEN_IMAGE,
-        "given_item": schema.GIVEN_ITEM,
-        "given_item_emb": schema.GIVEN_ITEM_EMB,
-        "test_id": schema.TEST_ID,
-        **{split: schema.split_path(split) for split in schema.SPLITS},
+        "tags": paths.TAGS,
+        "given_text": paths.GIVEN_TEXT,
+        "given_image": paths.GIVEN_IMAGE,
+        "given_item": paths.GIVEN_ITEM,
+        "given_item_emb": paths.GIVEN_ITEM_EMB,
+        "test_id": paths.TEST_ID,
+        **{split: paths.split_path(split) for split in paths.SPLITS},
     }
-    read = {name: schema.read_array(path) for name, path in arrays.items()}
+    read = {name: read_array(path) for name, path in arrays.items()}
     return {
-        "items": pq.read_table(schema.ITEMS).to_pydict(),
-        "covers": pq.read_table(schema.COVERS).to_pydict(),
+        "items": pq.read_table(paths.ITEMS).to_pydict(),
+        "covers": pq.read_table(paths.COVERS).to_pydict(),
         "stats": stats,
         **{name: (str(each.dtype), each.shape, each.tolist()) for name, each in read.items()},
     }

@@ -7,9 +7,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.files import InputError, Outputs
 from pipeline.ingest import ingest
 from pipeline.item_info import read_item_info
-from pipeline.schema import InputError, Outputs
 from tests.fuzz.conftest import Tries
 from tests.fuzz.folder import FEATURE, TRAIN, plain_folder
 

@@ -11,8 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pipeline import raw
+from pipeline.files import InputError, Outputs
 from pipeline.ingest import ingest
-from pipeline.schema import InputError, Outputs
 from tests.fuzz.conftest import Tries
 from tests.fuzz.dresses import DRESSES
 from tests.fuzz.faults import FAULTS

@@ -10,7 +10,8 @@ from ctr.model import CTRModel
 from ctr.qin import QIN
 from gallery import attention as module
 from gallery.attention import CPU, KINDS, Reader, attention, chosen_rows, sparsity, trained
-from pipeline.schema import Split, predictions_path
+from pipeline.paths import predictions_path
+from pipeline.split import Split
 from tests.ctr.tiny_world import TINY_SIZES, VALID_ROWS, one_batch
 from tests.reference_qin import asta_weights, item_vector
 

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from gallery import charts
 from gallery.charts import PLANS, Chart
 from gallery.svg import NEUTRAL
-from pipeline import schema
-from pipeline.schema import InputError
+from pipeline import paths
+from pipeline.files import InputError
 
 pytestmark = pytest.mark.usefixtures("run")
 
@@ -77,7 +77,7 @@ def test_a_bin_without_an_auc_has_no_bar() -> None:
 
 def test_bins_that_have_no_auc_at_all_break_nothing() -> None:
     pd.DataFrame({"items": ["0"], "auc": [None], "rows": [3]}).to_csv(
-        schema.AUC_BY_HISTORY, index=False
+        paths.AUC_BY_HISTORY, index=False
     )
     assert "none" in texts(chart("AUC by length of history").svg)
 
@@ -94,7 +94,7 @@ def test_the_bars_begin_at_chance() -> None:
 
 def test_lines_go_through_the_files_points() -> None:
     axes = Figure().add_subplot()
-    curve = pd.read_csv(schema.TRAIN_CURVE)
+    curve = pd.read_csv(paths.TRAIN_CURVE)
     charts.auc_by_epoch(axes, curve)
     auc, gauc = (np.asarray(line.get_ydata()) for line in axes.lines)
     assert auc.tolist() == curve["auc"].tolist()
@@ -102,7 +102,7 @@ def test_lines_go_through_the_files_points() -> None:
 
 
 def test_a_table_without_rows_gives_no_chart() -> None:
-    pd.DataFrame({"components": [], "explained": []}).to_csv(schema.EXPLAINED_VARIANCE, index=False)
+    pd.DataFrame({"components": [], "explained": []}).to_csv(paths.EXPLAINED_VARIANCE, index=False)
     assert chart("Explained variance").svg == ""
 
 
@@ -122,6 +122,6 @@ def test_a_missing_file_is_named(plan: charts.Plan) -> None:
     ],
 )
 def test_a_damaged_file_is_named(content: str, told: str) -> None:
-    schema.SCORES.write_text(content)
-    with pytest.raises(InputError, match=rf"^{schema.SCORES}: {told}.*run `dvc repro`$"):
+    paths.SCORES.write_text(content)
+    with pytest.raises(InputError, match=rf"^{paths.SCORES}: {told}.*run `dvc repro`$"):
         charts.charts()

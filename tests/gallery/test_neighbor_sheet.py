@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from gallery.neighbor_sheet import AT_RANDOM, FAILURE, contact_sheet, shares_in_common
-from pipeline import schema
+from pipeline import paths
+from pipeline.files import read_array
 
 ITEMS, NEAR, TAGS = 30, 4, 3
 
@@ -77,6 +78,6 @@ def test_without_tags_all_are_drawn_at_random(tables: tuple[np.ndarray, ...]) ->
 
 @pytest.mark.usefixtures("run")
 def test_the_tiny_run_has_this_layout() -> None:
-    with np.load(schema.NEIGHBORS, allow_pickle=False) as file:
-        sheet = contact_sheet(file["ids"], file["cosine"], schema.read_array(schema.TAGS), 6, 1)
+    with np.load(paths.NEIGHBORS, allow_pickle=False) as file:
+        sheet = contact_sheet(file["ids"], file["cosine"], read_array(paths.TAGS), 6, 1)
     assert len(sheet) == 6

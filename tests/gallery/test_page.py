@@ -12,7 +12,7 @@ from gallery.attention import Attention
 from gallery.catalogue import Card, printable
 from gallery.neighbor_sheet import AT_RANDOM, Entry, Near
 from gallery.page import Page, render
-from pipeline import schema
+from pipeline import paths
 from tests.gallery.browser import (
     assert_good_page,
     chromium,
@@ -126,7 +126,7 @@ def test_the_page_needs_no_script_and_no_other_file(page: Path) -> None:
 @pytest.fixture
 def page(run: Path) -> Path:
     report.main(report_params())
-    return run / schema.REPORT
+    return run / paths.REPORT
 
 
 @needs_chromium

@@ -7,7 +7,7 @@ from PIL import Image
 
 from gallery import picture
 from gallery.picture import LEFT, QUERY, SIZE, TILE, examples
-from pipeline import schema
+from pipeline import paths
 from tests.gallery.world import report_params
 
 pytestmark = pytest.mark.usefixtures("run")
@@ -39,7 +39,7 @@ def test_map_and_neighbours_are_drawn(tmp_path: Path) -> None:
     assert path.read_bytes() == first
 
 
-@pytest.mark.parametrize(("name", "missing"), [("a.png", None), ("a.webp", schema.COVERS)])
+@pytest.mark.parametrize(("name", "missing"), [("a.png", None), ("a.webp", paths.COVERS)])
 def test_faults_are_told_in_one_line(
     name: str, missing: Path | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -11,23 +11,24 @@ from ctr.architecture import item_digests
 from ctr.model import CTRModel
 from gallery import attention, report
 from gallery.embedding_map import FEW
-from pipeline import schema
+from pipeline import paths
+from pipeline.files import InputError, Outputs, read_array, read_json, write_array, write_json
 from pipeline.params import Params
-from pipeline.schema import REPORT, InputError
+from pipeline.paths import REPORT
 from tests.ctr.tiny_world import ITEMS
 from tests.gallery.world import NASTY, UNCOVERED, report_params
 
 READ = (
-    schema.ITEM,
-    schema.ITEMS,
-    schema.COVERS,
-    schema.TAGS,
-    schema.NEIGHBORS,
-    schema.MODEL,
-    schema.logits_path(schema.MAIN_MODEL, "valid"),
-    schema.split_path("valid"),
-    schema.valid_metrics_path("all"),
-    schema.CALIBRATION,
+    paths.ITEM,
+    paths.ITEMS,
+    paths.COVERS,
+    paths.TAGS,
+    paths.NEIGHBORS,
+    paths.MODEL,
+    paths.logits_path(paths.MAIN_MODEL, "valid"),
+    paths.split_path("valid"),
+    paths.valid_metrics_path("all"),
+    paths.CALIBRATION,
 )
 
 
@@ -55,7 +56,7 @@ def entries(html: str) -> dict[int, list[float]]:
 @pytest.mark.usefixtures("run")
 def test_the_sheet_has_the_neighbours_and_cosines_of_the_file() -> None:
     found = entries(made(report_params()))
-    with np.load(schema.NEIGHBORS, allow_pickle=False) as file:
+    with np.load(paths.NEIGHBORS, allow_pickle=False) as file:
         cosine = file["cosine"][:, :2]
     assert sorted(found) == [7 * item + 1 for item in range(1, ITEMS + 1)]
     for item in range(1, ITEMS + 1):
@@ -98,12 +99,12 @@ def test_the_map_takes_a_sample_of_a_large_catalogue() -> None:
 
 @pytest.mark.usefixtures("run")
 def test_without_vectors_and_neighbours_there_is_a_page_all_the_same() -> None:
-    schema.write_array(schema.ITEM, np.zeros((ITEMS + 1, 6), np.float32))
-    with schema.Outputs() as outputs, outputs.path(schema.NEIGHBORS).open("wb") as file:
+    write_array(paths.ITEM, np.zeros((ITEMS + 1, 6), np.float32))
+    with Outputs() as outputs, outputs.path(paths.NEIGHBORS).open("wb") as file:
         nothing = np.zeros((ITEMS + 1, 0))
         np.savez(file, ids=nothing.astype(np.int32), cosine=nothing.astype(np.float32))
-    described = schema.read_json(schema.MODEL_CONFIG)  # as of a model that was trained on them
-    schema.write_json(schema.MODEL_CONFIG, described | {"items": item_digests()})
+    described = read_json(paths.MODEL_CONFIG)  # as of a model that was trained on them
+    write_json(paths.MODEL_CONFIG, described | {"items": item_digests()})
     html = made(report_params())
     assert "No item has a vector" in html
     assert "No item has neighbours" in html
@@ -145,9 +146,9 @@ def test_a_full_disk_costs_no_earlier_report(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.usefixtures("run")
 @pytest.mark.parametrize(
-    ("path", "rows"), [(schema.TAGS, ITEMS), (schema.split_path("valid"), 3)], ids=str
+    ("path", "rows"), [(paths.TAGS, ITEMS), (paths.split_path("valid"), 3)], ids=str
 )
 def test_tables_of_another_run_are_named(path: Path, rows: int) -> None:
-    schema.write_array(path, np.array(schema.read_array(path)[:rows]))
+    write_array(path, np.array(read_array(path)[:rows]))
     with pytest.raises(InputError, match=rf"{rows}.*run `dvc repro`"):
         report.main(report_params())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.schema import REPORT
+from pipeline.paths import REPORT
 from tests.fresh_runs import FreshRuns
 from tests.gallery.browser import assert_good_page, needs_chromium
 

@@ -3,15 +3,9 @@ from pathlib import Path
 import pytest
 
 from gallery.tables import by_one_feature, by_rows, headline, item_vectors, number, tables, training
-from pipeline import schema
-from pipeline.schema import (
-    BLEND_METRICS,
-    InputError,
-    baseline_metrics_path,
-    read_json,
-    valid_metrics_path,
-    write_json,
-)
+from pipeline import paths
+from pipeline.files import InputError, read_json, write_json
+from pipeline.paths import BLEND_METRICS, baseline_metrics_path, valid_metrics_path
 from tests.gallery.world import METRICS
 
 pytestmark = pytest.mark.usefixtures("run")
@@ -38,7 +32,7 @@ def test_the_headline_is_that_of_valid() -> None:
 
 def test_the_oracle_stands_there_where_it_is_known() -> None:
     path = valid_metrics_path("all")
-    schema.write_json(path, read_json(path) | {"oracle_auc": 0.9066, "oracle_share": 0.9082})
+    write_json(path, read_json(path) | {"oracle_auc": 0.9066, "oracle_share": 0.9082})
     oracle = next(figure for figure in headline() if figure.name == "Oracle share")
     assert (oracle.value, oracle.note) == ("0.9082", "the best possible AUC is 0.9066")
 
@@ -54,7 +48,7 @@ def test_every_group_has_its_row() -> None:
 
 def test_the_best_feature_comes_first_and_an_unknown_one_last() -> None:
     for name, auc in (("user_mean", 0.99), ("item_mean", None)):
-        schema.write_json(baseline_metrics_path(name), {"auc": auc, "rows": 1})
+        write_json(baseline_metrics_path(name), {"auc": auc, "rows": 1})
     rows = by_one_feature().rows
     assert rows[0] == ("the user's mean label in train", "0.9900")
     assert rows[-1] == ("the item's mean label in train", "-")
@@ -73,11 +67,11 @@ def test_item_vectors_are_those_of_the_judge_and_of_diagnose() -> None:
 
 
 def test_training() -> None:
-    epochs = read_json(schema.metrics_path("train"))["epochs"]
+    epochs = read_json(paths.metrics_path("train"))["epochs"]
     assert ("epochs", str(epochs)) in training().rows
 
 
-@pytest.mark.parametrize("path", [schema.TASK1_METRICS, valid_metrics_path("cold_items")])
+@pytest.mark.parametrize("path", [paths.TASK1_METRICS, valid_metrics_path("cold_items")])
 def test_a_missing_or_damaged_file_is_named(path: Path) -> None:
     path.unlink()
     with pytest.raises(InputError, match=f"^{path}: not found; run `dvc repro`$"):

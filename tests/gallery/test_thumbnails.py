@@ -10,7 +10,7 @@ from PIL import Image
 
 from gallery import thumbnails
 from gallery.thumbnails import data_uri, stored_covers, thumbnail
-from pipeline.schema import COVERS
+from pipeline.paths import COVERS
 from tests.gallery.world import DAMAGED, UNCOVERED, UNREAD, cover
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)

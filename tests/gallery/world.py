@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from ctr import blend, predict, train
-from pipeline import evaluate, schema
+from pipeline import evaluate, paths
+from pipeline.files import write_json
 from pipeline.params import Params
 from tests.ctr.tiny_world import ITEMS, forget_accelerator, tiny_params, write_params, write_world
 
@@ -66,13 +67,13 @@ def write_run() -> None:
     for name, columns in PLOTS.items():
         pd.DataFrame(columns).to_csv(Path(f"plots/{name}.csv"), index=False)
     for name, values in METRICS.items():
-        schema.write_json(schema.metrics_path(name), values)
+        write_json(paths.metrics_path(name), values)
 
 
 def write_items() -> None:
     titles = [*TITLES, *(f"thing number {item}" for item in range(len(TITLES), ITEMS + 1))]
     ids = [0, *(7 * item + 1 for item in range(1, ITEMS + 1))]
-    pq.write_table(pa.table({"item_id": ids, "title": titles}), schema.ITEMS)
+    pq.write_table(pa.table({"item_id": ids, "title": titles}), paths.ITEMS)
     covers: dict[int, bytes | None] = {item: cover(item) for item in range(1, ITEMS + 1)}
     covers[DAMAGED], covers[UNREAD] = cover(DAMAGED)[:80], None
     del covers[UNCOVERED]
@@ -80,7 +81,7 @@ def write_items() -> None:
         "item": pa.array(list(covers), pa.int32()),
         "image": pa.array(list(covers.values()), pa.binary()),
     }
-    pq.write_table(pa.table(columns), schema.COVERS, row_group_size=9)
+    pq.write_table(pa.table(columns), paths.COVERS, row_group_size=9)
 
 
 def cover(item: int) -> bytes:

@@ -16,9 +16,10 @@ from embed import fuse as fuse_stage
 from embed.align import align
 from embed.behaviour import Behaviour, behaviour
 from embed.content import Content, load_content
-from pipeline import schema
+from pipeline import paths
+from pipeline.files import read_array, write_array
 from pipeline.params import Align
-from pipeline.schema import Split, read_array
+from pipeline.split import Split
 from tests.leakage.worlds import Run, cold_items
 
 
@@ -51,7 +52,7 @@ def known_and_cold(run: Run) -> tuple[np.ndarray, np.ndarray]:
 
 
 def behaviour_of(run: Run) -> Behaviour:
-    items = len(read_array(schema.TAGS)) - 1
+    items = len(read_array(paths.TAGS)) - 1
     return behaviour(Split.load("train"), items, section_of(run))
 
 
@@ -87,10 +88,10 @@ def test_exchanged_content_of_cold_items_exchanges_their_vectors(run: Run) -> No
     known, cold = known_and_cold(run)
     before = aligned(run)
     turn = np.roll(cold, 1)
-    for path in (schema.TEXT, schema.IMAGE, schema.TEXT_PRESENT, schema.IMAGE_PRESENT):
+    for path in (paths.TEXT, paths.IMAGE, paths.TEXT_PRESENT, paths.IMAGE_PRESENT):
         rows = np.array(read_array(path))
         rows[cold] = rows[turn]
-        schema.write_array(path, rows)
+        write_array(path, rows)
     after = aligned(run)
     assert_close(after[known], before[known])
     assert_close(after[cold], before[turn])
@@ -102,10 +103,10 @@ def test_so_it_does_in_every_recipe(run: Run, recipe: str) -> None:
     known, cold = known_and_cold(run)
     before = fused(run, recipe)
     turn = np.roll(cold, 1)
-    for path in (schema.TEXT, schema.IMAGE, schema.TEXT_PRESENT, schema.IMAGE_PRESENT):
+    for path in (paths.TEXT, paths.IMAGE, paths.TEXT_PRESENT, paths.IMAGE_PRESENT):
         rows = np.array(read_array(path))
         rows[cold] = rows[turn]
-        schema.write_array(path, rows)
+        write_array(path, rows)
     after = fused(run, recipe)
     np.testing.assert_allclose(after[known], before[known], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(after[cold], before[turn], rtol=1e-4, atol=1e-5)
@@ -151,9 +152,9 @@ def test_behaviour_counts_rows_of_train_alone(run: Run) -> None:
 
 def aligned(run: Run) -> np.ndarray:
     run.stages(align_stage)
-    return np.array(read_array(schema.ALIGNED))
+    return np.array(read_array(paths.ALIGNED))
 
 
 def fused(run: Run, recipe: str) -> np.ndarray:
     run.stages(align_stage, fuse_stage, fuse={"recipe": recipe})
-    return np.array(read_array(schema.ITEM))
+    return np.array(read_array(paths.ITEM))

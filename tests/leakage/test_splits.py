@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from embed import fuse, neighbors
-from pipeline import ingest, schema
-from pipeline.schema import Split
+from pipeline import ingest, paths
+from pipeline.files import read_json
+from pipeline.split import Split
 from tests.graph import graph
 from tests.leakage.changes import LABELS, ROWS, everything, redraw_labels, with_column
 from tests.leakage.conftest import Again
@@ -44,12 +45,12 @@ COUNTS = {"rows_valid", "rows_test"}
 
 def learned(run: Run) -> dict[str, bytes]:
     """All that may depend on train and on the items alone."""
-    kept = {*run.files()} - OF_VALID_AND_TEST - {str(schema.STATS)}
+    kept = {*run.files()} - OF_VALID_AND_TEST - {str(paths.STATS)}
     return {name: content for name, content in run.files().items() if name in kept}
 
 
 def stats(run: Run, *but: str) -> dict[str, object]:
-    content = schema.read_json(run.work / schema.STATS)
+    content = read_json(run.work / paths.STATS)
     return {name: value for name, value in content.items() if name not in (*but, "settings")}
 
 
@@ -98,7 +99,7 @@ def test_no_recipe_needs_valid_and_test_to_exist(
     before = learned(run)
     for name in OF_VALID_AND_TEST:
         (run.work / name).unlink()
-    for path in (schema.ALIGNED, schema.ITEM, schema.ITEM_INFO, schema.NEIGHBORS):
+    for path in (paths.ALIGNED, paths.ITEM, paths.ITEM_INFO, paths.NEIGHBORS):
         (run.work / path).unlink()
     content = CONTENT_STAGES if long or recipe == "align" else ()
     run.stages(*content, *VECTOR_STAGES, fuse=settings)
@@ -113,9 +114,9 @@ def test_content_knows_of_no_clicks_at_all(
     run = copied(reference)
     run.stages(fuse, neighbors, fuse={"recipe": recipe})
     before = learned(run)
-    for split in schema.SPLITS:
-        (run.work / schema.split_path(split)).unlink()
-    for path in (schema.ITEM, schema.ITEM_INFO, schema.NEIGHBORS):
+    for split in paths.SPLITS:
+        (run.work / paths.split_path(split)).unlink()
+    for path in (paths.ITEM, paths.ITEM_INFO, paths.NEIGHBORS):
         (run.work / path).unlink()
     content = CONTENT_STAGES if long or recipe == "pca" else ()
     run.stages(*content, fuse, neighbors, fuse={"recipe": recipe})
@@ -126,14 +127,14 @@ def test_the_comparison_sees_a_change_of_train(
     reference: Run, copied: Callable[[Run], Run]
 ) -> None:
     run = copied(reference)
-    path = run.work / schema.split_path("train")
+    path = run.work / paths.split_path("train")
     split = Split(np.load(path))
     split.label[:] = 1 - split.label
     np.save(path, split.rows)
     run.stages(*VECTOR_STAGES)
     moved = differing(learned(reference), learned(run))
     assert {"embeddings/aligned.npy", "embeddings/item.npy", "embeddings/neighbors.npz"} < {*moved}
-    assert str(schema.ITEM_INFO) in moved
+    assert str(paths.ITEM_INFO) in moved
 
 
 def test_new_users_of_valid_only_renumber_trains(
@@ -168,7 +169,7 @@ def test_the_organisers_statistics_of_items_and_users_are_not_read(
 def test_who_reads_valid_and_test() -> None:
     readers = {
         split: {name for name, stage in GRAPH.items() if f"data/{split}.npy" in stage["deps"]}
-        for split in schema.SPLITS
+        for split in paths.SPLITS
     }
     digests = {"submit"}  # reads every split for nothing else
     trainers = {"judge", "train", "blend_train"}  # choose an epoch by valid

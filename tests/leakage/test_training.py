@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from ctr import blend, predict
-from pipeline import ingest, schema
+from pipeline import ingest, paths
 from tests.leakage.changes import LABELS, ROWS, everything, flip_labels
 from tests.leakage.worlds import Change, Run, change_splits
 
@@ -23,12 +23,12 @@ OF_TRAIN = ["epoch", "learning_rate", "train_loss"]
 
 
 def weights(run: Run) -> bytes:
-    return (run.work / schema.MODEL).read_bytes()
+    return (run.work / paths.MODEL).read_bytes()
 
 
 def curve(run: Run) -> pd.DataFrame:
     """Digits as they were written."""
-    return pd.read_csv(run.work / schema.TRAIN_CURVE, dtype=str)
+    return pd.read_csv(run.work / paths.TRAIN_CURVE, dtype=str)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_labels_of_valid_and_test_change_no_prediction_of_a_model(
     change_splits(run.raw, flip_labels)
     run.stages(ingest, predict)
     for split in ("valid", "test"):
-        path = schema.logits_path("train", split)
+        path = paths.logits_path("train", split)
         assert (run.work / path).read_bytes() == (reference.work / path).read_bytes()
 
 
@@ -138,9 +138,9 @@ def test_where_one_model_is_left_to_choose_labels_change_no_prediction(
     change_splits(run.raw, flip_labels)
     run.stages(ingest, predict, blend)
     for split in ("valid", "test"):
-        path = schema.predictions_path(split)
+        path = paths.predictions_path(split)
         assert (run.work / path).read_bytes() == (reference.work / path).read_bytes()
-    before, after = ((each.work / schema.BLEND_METRICS).read_bytes() for each in (reference, run))
+    before, after = ((each.work / paths.BLEND_METRICS).read_bytes() for each in (reference, run))
     assert before != after
 
 

@@ -15,10 +15,10 @@ import torch
 
 from ctr import train, training
 from embed import align, encoder, fuse, image, neighbors, text, vlm
-from pipeline import ingest, schema
+from pipeline import ingest, paths
 from pipeline.clicks import CLICKS
 from pipeline.params import Params, load_params
-from pipeline.schema import Split
+from pipeline.split import Split
 from sample.world import WorldConfig, build
 from sample.write import write_raw
 from tests.ctr.tiny_world import REPOSITORY, TINY_SIZES, forget_accelerator
@@ -133,8 +133,8 @@ class Run:
 
     def files(self) -> dict[str, bytes]:
         """All that the stages wrote, but for partial results."""
-        paths = (path for path in self.work.rglob("*") if path.is_file())
-        named = {str(path.relative_to(self.work)): path for path in paths}
+        files = (path for path in self.work.rglob("*") if path.is_file())
+        named = {str(path.relative_to(self.work)): path for path in files}
         return {
             name: path.read_bytes()
             for name, path in sorted(named.items())
@@ -144,6 +144,6 @@ class Run:
 
 def cold_items(run: Run) -> np.ndarray:
     """Dense ids of items that train has nowhere, not even in a history."""
-    rows = Split(np.load(run.work / schema.split_path("train")))
-    items = np.arange(1, len(np.load(run.work / schema.TAGS)))
+    rows = Split(np.load(run.work / paths.split_path("train")))
+    items = np.arange(1, len(np.load(run.work / paths.TAGS)))
     return np.setdiff1d(items, np.union1d(rows.target, rows.history))

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from pipeline import archive as module
 from pipeline.archive import relative_path, unpack
-from pipeline.schema import InputError
+from pipeline.files import InputError
 
 Files = Mapping[str, bytes]
 COVERS = {f"item_images/{item}.jpg": b"\xff\xd8 cover %d " % item * item for item in (1, 2, 3)}

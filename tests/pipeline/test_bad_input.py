@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.files import InputError, Outputs
 from pipeline.ingest import ingest, raw_folder
-from pipeline.schema import InputError, Outputs
 from tests.pipeline.conftest import RawFolder
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pipeline.baselines import counts, mean_labels, single_feature_aucs
-from pipeline.schema import Split
+from pipeline.split import Split
 
 
 def test_statistics_by_hand() -> None:

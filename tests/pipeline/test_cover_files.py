@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from pipeline.cover_files import Covers, files_below, find_covers, item_of, locate
+from pipeline.files import InputError
 from pipeline.ids import DenseIds
 from pipeline.ingest import raw_folder
 from pipeline.params import Data
-from pipeline.schema import InputError
 from tests.pipeline.test_archive import Files, rar_of, tar_of, zip_of
 
 IDS = DenseIds.of(np.array([2, 5, 11]))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.disk import require_space, writing
-from pipeline.schema import InputError
+from pipeline.files import InputError
 
 
 def test_what_fits_and_what_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ import pytest
 
 from pipeline import fetch
 from pipeline.download import Manifest, challenge, download
-from pipeline.schema import InputError
+from pipeline.files import InputError
 
 CONTENT = Random(7).randbytes(3 * 2**20)
 VERSION = '{"url": "", "etag": null, "last_modified": null, "size": null}'

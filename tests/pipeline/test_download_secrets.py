@@ -14,7 +14,7 @@ from pipeline import fetch
 from pipeline.addresses import secure, without_secrets
 from pipeline.download import download
 from pipeline.fetch import open_session
-from pipeline.schema import InputError
+from pipeline.files import InputError
 from tests.pipeline.test_download import (
     CONTENT,
     Handler,

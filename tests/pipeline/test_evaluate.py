@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline import schema
+from pipeline import paths
 from pipeline.evaluate import by_group, main, oracle
+from pipeline.files import InputError, read_json, write_array, write_json
 from pipeline.params import Evaluate, load_params
-from pipeline.schema import InputError, Split
+from pipeline.split import Split
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = Evaluate(calibration_bins=2, short_history=2)
@@ -62,10 +63,10 @@ def test_share_of_the_oracle() -> None:
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    schema.write_array(schema.split_path("train"), TRAIN)
-    schema.write_array(schema.split_path("valid"), VALID)
-    schema.write_json(schema.STATS, {"oracle_auc": 0.9})
-    path = schema.predictions_path("valid")
+    write_array(paths.split_path("train"), TRAIN)
+    write_array(paths.split_path("valid"), VALID)
+    write_json(paths.STATS, {"oracle_auc": 0.9})
+    path = paths.predictions_path("valid")
     path.parent.mkdir()
     pd.DataFrame({"ID": range(4), "probability": PROBABILITY}).to_parquet(path)
     return tmp_path
@@ -75,33 +76,33 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_files() -> None:
     params = load_params(ROOT / "params.yaml")
     main(params)
-    metrics = schema.read_json(schema.valid_metrics_path("all"))
+    metrics = read_json(paths.valid_metrics_path("all"))
     assert metrics["auc"] == 0.75
     assert metrics["gauc"] == 0.5
     assert metrics["rows"] == 4
     assert metrics["oracle_share"] == pytest.approx(0.625)
     assert metrics["logloss"] == pytest.approx(-np.log([0.9, 0.8, 0.3, 0.4]).mean())
-    assert schema.read_json(schema.valid_metrics_path("cold_items"))["auc"] == 0.0
-    user_mean = schema.read_json(schema.baseline_metrics_path("user_mean"))
+    assert read_json(paths.valid_metrics_path("cold_items"))["auc"] == 0.0
+    user_mean = read_json(paths.baseline_metrics_path("user_mean"))
     assert user_mean == {"auc": 0.5, "rows": 4}
-    assert pd.read_csv(schema.CALIBRATION)["rows"].sum() == 4
-    assert pd.read_csv(schema.ROC).columns.tolist() == [
+    assert pd.read_csv(paths.CALIBRATION)["rows"].sum() == 4
+    assert pd.read_csv(paths.ROC).columns.tolist() == [
         "false_positive_rate",
         "true_positive_rate",
     ]
-    by_history = pd.read_csv(schema.AUC_BY_HISTORY)
+    by_history = pd.read_csv(paths.AUC_BY_HISTORY)
     assert by_history.to_dict("list") == {"items": ["1-4"], "auc": [0.75], "rows": [4]}
-    by_popularity = pd.read_csv(schema.AUC_BY_POPULARITY, dtype={"rows_in_train": str})
+    by_popularity = pd.read_csv(paths.AUC_BY_POPULARITY, dtype={"rows_in_train": str})
     assert by_popularity.to_dict("list") == {
         "rows_in_train": ["0", "1-9"],
         "auc": [0.0, 1.0],
         "rows": [2, 2],
     }
-    assert pd.read_csv(schema.SCORES)["share"].sum() == pytest.approx(2)
+    assert pd.read_csv(paths.SCORES)["share"].sum() == pytest.approx(2)
 
 
 @pytest.mark.usefixtures("workspace")
 def test_predictions_of_another_split_are_refused() -> None:
-    schema.write_array(schema.split_path("valid"), VALID[:3])
+    write_array(paths.split_path("valid"), VALID[:3])
     with pytest.raises(InputError, match=r"valid\.parquet: has 4 rows, valid has 3"):
         main(load_params(ROOT / "params.yaml"))

@@ -6,12 +6,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import clicks, schema
+from pipeline import clicks, paths
 from pipeline import raw as raw_module
+from pipeline.files import InputError, Outputs, read_array, read_json
 from pipeline.ingest import closing_line, ingest, main
 from pipeline.params import Params, load_params
 from pipeline.raw import RawTable
-from pipeline.schema import InputError, Outputs, Split
+from pipeline.split import Split
 from pipeline.stage import refuse_other_data
 from tests.pipeline.conftest import RawFolder
 
@@ -36,7 +37,7 @@ def test_clicks_become_dense_ids_in_their_columns(raw: RawFolder) -> None:
     assert train.user.tolist() == [1, 1, 2, 2]
     assert Split.load("valid").user.tolist() == [1, 1]
     assert Split.load("test").label.tolist() == [-1, -1]
-    assert schema.read_array(schema.TEST_ID).tolist() == [0, 1]
+    assert read_array(paths.TEST_ID).tolist() == [0, 1]
     assert stats == {
         "items": 4,
         "tags": 6,
@@ -49,7 +50,7 @@ def test_clicks_become_dense_ids_in_their_columns(raw: RawFolder) -> None:
         "rows_valid": 2,
         "rows_test": 2,
     }
-    info = schema.read_json(schema.array_info(schema.split_path("train")))
+    info = read_json(paths.array_info(paths.split_path("train")))
     assert info["shape"] == [4, 9]
     assert info["dtype"] == "int32"
 
@@ -57,21 +58,21 @@ def test_clicks_become_dense_ids_in_their_columns(raw: RawFolder) -> None:
 @pytest.mark.usefixtures("workspace")
 def test_items_stand_in_the_order_of_their_ids(raw: RawFolder) -> None:
     run(raw.write())
-    table = pq.read_table(schema.ITEMS).to_pydict()
+    table = pq.read_table(paths.ITEMS).to_pydict()
     assert table == {
         "item_id": [0, 2, 3, 5, 8],
         "title": ["", "two", "", "five", ""],
         "tags": [[0] * 5, [2, 3, 9, 4, 7], [0, 0, 0, 0, 9], [0, 0, 0, 7, 9], [0] * 5],
     }
     # Distinct tags 2, 3, 4, 7, 9 are numbered from 1.
-    assert schema.read_array(schema.TAGS).tolist() == [
+    assert read_array(paths.TAGS).tolist() == [
         [0] * 5,
         [1, 2, 5, 3, 4],
         [0, 0, 0, 0, 5],
         [0, 0, 0, 4, 5],
         [0] * 5,
     ]
-    assert schema.read_array(schema.GIVEN_TEXT).shape == (5, 0)
+    assert read_array(paths.GIVEN_TEXT).shape == (5, 0)
 
 
 @pytest.mark.usefixtures("workspace")
@@ -90,7 +91,7 @@ def test_data_are_known_by_the_settings_that_they_were_made_with(raw: RawFolder)
 @pytest.mark.usefixtures("workspace")
 def test_covers_are_packed_as_they_are(raw: RawFolder) -> None:
     run(raw.write())
-    covers = pq.read_table(schema.COVERS).to_pydict()
+    covers = pq.read_table(paths.COVERS).to_pydict()
     assert covers["item"] == [2, 3]
     assert covers["image"] == [
         b"not a picture",
@@ -108,9 +109,9 @@ def test_given_embeddings_and_the_organisers_item_table(raw: RawFolder) -> None:
         "item_emb_d128": pa.array([[i / 2] for i in range(5)], pa.list_(pa.float64())),
     }
     run(raw.write())
-    assert schema.read_array(schema.GIVEN_TEXT).tolist() == [[0, 0], [2, 1], [3, 1], [5, 1], [8, 1]]
-    assert schema.read_array(schema.GIVEN_ITEM).tolist() == [[0], [0.5], [1], [1.5], [2]]
-    assert schema.read_array(schema.TAGS)[:, -2:].tolist() == [
+    assert read_array(paths.GIVEN_TEXT).tolist() == [[0, 0], [2, 1], [3, 1], [5, 1], [8, 1]]
+    assert read_array(paths.GIVEN_ITEM).tolist() == [[0], [0.5], [1], [1.5], [2]]
+    assert read_array(paths.TAGS)[:, -2:].tolist() == [
         [0, 0],
         [0, 2],
         [1, 2],
@@ -131,15 +132,15 @@ def test_the_organisers_embeddings_alone_are_read_by_id(raw: RawFolder, name: st
     item_emb(raw, **{name: [[8.0, 0.0], [2.0, 0.0], [5.0, 0.0], [3.0, 0.0]]})
     run(raw.write())
     expected = [[0, 0], [2, 0], [3, 0], [5, 0], [8, 0]]
-    assert schema.read_array(schema.GIVEN_ITEM_EMB).tolist() == expected
-    assert schema.read_array(schema.GIVEN_ITEM).shape == (5, 0)
+    assert read_array(paths.GIVEN_ITEM_EMB).tolist() == expected
+    assert read_array(paths.GIVEN_ITEM).shape == (5, 0)
 
 
 @pytest.mark.usefixtures("workspace")
 def test_of_several_embeddings_the_listed_one_is_read(raw: RawFolder) -> None:
     item_emb(raw, item_emb_d128=[[1.0]] * 4, item_emb_d128_v3=[[8.0], [2], [5], [3]])
     run(raw.write())
-    assert schema.read_array(schema.GIVEN_ITEM_EMB).tolist() == [[0], [2], [3], [5], [8]]
+    assert read_array(paths.GIVEN_ITEM_EMB).tolist() == [[0], [2], [3], [5], [8]]
 
 
 @pytest.mark.usefixtures("workspace")
@@ -174,7 +175,7 @@ def test_unusual_types_mean_the_same(raw: RawFolder, kind: pa.DataType) -> None:
     run(raw.write())
     assert Split.load("train").history[2:].tolist() == [[1, 2, 3, 4], [0, 4, 4, 1]]
     assert Split.load("train").label.tolist() == [0, 1, 0, 1]
-    assert pq.read_table(schema.ITEMS)["title"].to_pylist() == ["", "two", "", "five", ""]
+    assert pq.read_table(paths.ITEMS)["title"].to_pylist() == ["", "two", "", "five", ""]
 
 
 @pytest.mark.usefixtures("workspace")
@@ -188,8 +189,8 @@ def test_no_tags_and_no_titles_at_all_as_pandas_writes_them(
     raw.replace("item_feature", "item_title", [None] * 4, pa.null())
     stats = run(raw.write())
     assert (stats["tags"], stats["titles_empty"]) == (1, 4)
-    assert schema.read_array(schema.TAGS).tolist() == [[0] * 5] * 5
-    assert pq.read_table(schema.ITEMS)["title"].to_pylist() == [""] * 5
+    assert read_array(paths.TAGS).tolist() == [[0] * 5] * 5
+    assert pq.read_table(paths.ITEMS)["title"].to_pylist() == [""] * 5
 
 
 @pytest.mark.usefixtures("workspace")
@@ -212,7 +213,7 @@ def test_the_closing_line_counts_what_has_no_cover_and_what_is_none() -> None:
 def test_tests_own_ids_are_kept(raw: RawFolder) -> None:
     raw.replace("MicroLens_1M_x1/test", "ID", [40, 7], pa.int64())
     run(raw.write())
-    assert schema.read_array(schema.TEST_ID).tolist() == [40, 7]
+    assert read_array(paths.TEST_ID).tolist() == [40, 7]
 
 
 def test_rows_beyond_one_batch_stay_in_order(

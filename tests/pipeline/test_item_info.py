@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.files import InputError
 from pipeline.item_info import ItemInfo, read_item_info, summary, write_item_info
-from pipeline.schema import ITEM_INFO, ITEMS, InputError
+from pipeline.paths import ITEM_INFO, ITEMS
 
 ROOT = Path(__file__).resolve().parents[2]
 ITEM_IDS = [0, 3, 4, 90]

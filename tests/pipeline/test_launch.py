@@ -8,6 +8,7 @@ import torch
 from accelerate import PartialState
 
 from ctr.machine import open_accelerator
+from pipeline.files import InputError
 from pipeline.launch import (
     available_cores,
     gathered,
@@ -20,7 +21,6 @@ from pipeline.launch import (
     unused_gpu,
     use_all_cores,
 )
-from pipeline.schema import InputError
 from tests.pipeline.started import start_by
 
 pytestmark = pytest.mark.usefixtures("cpu")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.files import InputError
 from pipeline.launcher import (
     Launcher,
     is_accelerate,
@@ -16,7 +17,6 @@ from pipeline.launcher import (
     refuse_several_processes,
     threads_are_the_users,
 )
-from pipeline.schema import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH = """

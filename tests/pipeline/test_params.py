@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline.files import InputError
 from pipeline.params import Params, load_params
-from pipeline.schema import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = (ROOT / "params.yaml").read_text()

@@ -14,7 +14,8 @@ import torch
 from ctr.architecture import build_model, model_config
 from ctr.model import ItemTable
 from embed import align, encoder, fuse, image, neighbors, text, vlm
-from pipeline import ingest, schema
+from pipeline import ingest, paths
+from pipeline.files import write_json
 from pipeline.params import Params, load_params
 from tests.leakage.worlds import raw_world, run_stages
 
@@ -81,7 +82,7 @@ def flat(settings: dict[str, Any], start: str = "") -> Iterator[tuple[str, Any]]
 def sizes(params: Params, folder: Path) -> Any:
     """The model that `params` make of the challenge's data, in a folder for its statistics."""
     (folder / "data").mkdir()
-    schema.write_json(folder / schema.STATS, {"items": ITEMS, "tags": TAGS})
+    write_json(folder / paths.STATS, {"items": ITEMS, "tags": TAGS})
     none = torch.empty((ITEMS + 1, 20 if params.train.features.neighbors else 0), device="meta")
     ids = torch.empty(ITEMS + 1, device="meta")
     content = torch.empty((ITEMS + 1, params.fuse.dim), device="meta")
@@ -162,8 +163,8 @@ def test_the_published_recipe_passes_the_organisers_vectors_on(
     run_stages(work, stages, Params.model_validate(content))
     info = pq.read_table(raw / "MicroLens_1M_x1/item_info.parquet").sort_by("item_id")
     expected = np.stack(info["item_emb_d128"].to_numpy())
-    np.testing.assert_array_equal(np.load(work / schema.ITEM)[1:], expected)
-    task1 = pq.read_table(work / schema.ITEM_INFO)
+    np.testing.assert_array_equal(np.load(work / paths.ITEM)[1:], expected)
+    task1 = pq.read_table(work / paths.ITEM_INFO)
     np.testing.assert_array_equal(np.stack(task1["item_emb_d128"].to_numpy())[1:], expected)
-    with np.load(work / schema.NEIGHBORS) as file:
+    with np.load(work / paths.NEIGHBORS) as file:
         assert file["ids"].shape[1] == 0

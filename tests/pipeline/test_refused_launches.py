@@ -2,8 +2,8 @@
 
 import pytest
 
+from pipeline.files import InputError
 from pipeline.launch import let_params_decide, refuse_lost_processes
-from pipeline.schema import InputError
 from tests.pipeline.started import start_by
 
 pytestmark = pytest.mark.usefixtures("cpu")

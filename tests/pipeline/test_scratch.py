@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import scratch
-from pipeline.schema import InputError
+from pipeline.files import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLDER = """
@@ -90,7 +90,7 @@ def test_the_fingerprint_is_that_of_the_content() -> None:
 
 def test_the_code_is_that_of_the_package_alone() -> None:
     found = scratch.code_sha256("pipeline")
-    assert {"scratch.py", "schema.py"} <= found.keys()
+    assert {"scratch.py", "files.py"} <= found.keys()
     assert found["scratch.py"] == scratch.file_sha256(ROOT / "pipeline/scratch.py")
     assert not any(name.endswith("test_scratch.py") for name in found)
 

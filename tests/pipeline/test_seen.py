@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
+from pipeline.files import InputError, Outputs
 from pipeline.ingest import files_read, ingest, raw_folder
-from pipeline.schema import InputError, Outputs
 from pipeline.seen import refuse_ignored
 from tests.pipeline.conftest import RawFolder
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.files import InputError
 from pipeline.params import load_params
-from pipeline.schema import InputError
 from pipeline.settings import take_settings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from pipeline import stage
+from pipeline.files import InputError, replacing, write_json
 from pipeline.params import Params
-from pipeline.schema import STATS, InputError, replacing, write_json
+from pipeline.paths import STATS
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import schema, submission
+from pipeline import paths, submission
+from pipeline.files import InputError, write_json
 from pipeline.params import load_params
-from pipeline.schema import InputError, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 RANKED = {"auc": 0.9, "gauc": 0.8, "logloss": 0.4, "oracle_auc": 0.95}
@@ -67,9 +67,9 @@ def test_exit_code_and_report(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    write_json(schema.valid_metrics_path("all"), RANKED)
-    write_json(schema.valid_metrics_path("cold_items"), {"auc": None})
-    write_json(schema.TASK1_METRICS, JUDGED)
+    write_json(paths.valid_metrics_path("all"), RANKED)
+    write_json(paths.valid_metrics_path("cold_items"), {"auc": None})
+    write_json(paths.TASK1_METRICS, JUDGED)
     for stage in ("train", "submit", "ingest"):
         path = workspace / "scratch" / stage / "seconds"
         path.parent.mkdir(parents=True)

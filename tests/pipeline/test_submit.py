@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import schema
+from pipeline import paths
 from pipeline.environment import DATA
+from pipeline.files import InputError, read_json, write_array
 from pipeline.params import load_params
-from pipeline.schema import InputError
 from pipeline.scratch import file_sha256
 from pipeline.submit import check_submission, main, write_submission
 
@@ -86,17 +86,17 @@ def test_a_refused_submission_leaves_the_earlier_one(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     params = load_params(ROOT / "params.yaml")
-    schema.write_array(schema.TEST_ID, IDS)
+    write_array(paths.TEST_ID, IDS)
     for path in DATA:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    predictions = schema.predictions_path("test")
+    predictions = paths.predictions_path("test")
     table([0.1, 0.2, 0.3]).to_parquet(predictions)
     main(params)
-    before = schema.SUBMISSION.read_bytes()
-    made_from = schema.read_json(schema.ENVIRONMENT)["sha256"]
+    before = paths.SUBMISSION.read_bytes()
+    made_from = read_json(paths.ENVIRONMENT)["sha256"]
     assert made_from[str(predictions)] == file_sha256(predictions)
     table([0.1, 0.2, 3.0]).to_parquet(predictions)
     with pytest.raises(InputError, match="row 2"):
         main(params)
-    assert schema.SUBMISSION.read_bytes() == before
+    assert paths.SUBMISSION.read_bytes() == before

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import schema
+from pipeline import paths
+from pipeline.files import read_json, write_json
 from pipeline.params import load_params
-from pipeline.schema import read_json, write_json
 from pipeline.summary import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,11 +17,11 @@ def test_few_figures_of_both_tasks(
     oracle: dict[str, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_json(schema.valid_metrics_path("all"), RATED | oracle)
-    write_json(schema.valid_metrics_path("cold_items"), RATED | {"auc": None})
-    write_json(schema.TASK1_METRICS, JUDGED)
+    write_json(paths.valid_metrics_path("all"), RATED | oracle)
+    write_json(paths.valid_metrics_path("cold_items"), RATED | {"auc": None})
+    write_json(paths.TASK1_METRICS, JUDGED)
     main(load_params(ROOT / "params.yaml"))
-    assert read_json(schema.SUMMARY) == {
+    assert read_json(paths.SUMMARY) == {
         "auc": 0.8,
         "gauc": 0.7,
         "logloss": 0.4,

@@ -4,15 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.schema import (
-    InputError,
-    Outputs,
-    Split,
-    read_array,
-    read_json,
-    replacing,
-    write_array,
-)
+from pipeline.files import InputError, Outputs, read_array, read_json, replacing, write_array
+from pipeline.split import Split
 
 
 def test_replacing_leaves_the_old_file_when_the_block_fails(tmp_path: Path) -> None:
