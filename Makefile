@@ -22,7 +22,7 @@ ACTIVE := PATH="$(abspath $(BIN)):$$PATH"
 
 submission: $(VENV)/.installed-$(FAISS)
 	@git rev-parse --git-dir >/dev/null 2>&1 || git init --quiet
-	@$(ACTIVE) python -m pipeline.submission --source "$(SOURCE)" --params "$(PARAMS)"
+	@$(ACTIVE) python -m pipeline.console.submission --source "$(SOURCE)" --params "$(PARAMS)"
 
 test: lint types audit unit end-to-end
 
@@ -35,7 +35,7 @@ types: $(VENV)/.installed-dev
 
 # Known vulnerabilities and licences of the packages; warns, also of a missing network, and goes on.
 audit: $(VENV)/.installed-dev
-	@$(BIN)/python -m pipeline.audit
+	@$(BIN)/python -m pipeline.console.audit
 
 unit: $(VENV)/.installed-dev
 	$(ACTIVE) pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile

@@ -15,17 +15,18 @@ from typing import Any
 import numpy as np
 from accelerate.utils import set_seed
 
-from benchmarks.recipes import opened
+from benchmarks.support.recipes import opened
 from ctr import train
-from ctr.architecture import build_model, model_config
 from ctr.blend import choose, held_out_gain
-from ctr.machine import prepare_cpu
-from ctr.metrics import auc
-from ctr.scoring import score
-from ctr.training import fit, seed_dropout
-from pipeline.files import write_json
-from pipeline.params import Params, Train, load_params
-from pipeline.split import Split
+from ctr.engine.loop import fit, seed_dropout
+from ctr.engine.machine import prepare_cpu
+from ctr.engine.scoring import score
+from ctr.evaluation.metrics import auc
+from ctr.models.architecture import build_model, model_config
+from pipeline.common.files import write_json
+from pipeline.settings.ctr.train import Train
+from pipeline.settings.params import Params, load_params
+from pipeline.tables.split import Split
 
 MODELS: dict[str, dict[str, Any]] = {
     "seed_7": {"seed": 7},

@@ -30,20 +30,23 @@ import torch
 from open_clip.transform import image_transform_v2
 from transformers import AutoModel, AutoTokenizer
 
-from benchmarks import embed_world
-from embed.batches import Batch, read_ahead, spans
-from embed.cover_batches import CoverFile
-from embed.cover_shards import CoverShards
-from embed.covers import decode
-from embed.encoders import Encoder, ResizeToPixels, autocast, best_device, load_open_clip
-from embed.extraction import on_device, shards_of
-from embed.pooling import pool
-from embed.shards import Shards
-from embed.text_encoders import TitleShards, load_text_encoder
-from pipeline import paths
-from pipeline.files import write_json
-from pipeline.launch import use_all_cores
-from pipeline.params import EmbedImage, EmbedText, load_params
+from benchmarks.support import embed_world
+from embed.covers.batches import CoverFile
+from embed.covers.decode import decode
+from embed.covers.shards import CoverShards
+from embed.encoders.base import Encoder, autocast, best_device
+from embed.encoders.open_clip_models import ResizeToPixels, load_open_clip
+from embed.encoders.pooling import pool
+from embed.encoders.titles import TitleShards, load_text_encoder
+from embed.extraction.batches import Batch, read_ahead, spans
+from embed.extraction.extract import on_device, shards_of
+from embed.extraction.shards import Shards
+from pipeline.common import paths
+from pipeline.common.files import write_json
+from pipeline.common.launch import use_all_cores
+from pipeline.settings.embed.image import EmbedImage
+from pipeline.settings.embed.text import EmbedText
+from pipeline.settings.params import load_params
 
 ROOT = Path(__file__).parents[1]
 SIZES = {"cpu": {"covers": 384, "titles": 4096}, "cuda": {"covers": 32768, "titles": 65536}}

@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.memory import memory
-from benchmarks.raw_layout import HISTORY, ITEMS, ROWS, TAGS, write_raw
-from pipeline.clicks import CLICKS
-from pipeline.files import Outputs
+from benchmarks.support.memory import memory
+from benchmarks.support.raw_layout import HISTORY, ITEMS, ROWS, TAGS, write_raw
+from pipeline.common.files import Outputs
+from pipeline.common.paths import SPLITS
 from pipeline.ingest import ingest
-from pipeline.params import Data
-from pipeline.paths import SPLITS
+from pipeline.raw.clicks import CLICKS
+from pipeline.settings.data import Data
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.measuring import Stopwatch
-from ctr.item_vector import ItemEmbedding
-from ctr.machine import prepare_cpu
-from ctr.model import Clicks, ItemTable, initialise, items_of_batch
-from ctr.qin import ASTA, QINConfig
-from pipeline.files import write_json
+from benchmarks.support.measuring import Stopwatch
+from ctr.engine.machine import prepare_cpu
+from ctr.models.base import Clicks, ItemTable, initialise, items_of_batch
+from ctr.models.item_vector import ItemEmbedding
+from ctr.models.qin import ASTA, QINConfig
+from pipeline.common.files import write_json
 
 HISTORY, TAGS_AN_ITEM = 64, 5
 REPEATS = 3

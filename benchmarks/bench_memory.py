@@ -4,8 +4,8 @@ Each stage runs as `dvc repro` runs it, by its own command on a `params.yaml`, i
 own and in a new folder with made-up data. What grows is rows for `ingest` and `train`, on as many
 items in both worlds, and items for the others. `judge` is tried at the challenge's size, on its
 10,000 rows of valid and on 300,000; `judge_unbounded` is the same with all freed memory kept, as
-stages did before `ctr/machine.py` had a bound (on two cores each takes some ten minutes). The
-memory of a stage and of its workers is added up every 20 ms: `anonymous` is what it must have,
+stages did before `ctr/engine/machine.py` had a bound (on two cores each takes some ten minutes).
+The memory of a stage and of its workers is added up every 20 ms: `anonymous` is what it must have,
 `resident` also counts pages of files that it has mapped or loaded (libraries, arrays), which the
 system may take back, and pages that two processes share twice.
 
@@ -34,13 +34,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from ruamel.yaml import YAML
 
-from benchmarks import embed_world, training_world
-from benchmarks.memory import memory
-from benchmarks.raw_layout import HISTORY, ITEMS, write_raw
-from pipeline import paths
-from pipeline.files import Outputs, read_array, write_array, write_json
-from pipeline.item_info import write_item_info
-from pipeline.params import PARAMS, Params, load_params
+from benchmarks.support import embed_world, training_world
+from benchmarks.support.memory import memory
+from benchmarks.support.raw_layout import HISTORY, ITEMS, write_raw
+from pipeline.common import paths
+from pipeline.common.files import Outputs, read_array, write_array, write_json
+from pipeline.common.paths import PARAMS
+from pipeline.settings.params import Params, load_params
+from pipeline.tables.item_info import write_item_info
 
 ROOT = Path(__file__).parents[1]
 FACTOR = 10
@@ -138,8 +139,8 @@ def module(name: str) -> tuple[str, ...]:
 
 
 UNBOUNDED = (
-    "import math, runpy; from ctr.machine import FreedMemory; FreedMemory.GROWTH = math.inf; "
-    "runpy.run_module('ctr.judge', run_name='__main__')"
+    "import math, runpy; from ctr.engine.machine import FreedMemory; "
+    "FreedMemory.GROWTH = math.inf; runpy.run_module('ctr.judge', run_name='__main__')"
 )
 CASES = {
     "ingest": Case(module("pipeline.ingest"), "rows", 60_000, raw, {"data": {"source": "raw"}}),

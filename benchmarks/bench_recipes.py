@@ -21,20 +21,21 @@ import torch
 from accelerate.utils import set_seed
 from scipy.stats import spearmanr
 
-from benchmarks import cold_items
-from benchmarks.recipes import RECIPES, opened, vectors_of
-from ctr.architecture import build_model, model_config
-from ctr.data import load_items
+from benchmarks.support import cold_items
+from benchmarks.support.recipes import RECIPES, opened, vectors_of
+from ctr.engine.data import load_items
+from ctr.engine.loop import fit, load_data, seed_dropout
+from ctr.engine.machine import prepare_cpu
 from ctr.judge import judge, load_judged
-from ctr.machine import prepare_cpu
-from ctr.training import fit, load_data, seed_dropout
-from embed.content import load_content
+from ctr.models.architecture import build_model, model_config
 from embed.diagnose import diagnose
-from embed.nearest import nearest_items
-from pipeline.files import write_json
-from pipeline.item_info import write_item_info
-from pipeline.params import Judge, Params, load_params
-from pipeline.split import Split
+from embed.vectors.content import load_content
+from embed.vectors.nearest import nearest_items
+from pipeline.common.files import write_json
+from pipeline.settings.ctr.judge import Judge
+from pipeline.settings.params import Params, load_params
+from pipeline.tables.item_info import write_item_info
+from pipeline.tables.split import Split
 
 
 def main() -> None:

@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.raw_layout import ITEMS
-from benchmarks.training_world import write_world
-from pipeline.files import read_json, write_json
+from benchmarks.support.raw_layout import ITEMS
+from benchmarks.support.training_world import write_world
+from pipeline.common.files import read_json, write_json
 
 ROOT = Path(__file__).parents[1]
 NARROW = 16
@@ -93,7 +93,7 @@ def measure(point: Point, precision: str, scale_down: int = 1) -> dict[str, Any]
                 content_dim=point.width,
             )
         subprocess.run(
-            [sys.executable, *launcher, "-m", "benchmarks.training", *flags],
+            [sys.executable, *launcher, "-m", "benchmarks.support.training", *flags],
             cwd=folder,
             env=environment,
             check=True,

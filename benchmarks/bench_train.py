@@ -20,9 +20,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.raw_layout import ITEMS, ROWS
-from benchmarks.training_world import write_world
-from pipeline.files import read_json, write_json
+from benchmarks.support.raw_layout import ITEMS, ROWS
+from benchmarks.support.training_world import write_world
+from pipeline.common.files import read_json, write_json
 
 ROOT = Path(__file__).parents[1]
 RUNS = {

@@ -17,12 +17,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ctr.metrics import auc
-from pipeline import paths
-from pipeline.files import InputError, Outputs
-from pipeline.params import Params
-from pipeline.split import Split
-from pipeline.stage import made, run
+from ctr.evaluation.metrics import auc
+from pipeline.common import paths
+from pipeline.common.files import InputError, Outputs
+from pipeline.common.stage import made, run
+from pipeline.settings.params import Params
+from pipeline.tables.split import Split
 
 SPLITS = ("valid", "test")
 HALVINGS = 20

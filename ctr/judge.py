@@ -1,7 +1,7 @@
 """Stage `judge`: what Task 1's file is worth, as the organisers judge it.
 
-Trains their DIN (`ctr/din.py`) on the file at `judge.file`, from which alone item ids, tags and
-vectors are read, and writes metrics/task1.json: the best epoch's metrics on valid, means over
+Trains their DIN (`ctr/task1/din.py`) on the file at `judge.file`, from which alone item ids, tags
+and vectors are read, and writes metrics/task1.json: the best epoch's metrics on valid, means over
 `judge.runs` runs with the seeds seed, seed + 1, ... As in the competition only five settings may be
 tuned: both regularizers, dropout, learning rate and batch size.
 """
@@ -13,13 +13,8 @@ import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from ctr.checkpoint import Checkpoints, checkpointing
-from ctr.data import load_judged_items
-from ctr.din import DIN, DINConfig
-from ctr.machine import open_accelerator, prepare_cpu
-from ctr.metrics import auc
-from ctr.scoring import score
-from ctr.training import (
+from ctr.engine.checkpoint import Checkpoints, checkpointing
+from ctr.engine.loop import (
     TrainingData,
     fit,
     load_data,
@@ -27,12 +22,19 @@ from ctr.training import (
     refuse_uneven_batches,
     seed_dropout,
 )
-from pipeline import paths
-from pipeline.files import write_json
-from pipeline.launch import refuse_lost_processes
-from pipeline.params import Features, Judge, Params
-from pipeline.split import LEVELS, Split
-from pipeline.stage import made, run, shown
+from ctr.engine.machine import open_accelerator, prepare_cpu
+from ctr.engine.scoring import score
+from ctr.evaluation.metrics import auc
+from ctr.task1.din import DIN, DINConfig
+from ctr.task1.items import load_judged_items
+from pipeline.common import paths
+from pipeline.common.files import write_json
+from pipeline.common.launch import refuse_lost_processes
+from pipeline.common.stage import made, run, shown
+from pipeline.settings.ctr.judge import Judge
+from pipeline.settings.ctr.train import Features
+from pipeline.settings.params import Params
+from pipeline.tables.split import LEVELS, Split
 
 HISTORY = 64
 """The last items of a history that the organisers' DIN reads."""

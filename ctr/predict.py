@@ -7,15 +7,15 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from ctr.architecture import load_model
-from ctr.data import ClickLog, load_items
-from ctr.machine import open_accelerator, prepare_cpu
-from ctr.scoring import score
-from pipeline import paths
-from pipeline.files import InputError, Outputs, read_array
-from pipeline.params import Params
-from pipeline.paths import MAIN_MODEL, model_files
-from pipeline.stage import made, run_for_model
+from ctr.engine.data import ClickLog, load_items
+from ctr.engine.machine import open_accelerator, prepare_cpu
+from ctr.engine.scoring import score
+from ctr.models.architecture import load_model
+from pipeline.common import paths
+from pipeline.common.files import InputError, Outputs, read_array
+from pipeline.common.paths import MAIN_MODEL, model_files
+from pipeline.common.stage import made, run_for_model
+from pipeline.settings.params import Params
 
 SPLITS = ("valid", "test")
 

@@ -11,12 +11,10 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from safetensors.torch import save
 
-from ctr import training
-from ctr.architecture import build_model, described, model_config
-from ctr.checkpoint import checkpointing
-from ctr.data import load_items
-from ctr.machine import deterministic_algorithms, open_accelerator, prepare_cpu
-from ctr.training import (
+from ctr.engine import loop
+from ctr.engine.checkpoint import checkpointing
+from ctr.engine.data import load_items
+from ctr.engine.loop import (
     Trained,
     TrainingData,
     fit,
@@ -24,12 +22,15 @@ from ctr.training import (
     refuse_uneven_batches,
     seed_dropout,
 )
-from pipeline import paths
-from pipeline.files import Outputs
-from pipeline.launch import refuse_lost_processes
-from pipeline.params import Params, Train, model_section
-from pipeline.paths import MAIN_MODEL, ModelFiles, model_files
-from pipeline.stage import made, run_for_model, stage_of
+from ctr.engine.machine import deterministic_algorithms, open_accelerator, prepare_cpu
+from ctr.models.architecture import build_model, described, model_config
+from pipeline.common import paths
+from pipeline.common.files import Outputs
+from pipeline.common.launch import refuse_lost_processes
+from pipeline.common.paths import MAIN_MODEL, ModelFiles, model_files
+from pipeline.common.stage import made, run_for_model, stage_of
+from pipeline.settings.ctr.train import Train
+from pipeline.settings.params import Params, model_section
 
 INPUTS = (
     paths.split_path("train"),
@@ -67,7 +68,7 @@ def train(settings: Train, model: str) -> None:
 
 def load_data(settings: Train, accelerator: Accelerator) -> TrainingData:
     items = load_items(settings.features, accelerator.device)
-    return training.load_data(
+    return loop.load_data(
         items, settings.history, settings.features, accelerator, settings.residence
     )
 

@@ -14,15 +14,16 @@ content have a row of zeros.
 
 import numpy as np
 
-from embed.behaviour import Behaviour, behaviour
-from embed.content import Content, load_content
-from embed.kernel_regression import fit_leaving_out
-from pipeline.files import Outputs, versions
-from pipeline.outlook import tell_cores
-from pipeline.params import Align, Params
-from pipeline.paths import ALIGNED, metrics_path
-from pipeline.split import Split
-from pipeline.stage import made, run, shown
+from embed.vectors.behaviour import Behaviour, behaviour
+from embed.vectors.content import Content, load_content
+from embed.vectors.kernel_regression import fit_leaving_out
+from pipeline.common.files import Outputs, versions
+from pipeline.common.outlook import tell_cores
+from pipeline.common.paths import ALIGNED, metrics_path
+from pipeline.common.stage import made, run, shown
+from pipeline.settings.embed.align import Align
+from pipeline.settings.params import Params
+from pipeline.tables.split import Split
 
 FEWEST = 20
 """Items with content and behaviour, below which there is nothing to learn from."""

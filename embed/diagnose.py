@@ -5,13 +5,14 @@ Writes metrics/embeddings.json. A value that the data cannot give is null.
 
 import numpy as np
 
-from embed import geometry, retrieval
-from pipeline.files import Outputs, read_array
-from pipeline.outlook import tell_cores
-from pipeline.params import Diagnose, Params
-from pipeline.paths import ITEM, metrics_path
-from pipeline.split import Split
-from pipeline.stage import made, run, shown
+from embed.vectors import geometry, retrieval
+from pipeline.common.files import Outputs, read_array
+from pipeline.common.outlook import tell_cores
+from pipeline.common.paths import ITEM, metrics_path
+from pipeline.common.stage import made, run, shown
+from pipeline.settings.embed.diagnose import Diagnose
+from pipeline.settings.params import Params
+from pipeline.tables.split import Split
 
 
 def main(params: Params) -> None:

@@ -22,14 +22,16 @@ from open_clip import CLIP
 from open_clip.transform import PreprocessCfg
 from safetensors.torch import save
 
-from embed.contrastive import Pairs, embed, recall, train
-from embed.cover_batches import read_covers
-from embed.encoders import ResizeToPixels, best_device
-from pipeline.files import InputError, Outputs, versions
-from pipeline.launch import tell_device
-from pipeline.params import Encoder, Params
-from pipeline.paths import COVERS, ENCODER, ITEMS, metrics_path
-from pipeline.stage import made, run
+from embed.covers.batches import read_covers
+from embed.encoders.base import best_device
+from embed.encoders.contrastive import Pairs, embed, recall, train
+from embed.encoders.open_clip_models import ResizeToPixels
+from pipeline.common.files import InputError, Outputs, versions
+from pipeline.common.launch import tell_device
+from pipeline.common.paths import COVERS, ENCODER, ITEMS, metrics_path
+from pipeline.common.stage import made, run
+from pipeline.settings.embed.encoder import Encoder
+from pipeline.settings.params import Params
 
 HELD_OUT = 0.1
 MIN_PAIRS = 20

@@ -10,12 +10,10 @@ import numpy as np
 import pandas as pd
 from sklearn.decomposition import PCA
 
-from embed.content import Content, load_content
-from embed.given import given_vectors
-from pipeline.files import InputError, Outputs, read_array, versions
-from pipeline.item_info import MAX_DIM, write_item_info
-from pipeline.params import Fuse, Params
-from pipeline.paths import (
+from embed.extraction.given import given_vectors
+from embed.vectors.content import Content, load_content
+from pipeline.common.files import InputError, Outputs, read_array, versions
+from pipeline.common.paths import (
     ALIGNED,
     EXPLAINED_VARIANCE,
     GIVEN_ITEM,
@@ -24,7 +22,10 @@ from pipeline.paths import (
     ITEM_INFO,
     metrics_path,
 )
-from pipeline.stage import made, run
+from pipeline.common.stage import made, run
+from pipeline.settings.embed.fuse import Fuse
+from pipeline.settings.params import Params
+from pipeline.tables.item_info import MAX_DIM, write_item_info
 
 GIVEN = {"item_info": GIVEN_ITEM, "item_emb": GIVEN_ITEM_EMB}
 """By `fuse.given`."""

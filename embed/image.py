@@ -12,19 +12,20 @@ import numpy as np
 import pyarrow.parquet as pq
 from accelerate import PartialState
 
-from embed.batches import Batch, read_ahead, spans
-from embed.cover_batches import CoverFile
-from embed.cover_shards import CoverShards
-from embed.covers import name_unreadable
-from embed.encoders import ResizeToPixels, load_open_clip
-from embed.extraction import Embedded, extracted, tell_start
-from embed.given import given_vectors
-from pipeline.files import Outputs
-from pipeline.launch import arithmetic, gpu_or_cpu, open_processes
-from pipeline.params import EmbedImage, Params
-from pipeline.paths import COVERS, GIVEN_IMAGE, IMAGE, IMAGE_PRESENT, ITEMS, metrics_path
-from pipeline.scratch import file_sha256
-from pipeline.stage import made, run
+from embed.covers.batches import CoverFile
+from embed.covers.decode import name_unreadable
+from embed.covers.shards import CoverShards
+from embed.encoders.open_clip_models import ResizeToPixels, load_open_clip
+from embed.extraction.batches import Batch, read_ahead, spans
+from embed.extraction.extract import Embedded, extracted, tell_start
+from embed.extraction.given import given_vectors
+from pipeline.common.files import Outputs
+from pipeline.common.launch import arithmetic, gpu_or_cpu, open_processes
+from pipeline.common.paths import COVERS, GIVEN_IMAGE, IMAGE, IMAGE_PRESENT, ITEMS, metrics_path
+from pipeline.common.scratch import file_sha256
+from pipeline.common.stage import made, run
+from pipeline.settings.embed.image import EmbedImage
+from pipeline.settings.params import Params
 
 
 def main(params: Params) -> None:

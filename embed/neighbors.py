@@ -7,12 +7,12 @@ first. Where an item has fewer than k neighbours, id 0 with cosine 0 fills the r
 import faiss
 import numpy as np
 
-from embed.nearest import Neighbors, exact_recall, nearest_items, searching_gpus
-from pipeline.files import Outputs, read_array, versions
-from pipeline.outlook import tell_cores
-from pipeline.params import Params
-from pipeline.paths import ITEM, NEIGHBORS, array_info, metrics_path
-from pipeline.stage import made, run
+from embed.vectors.nearest import Neighbors, exact_recall, nearest_items, searching_gpus
+from pipeline.common.files import Outputs, read_array, versions
+from pipeline.common.outlook import tell_cores
+from pipeline.common.paths import ITEM, NEIGHBORS, array_info, metrics_path
+from pipeline.common.stage import made, run
+from pipeline.settings.params import Params
 
 
 def main(params: Params) -> None:

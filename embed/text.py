@@ -11,16 +11,17 @@ import numpy as np
 import pyarrow.parquet as pq
 from accelerate import PartialState
 
-from embed.batches import Batch, read_ahead, spans
-from embed.extraction import extracted, tell_start
-from embed.given import given_vectors
-from embed.shards import text_sha256
-from embed.text_encoders import TitleShards, load_text_encoder
-from pipeline.files import Outputs
-from pipeline.launch import arithmetic, gpu_or_cpu, open_processes
-from pipeline.params import EmbedText, Params
-from pipeline.paths import GIVEN_TEXT, ITEMS, TEXT, TEXT_PRESENT, metrics_path
-from pipeline.stage import made, run
+from embed.encoders.titles import TitleShards, load_text_encoder
+from embed.extraction.batches import Batch, read_ahead, spans
+from embed.extraction.extract import extracted, tell_start
+from embed.extraction.given import given_vectors
+from embed.extraction.shards import text_sha256
+from pipeline.common.files import Outputs
+from pipeline.common.launch import arithmetic, gpu_or_cpu, open_processes
+from pipeline.common.paths import GIVEN_TEXT, ITEMS, TEXT, TEXT_PRESENT, metrics_path
+from pipeline.common.stage import made, run
+from pipeline.settings.embed.text import EmbedText
+from pipeline.settings.params import Params
 
 
 def main(params: Params) -> None:

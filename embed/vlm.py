@@ -12,18 +12,19 @@ import numpy as np
 import pyarrow.parquet as pq
 from accelerate import PartialState
 
-from embed.batches import Batch, read_ahead, spans
-from embed.cover_batches import CoverFile
-from embed.covers import name_unreadable
-from embed.extraction import Embedded, extracted, tell_start
-from embed.shards import text_sha256
-from embed.vision_language import ItemShards, cut_batches, load_vision_language
-from pipeline.files import Outputs
-from pipeline.launch import arithmetic, gpu_or_cpu, open_processes
-from pipeline.params import EmbedVlm, Params
-from pipeline.paths import COVERS, ITEMS, VLM, VLM_PRESENT, metrics_path
-from pipeline.scratch import file_sha256
-from pipeline.stage import made, run
+from embed.covers.batches import CoverFile
+from embed.covers.decode import name_unreadable
+from embed.encoders.vision_language import ItemShards, cut_batches, load_vision_language
+from embed.extraction.batches import Batch, read_ahead, spans
+from embed.extraction.extract import Embedded, extracted, tell_start
+from embed.extraction.shards import text_sha256
+from pipeline.common.files import Outputs
+from pipeline.common.launch import arithmetic, gpu_or_cpu, open_processes
+from pipeline.common.paths import COVERS, ITEMS, VLM, VLM_PRESENT, metrics_path
+from pipeline.common.scratch import file_sha256
+from pipeline.common.stage import made, run
+from pipeline.settings.embed.vlm import EmbedVlm
+from pipeline.settings.params import Params
 
 
 def main(params: Params) -> None:

@@ -9,20 +9,21 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from gallery import embedding_map
-from gallery.attention import CPU, Attention, attention
-from gallery.catalogue import Catalogue
-from gallery.charts import charts
-from gallery.neighbor_sheet import Entry, contact_sheet
-from gallery.page import Map, Page, render
-from gallery.tables import headline, tables
-from gallery.thumbnails import Pictures, data_uri, thumbnails
-from pipeline import paths
-from pipeline.files import InputError, Outputs, read_array
-from pipeline.launch import tell_device
-from pipeline.params import Params, Report
-from pipeline.split import Split
-from pipeline.stage import made, run
+from gallery.page.attention import CPU, Attention, attention
+from gallery.page.catalogue import Catalogue
+from gallery.page.charts import charts
+from gallery.page.page import Map, Page, render
+from gallery.page.tables import headline, tables
+from gallery.pictures import embedding_map
+from gallery.pictures.neighbor_sheet import Entry, contact_sheet
+from gallery.pictures.thumbnails import Pictures, data_uri, thumbnails
+from pipeline.common import paths
+from pipeline.common.files import InputError, Outputs, read_array
+from pipeline.common.launch import tell_device
+from pipeline.common.stage import made, run
+from pipeline.settings.params import Params
+from pipeline.settings.report import Report
+from pipeline.tables.split import Split
 
 
 def main(params: Params) -> None:

@@ -11,8 +11,11 @@ import pyarrow.parquet as pq
 from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from tqdm import tqdm
 
-from pipeline import paths
-from pipeline.clicks import (
+from pipeline.common import paths
+from pipeline.common.files import InputError, Outputs, read_array
+from pipeline.common.stage import made, run
+from pipeline.download.files import challenge
+from pipeline.raw.clicks import (
     CLICKS,
     distinct_users,
     open_clicks,
@@ -20,17 +23,15 @@ from pipeline.clicks import (
     read_rows,
     refuse_one_class,
 )
-from pipeline.cover_files import files_below, find_covers, locate
-from pipeline.covers import write_covers
-from pipeline.download import challenge
-from pipeline.files import InputError, Outputs, read_array
-from pipeline.ids import DenseIds
-from pipeline.items import Items, items_table, read_items
-from pipeline.params import Data, Params
-from pipeline.raw import RawTable
-from pipeline.seen import refuse_ignored, refuse_linked_folder
-from pipeline.split import Split
-from pipeline.stage import made, run
+from pipeline.raw.cover_files import files_below, find_covers, locate
+from pipeline.raw.covers import write_covers
+from pipeline.raw.ids import DenseIds
+from pipeline.raw.items import Items, items_table, read_items
+from pipeline.raw.seen import refuse_ignored, refuse_linked_folder
+from pipeline.settings.data import Data
+from pipeline.settings.params import Params
+from pipeline.tables.split import Split
+from pipeline.tables.table import RawTable
 from sample.world import WorldConfig, build
 from sample.write import write_raw
 

@@ -7,11 +7,11 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 import numpy as np
 import pandas as pd
 
-from pipeline import paths
-from pipeline.environment import environment
-from pipeline.files import InputError, Outputs, read_array
-from pipeline.params import Params
-from pipeline.stage import made, run
+from pipeline.common import paths
+from pipeline.common.files import InputError, Outputs, read_array
+from pipeline.common.stage import made, run
+from pipeline.console.environment import environment
+from pipeline.settings.params import Params
 
 MEMBER = "prediction.csv"
 

@@ -5,10 +5,10 @@ They are the only ones that DVC counts as metrics; all others are in the files b
 
 from typing import Any
 
-from pipeline import paths
-from pipeline.files import read_json, write_json
-from pipeline.params import Params
-from pipeline.stage import made, run, shown
+from pipeline.common import paths
+from pipeline.common.files import read_json, write_json
+from pipeline.common.stage import made, run, shown
+from pipeline.settings.params import Params
 
 
 def main(_params: Params) -> None:

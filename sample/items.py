@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.split import LEVELS
+from pipeline.tables.split import LEVELS
 from sample.config import WorldConfig
 from sample.covers import Facets
 from sample.titles import compose

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from pipeline.paths import SPLITS
+from pipeline.common.paths import SPLITS
 from sample.audience import Audience
 from sample.clicks import click_probability
 from sample.config import WorldConfig

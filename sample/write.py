@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.files import InputError
+from pipeline.common.files import InputError
 from sample.covers import render
 from sample.items import Items
 from sample.world import Impressions, World

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.clone import HERE, Clone, write_small_params, write_small_source
-from tests.ctr.tiny_world import forget_accelerator
-from tests.fresh_runs import FreshRuns
-from tests.reference_run import ReferenceRun
+from tests.support.clone import HERE, Clone, write_small_params, write_small_source
+from tests.support.fresh_runs import FreshRuns
+from tests.support.references.run import ReferenceRun
+from tests.support.worlds.tiny_world import forget_accelerator
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.bench_blend import MODELS, measured, print_blend, with_models
-from tests.ctr.tiny_world import tiny_params, write_world
+from tests.support.worlds.tiny_world import tiny_params, write_world
 
 
 @pytest.mark.usefixtures("cpu")

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import bench_embed, embed_world
+from benchmarks import bench_embed
 from benchmarks.bench_embed import header, summary, table
+from benchmarks.support import embed_world
 
 
 def round_of(ours: float, bare: float, plain: float) -> dict[str, dict[str, float]]:

@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks import bench_ingest
 from benchmarks.bench_ingest import Measurement, run_ingest, run_pandas, table
-from benchmarks.raw_layout import HISTORY, write_raw
-from pipeline.paths import SPLITS
-from pipeline.split import Split
+from benchmarks.support.raw_layout import HISTORY, write_raw
+from pipeline.common.paths import SPLITS
+from pipeline.tables.split import Split
 
 ITEMS = 200
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from benchmarks.bench_memory import CASES, Peak, header, judged, line, measure, watched
-from pipeline import paths
-from pipeline.files import read_array
-from pipeline.item_info import read_item_info
-from pipeline.split import Split
+from pipeline.common import paths
+from pipeline.common.files import read_array
+from pipeline.tables.item_info import read_item_info
+from pipeline.tables.split import Split
 
 ROOT = Path(__file__).parents[2]
 MB = 10**6

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from benchmarks.bench_recipes import print_correlations, print_row
-from benchmarks.recipes import vectors_of
-from embed.content import Content
-from pipeline.params import load_params
+from benchmarks.support.recipes import vectors_of
+from embed.vectors.content import Content
+from pipeline.settings.params import load_params
 
 
 def result(auc: float, **diagnostics: float | None) -> dict[str, Any]:

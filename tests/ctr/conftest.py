@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ctr.tiny_world import write_world
+from tests.support.worlds.tiny_world import write_world
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ from scipy.special import expit
 
 from ctr import blend, predict, train
 from ctr.blend import Gain, choose, held_out_gain
-from ctr.metrics import auc
-from pipeline import paths
-from pipeline.files import InputError, read_json, write_array
-from pipeline.params import Params
-from pipeline.split import Split
-from tests.ctr.tiny_world import (
+from ctr.evaluation.metrics import auc
+from pipeline.common import paths
+from pipeline.common.files import InputError, read_json, write_array
+from pipeline.settings.params import Params
+from pipeline.tables.split import Split
+from tests.support.worlds.tiny_world import (
     NEARLY_TIED,
     TEST_ROWS,
     VALID_ROWS,

@@ -8,16 +8,16 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ctr import judge as stage
-from ctr.data import load_judged_items
-from ctr.scoring import score
-from pipeline import paths
-from pipeline.files import InputError, read_json, write_array
-from pipeline.item_info import write_item_info
-from pipeline.params import Params
-from pipeline.paths import ITEM_INFO, ITEMS, TASK1_METRICS
-from pipeline.split import Split
-from tests.ctr.tiny_world import CONTENT, forget_accelerator, item_table, tiny_params
-from tests.ctr.tiny_world import ITEMS as N
+from ctr.engine.scoring import score
+from ctr.task1.items import load_judged_items
+from pipeline.common import paths
+from pipeline.common.files import InputError, read_json, write_array
+from pipeline.common.paths import ITEM_INFO, ITEMS, TASK1_METRICS
+from pipeline.settings.params import Params
+from pipeline.tables.item_info import write_item_info
+from pipeline.tables.split import Split
+from tests.support.worlds.tiny_world import CONTENT, forget_accelerator, item_table, tiny_params
+from tests.support.worlds.tiny_world import ITEMS as N
 
 pytestmark = pytest.mark.usefixtures("cpu", "world", "submitted")
 

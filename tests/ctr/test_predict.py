@@ -9,12 +9,19 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ctr import predict, train
-from ctr.data import ClickLog, load_items
-from ctr.qin import QIN, QINConfig
-from pipeline import paths
-from pipeline.files import InputError, read_array, read_json, write_array
-from pipeline.split import Split
-from tests.ctr.tiny_world import ITEMS, TEST_ROWS, VALID_ROWS, contents, one_batch, tiny_params
+from ctr.engine.data import ClickLog, load_items
+from ctr.models.qin import QIN, QINConfig
+from pipeline.common import paths
+from pipeline.common.files import InputError, read_array, read_json, write_array
+from pipeline.tables.split import Split
+from tests.support.worlds.tiny_world import (
+    ITEMS,
+    TEST_ROWS,
+    VALID_ROWS,
+    contents,
+    one_batch,
+    tiny_params,
+)
 
 pytestmark = pytest.mark.usefixtures("cpu", "world", "trained")
 

@@ -9,15 +9,16 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from ctr import train, training
-from ctr.architecture import qin_config
-from ctr.qin import QIN
-from ctr.training import Trained, refuse_few_rows, refuse_uneven_batches
-from pipeline import paths
-from pipeline.files import InputError, read_array, read_json, write_array
-from pipeline.params import Train
-from pipeline.split import Split
-from tests.ctr.tiny_world import (
+from ctr import train
+from ctr.engine import loop
+from ctr.engine.loop import Trained, refuse_few_rows, refuse_uneven_batches
+from ctr.models.architecture import qin_config
+from ctr.models.qin import QIN
+from pipeline.common import paths
+from pipeline.common.files import InputError, read_array, read_json, write_array
+from pipeline.settings.ctr.train import Train
+from pipeline.tables.split import Split
+from tests.support.worlds.tiny_world import (
     NEARLY_TIED,
     contents,
     forget_accelerator,
@@ -74,8 +75,8 @@ def test_the_model_is_saved_with_what_it_takes_to_use_it() -> None:
 def test_it_tells_on_what_it_trains_and_what_an_epoch_takes(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.launch.unused_gpu", lambda: None)
-    monkeypatch.setattr("pipeline.outlook.SECONDS", 0.0)
+    monkeypatch.setattr("pipeline.common.launch.unused_gpu", lambda: None)
+    monkeypatch.setattr("pipeline.common.outlook.SECONDS", 0.0)
     with caplog.at_level(logging.INFO):
         train.main(tiny_params(epochs=3, batch_size=50, mixed_precision="bf16"))
     told = [line for line in caplog.messages if not line.startswith("epoch ")]
@@ -108,13 +109,13 @@ def fit_scripted(monkeypatch: pytest.MonkeyPatch, aucs: list[float], **settings:
     """`fit` on the tiny world, but valid's AUC is as `aucs` says, epoch by epoch."""
     script = iter(aucs)
     monkeypatch.setattr(
-        training, "evaluate", lambda *_: {"auc": next(script), "gauc": 0.5, "logloss": 0.7}
+        loop, "evaluate", lambda *_: {"auc": next(script), "gauc": 0.5, "logloss": 0.7}
     )
     params = tiny_params(epochs=len(aucs), **settings).train
     accelerator = Accelerator()
     torch.manual_seed(5)
     data = train.load_data(params, accelerator)
-    return training.fit(QIN(qin_config(params, data.items)), data, params, accelerator)
+    return loop.fit(QIN(qin_config(params, data.items)), data, params, accelerator)
 
 
 def rates(trained: Trained) -> list[float]:
@@ -216,10 +217,10 @@ def test_a_valid_of_one_class_cannot_choose_an_epoch() -> None:
 
 def test_a_log_line_says_none_where_there_is_no_gauc() -> None:
     entry = {"epoch": 3, "train_loss": 0.5, "auc": 0.75, "gauc": math.nan, "logloss": 0.6}
-    line = training.progress_line(entry | {"learning_rate": 0.001}, 1234.0, is_best=True)
+    line = loop.progress_line(entry | {"learning_rate": 0.001}, 1234.0, is_best=True)
     assert "valid AUC 0.7500  gAUC none  logloss 0.6000" in line
     assert "nan" not in line
-    assert "gAUC 0.6250  " in training.progress_line(
+    assert "gAUC 0.6250  " in loop.progress_line(
         entry | {"learning_rate": 0.001, "gauc": 0.625}, 1234.0, is_best=False
     )
 
@@ -227,6 +228,6 @@ def test_a_log_line_says_none_where_there_is_no_gauc() -> None:
 def test_freed_memory_is_bounded_after_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     bounded: list[None] = []
     counter = SimpleNamespace(bound=lambda: bounded.append(None))
-    monkeypatch.setattr(training, "FREED_MEMORY", counter)  # and not that of scoring
+    monkeypatch.setattr(loop, "FREED_MEMORY", counter)  # and not that of scoring
     train.main(tiny_params(epochs=1))
     assert len(bounded) == 6

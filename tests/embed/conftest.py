@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 
 from embed import encoder
-from embed.extraction import shards_of
-from embed.text_encoders import TitleShards, load_text_encoder
-from pipeline.params import EmbedText, Params, load_params
-from pipeline.paths import COVERS, ITEMS
+from embed.encoders.titles import TitleShards, load_text_encoder
+from embed.extraction.extract import shards_of
+from pipeline.common.paths import COVERS, ITEMS
+from pipeline.settings.embed.text import EmbedText
+from pipeline.settings.params import Params, load_params
 
 REPOSITORY = Path(__file__).parents[2]
 COLORS = ("red", "lime", "blue", "yellow", "purple", "orange", "black", "white")

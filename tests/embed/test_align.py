@@ -16,15 +16,15 @@ from ruamel.yaml import YAML
 from embed import align as stage
 from embed import fuse
 from embed.align import FEWEST
-from pipeline.files import InputError, read_array, read_json, write_array
-from pipeline.params import PARAMS, Params
-from pipeline.paths import (
+from pipeline.common.files import InputError, read_array, read_json, write_array
+from pipeline.common.paths import (
     ALIGNED,
     IMAGE,
     IMAGE_PRESENT,
     ITEM,
     ITEM_INFO,
     ITEMS,
+    PARAMS,
     TEXT,
     TEXT_PRESENT,
     VLM,
@@ -33,8 +33,9 @@ from pipeline.paths import (
     metrics_path,
     split_path,
 )
-from tests.embed.stage_processes import ENVIRONMENT
-from tests.graph import graph, makers
+from pipeline.settings.params import Params
+from tests.support.graph import graph, makers
+from tests.support.stage_processes import ENVIRONMENT
 
 N, WARM, HISTORY, TRAIN_ROWS = 80, 60, 6, 1500
 EMPTY = [0, 5, 62]

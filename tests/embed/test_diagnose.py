@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 
 from embed import diagnose as stage
-from embed import retrieval
 from embed.diagnose import diagnose
-from embed.geometry import effective_rank, near_duplicates, uniformity, unit_vectors
-from pipeline.files import read_json, write_array
-from pipeline.params import Diagnose, Params
-from pipeline.paths import ITEM, metrics_path, split_path
-from pipeline.split import Split
-from tests.embed.test_retrieval import HISTORY, ITEMS, clicks, plain_hit, real
+from embed.vectors import retrieval
+from embed.vectors.geometry import effective_rank, near_duplicates, uniformity, unit_vectors
+from pipeline.common.files import read_json, write_array
+from pipeline.common.paths import ITEM, metrics_path, split_path
+from pipeline.settings.embed.diagnose import Diagnose
+from pipeline.settings.params import Params
+from pipeline.tables.split import Split
+from tests.embed.vectors.test_retrieval import HISTORY, ITEMS, clicks, plain_hit, real
 
 SETTINGS = Diagnose(k=4, window=3, sample=10**6, pairs=10**6, near_duplicate=0.7, seed=5)
 

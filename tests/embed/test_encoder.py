@@ -8,9 +8,9 @@ from safetensors.numpy import load_file
 
 from embed import encoder
 from embed.encoder import HELD_OUT, split
-from pipeline.files import InputError, read_json
-from pipeline.params import Params
-from pipeline.paths import COVERS, ENCODER, metrics_path
+from pipeline.common.files import InputError, read_json
+from pipeline.common.paths import COVERS, ENCODER, metrics_path
+from pipeline.settings.params import Params
 from tests.embed.conftest import Catalogue, N, write_catalogue
 
 

@@ -5,11 +5,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from embed import fuse as stage
-from embed.content import Content, standardize
 from embed.fuse import fuse
-from pipeline.files import InputError, read_array, read_json, write_array
-from pipeline.params import Fuse, Params
-from pipeline.paths import (
+from embed.vectors.content import Content, standardize
+from pipeline.common.files import InputError, read_array, read_json, write_array
+from pipeline.common.paths import (
     ALIGNED,
     EXPLAINED_VARIANCE,
     GIVEN_ITEM,
@@ -24,6 +23,8 @@ from pipeline.paths import (
     VLM_PRESENT,
     metrics_path,
 )
+from pipeline.settings.embed.fuse import Fuse
+from pipeline.settings.params import Params
 from tests.embed.conftest import Catalogue, N
 
 Parts = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]

@@ -6,10 +6,17 @@ import pytest
 import torch
 
 from embed import image
-from embed.covers import decode
-from pipeline.files import InputError, read_array, read_json, write_array
-from pipeline.params import Params
-from pipeline.paths import ENCODER, GIVEN_IMAGE, IMAGE, IMAGE_PRESENT, array_info, metrics_path
+from embed.covers.decode import decode
+from pipeline.common.files import InputError, read_array, read_json, write_array
+from pipeline.common.paths import (
+    ENCODER,
+    GIVEN_IMAGE,
+    IMAGE,
+    IMAGE_PRESENT,
+    array_info,
+    metrics_path,
+)
+from pipeline.settings.params import Params
 from tests.embed.conftest import Catalogue, N, write_catalogue
 
 
@@ -54,7 +61,7 @@ def test_unreadable_covers_are_counted_and_named_once(
         "unreadable_items": raw_ids,
         "dim": params.encoder.embed_dim,
     }
-    (record,) = [record for record in caplog.records if record.name == "embed.covers"]
+    (record,) = [record for record in caplog.records if record.name == "embed.covers.decode.decode"]
     assert record.getMessage().startswith("2 covers are unreadable")
     assert all(f"item {raw_id}:" in record.getMessage() for raw_id in raw_ids)
 

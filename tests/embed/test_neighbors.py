@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from embed import neighbors
-from embed.nearest import nearest_items
-from pipeline.files import read_json, write_array
-from pipeline.params import Params
-from pipeline.paths import ITEM, NEIGHBORS, array_info, metrics_path
+from embed.vectors.nearest import nearest_items
+from pipeline.common.files import read_json, write_array
+from pipeline.common.paths import ITEM, NEIGHBORS, array_info, metrics_path
+from pipeline.settings.params import Params
 
 ROWS = 60
 

@@ -3,9 +3,9 @@ import pytest
 
 from embed import text
 from embed.text import distinct
-from pipeline.files import InputError, read_array, read_json, write_array
-from pipeline.params import Params
-from pipeline.paths import GIVEN_TEXT, TEXT, TEXT_PRESENT, array_info, metrics_path
+from pipeline.common.files import InputError, read_array, read_json, write_array
+from pipeline.common.paths import GIVEN_TEXT, TEXT, TEXT_PRESENT, array_info, metrics_path
+from pipeline.settings.params import Params
 from tests.embed.conftest import Catalogue, N, encode_titles, write_catalogue
 
 

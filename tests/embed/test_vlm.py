@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from embed import vlm
-from embed.covers import decode
-from embed.vision_language import load_vision_language
+from embed.covers.decode import decode
+from embed.encoders.vision_language import load_vision_language
 from embed.vlm import readable
-from pipeline.files import read_array, read_json
-from pipeline.params import Params
-from pipeline.paths import VLM, VLM_PRESENT, array_info, metrics_path
+from pipeline.common.files import read_array, read_json
+from pipeline.common.paths import VLM, VLM_PRESENT, array_info, metrics_path
+from pipeline.settings.params import Params
 from tests.embed.conftest import CPU, Catalogue, N, write_catalogue
-from tests.embed.tiny_vlm import WIDTH, save_vlm
+from tests.support.worlds.tiny_vlm import WIDTH, save_vlm
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_workers_and_shards_taken_up_do_not_change_a_bit(
     vlm.main(with_vlm(params, model))
     undisturbed = VLM.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr("embed.shards.Shards.clear", lambda _self: None)
+        patch.setattr("embed.extraction.shards.Shards.clear", lambda _self: None)
         vlm.main(with_vlm(params, model, workers=2))
     assert VLM.read_bytes() == undisturbed
     shards = sorted(Path("scratch/embed_vlm").glob("*/shard-*"))

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gallery.world import write_run
+from tests.support.worlds.report_world import write_run
 
 
 @pytest.fixture(scope="session")

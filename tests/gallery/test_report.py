@@ -7,16 +7,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ctr.architecture import item_digests
-from ctr.model import CTRModel
-from gallery import attention, report
-from gallery.embedding_map import FEW
-from pipeline import paths
-from pipeline.files import InputError, Outputs, read_array, read_json, write_array, write_json
-from pipeline.params import Params
-from pipeline.paths import REPORT
-from tests.ctr.tiny_world import ITEMS
-from tests.gallery.world import NASTY, UNCOVERED, report_params
+from ctr.models.architecture import item_digests
+from ctr.models.base import CTRModel
+from gallery import report
+from gallery.page import attention
+from gallery.pictures.embedding_map import FEW
+from pipeline.common import paths
+from pipeline.common.files import (
+    InputError,
+    Outputs,
+    read_array,
+    read_json,
+    write_array,
+    write_json,
+)
+from pipeline.common.paths import REPORT
+from pipeline.settings.params import Params
+from tests.support.worlds.report_world import NASTY, UNCOVERED, report_params
+from tests.support.worlds.tiny_world import ITEMS
 
 READ = (
     paths.ITEM,

@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipeline.paths import REPORT
-from tests.fresh_runs import FreshRuns
-from tests.gallery.browser import assert_good_page, needs_chromium
+from pipeline.common.paths import REPORT
+from tests.support.browser import assert_good_page, needs_chromium
+from tests.support.fresh_runs import FreshRuns
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.params import Data
+from pipeline.settings.data import Data
 
 HISTORY = 4
 RAW_IDS = (2, 3, 5, 8)

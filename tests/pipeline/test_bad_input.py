@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.files import InputError, Outputs
+from pipeline.common.files import InputError, Outputs
 from pipeline.ingest import ingest, raw_folder
 from tests.pipeline.conftest import RawFolder
 

@@ -6,14 +6,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import clicks, paths
-from pipeline import raw as raw_module
-from pipeline.files import InputError, Outputs, read_array, read_json
+from pipeline.common import paths
+from pipeline.common.files import InputError, Outputs, read_array, read_json
+from pipeline.common.stage import refuse_other_data
 from pipeline.ingest import closing_line, ingest, main
-from pipeline.params import Params, load_params
-from pipeline.raw import RawTable
-from pipeline.split import Split
-from pipeline.stage import refuse_other_data
+from pipeline.raw import clicks
+from pipeline.settings.params import Params, load_params
+from pipeline.tables import table as raw_module
+from pipeline.tables.split import Split
+from pipeline.tables.table import RawTable
 from tests.pipeline.conftest import RawFolder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -219,7 +220,7 @@ def test_tests_own_ids_are_kept(raw: RawFolder) -> None:
 def test_rows_beyond_one_batch_stay_in_order(
     raw: RawFolder, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.raw.BATCH_ROWS", 3)
+    monkeypatch.setattr("pipeline.tables.table.BATCH_ROWS", 3)
     assert workspace.exists()
     run(raw.write())
     assert Split.load("train").target.tolist() == [1, 2, 3, 4]

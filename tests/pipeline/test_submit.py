@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import paths
-from pipeline.environment import DATA
-from pipeline.files import InputError, read_json, write_array
-from pipeline.params import load_params
-from pipeline.scratch import file_sha256
+from pipeline.common import paths
+from pipeline.common.files import InputError, read_json, write_array
+from pipeline.common.scratch import file_sha256
+from pipeline.console.environment import DATA
+from pipeline.settings.params import load_params
 from pipeline.submit import check_submission, main, write_submission
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import paths
-from pipeline.files import read_json, write_json
-from pipeline.params import load_params
+from pipeline.common import paths
+from pipeline.common.files import read_json, write_json
+from pipeline.settings.params import load_params
 from pipeline.summary import main
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from pipeline.paths import SPLITS
+from pipeline.common.paths import SPLITS
 from sample.clicks import click_probability
 from sample.world import Impressions, World, WorldConfig, build
 

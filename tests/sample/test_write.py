@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.files import InputError
+from pipeline.common.files import InputError
 from sample.covers import Facets
 from sample.world import World, WorldConfig, build
 from sample.write import write_raw

@@ -1,0 +1,120 @@
+"""A training set of the competition's size, made up: all that stage `train` reads.
+
+An item's popularity is a power of its rank. A click depends weakly on the target's appeal and on
+how much of the history shares its topic, so that a loss can fall. Making 3.6 million rows holds
+some 100 MB at a time.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmarks.support.raw_layout import ITEMS, ROWS, TAG_VOCABULARY, TAGS, USERS, spans
+from pipeline.common import paths
+from pipeline.common.files import Outputs, read_array
+from pipeline.ingest import write_rows
+from pipeline.tables.split import LEVELS, Split
+
+EXPONENT = 0.8
+"""The item of rank k is drawn in proportion to k ** -EXPONENT, nearly."""
+TOPICS = 8
+"""Item i is of topic i % TOPICS."""
+TAG_RATE = 0.7
+"""Share of an item's places for tags that hold one."""
+CHUNK_ROWS = 1 << 15
+"""Clicks made at a time: 16 MB of drawn ids at a history of 64."""
+
+
+class Items(NamedTuple):
+    by_popularity: np.ndarray
+    """int (N,): item ids, the most popular first."""
+    appeal: np.ndarray
+    """float32 (N + 1,): what the target adds to the log odds of a click."""
+
+
+def write_world(
+    items: int = ITEMS,
+    tags: int = TAG_VOCABULARY,
+    train_rows: int = ROWS["train"],
+    valid_rows: int = ROWS["valid"],
+    history: int = 64,
+    content_dim: int = 128,
+    seed: int = 2025,
+) -> None:
+    """Write the item tables and both splits into the working directory; `tags` counts padding."""
+    rng = np.random.default_rng(seed)
+    known = Items(1 + rng.permutation(items), rng.normal(0, 0.5, items + 1).astype(np.float32))
+    with Outputs() as outputs:
+        write_items(rng, items, tags, content_dim, outputs)
+        for split, rows in (("train", train_rows), ("valid", valid_rows)):
+            path = outputs.path(paths.split_path(split))
+            shape = (rows, history + len(Split.TAIL))
+            write_rows(path, clicks(rng, known, rows, history), shape, split)
+            outputs.array_info(paths.split_path(split), read_array(path), seed=seed)
+        outputs.json(paths.STATS, {"items": items, "tags": tags})
+
+
+def write_items(
+    rng: np.random.Generator, items: int, tags: int, content_dim: int, outputs: Outputs
+) -> None:
+    outputs.array(paths.TAGS, tag_table(rng, items, tags))
+    outputs.array(paths.ITEM, content_table(rng, items, content_dim))
+    with outputs.path(paths.NEIGHBORS).open("wb") as file:
+        none = np.zeros((items + 1, 0))
+        np.savez(file, ids=none.astype(np.int32), cosine=none.astype(np.float32))
+
+
+def tag_table(rng: np.random.Generator, items: int, tags: int) -> np.ndarray:
+    """int32 (N + 1, TAGS): tags from 1 to `tags` - 1, padded with 0 on the right."""
+    table = zipf(rng, tags - 1, (items + 1, TAGS))
+    count = rng.binomial(TAGS, TAG_RATE, (items + 1, 1))
+    count[0] = 0
+    table[np.arange(TAGS) >= count] = 0
+    return table
+
+
+def content_table(rng: np.random.Generator, items: int, dim: int) -> np.ndarray:
+    """float32 (N + 1, dim): the topic's centre and noise; a mean norm of 1, as `fuse` gives."""
+    centres = rng.standard_normal((TOPICS, dim), np.float32)
+    table = rng.standard_normal((items + 1, dim), np.float32)
+    table += centres[np.arange(items + 1) % TOPICS]
+    table[0] = 0
+    return table / np.linalg.norm(table[1:], axis=1).mean()
+
+
+def clicks(rng: np.random.Generator, items: Items, rows: int, history: int) -> Iterator[np.ndarray]:
+    """Consecutive rows int32 (n, history + 5), laid out as `Split`."""
+    for _, n in spans(rows, CHUNK_ROWS):
+        split = Split(np.empty((n, history + len(Split.TAIL)), np.int32))
+        split.history[:] = draw(rng, items, (n, history))
+        length = rng.integers(0, 3 * history // 2, (n, 1), endpoint=True)
+        split.history[np.arange(history) < history - length] = 0
+        split.target[:] = draw(rng, items, (n,))
+        for level in ("likes_level", "views_level"):
+            split.column(level)[:] = rng.integers(0, LEVELS, n)
+        split.label[:] = rng.random(n) < click_probability(split, items.appeal)
+        split.user[:] = rng.integers(1, USERS + 1, n)
+        yield split.rows
+
+
+def click_probability(split: Split, appeal: np.ndarray) -> np.ndarray:
+    """(n,): a quarter in the mean."""
+    real = split.history > 0
+    same = real & (split.history % TOPICS == split.target[:, None] % TOPICS)
+    overlap = same.sum(axis=1) / real.sum(axis=1).clip(min=1)
+    log_odds = appeal[split.target] + 4 * (overlap - 1 / TOPICS) - 1.2
+    return 1 / (1 + np.exp(-log_odds))
+
+
+def draw(rng: np.random.Generator, items: Items, shape: tuple[int, ...]) -> np.ndarray:
+    """Item ids."""
+    return items.by_popularity[zipf(rng, len(items.by_popularity), shape) - 1]
+
+
+def zipf(rng: np.random.Generator, n: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Ranks int32 from 1 to n: the density x ** -EXPONENT on [1, n + 1), rounded down."""
+    power = 1 - EXPONENT
+    uniform = rng.random(shape, np.float32)
+    drawn = (1 + np.float32((n + 1) ** power - 1) * uniform) ** np.float32(1 / power)
+    return np.minimum(drawn.astype(np.int32), n)

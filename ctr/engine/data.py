@@ -1,0 +1,249 @@
+"""The data path: what `ingest` and `embed/` wrote, as the batches that a model reads.
+
+A click is some 70 int32 numbers, so a process keeps its rows of a split in the memory of its GPU,
+and a batch is one gather there. Where they do not fit, and on a CPU, whose memory holds the file's
+pages anyway, they are read from the memory-mapped file while the batch before is at work. Both give
+the same batches in the same order.
+"""
+
+import math
+import mmap
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ctr.models.base import Clicks, ItemTable
+from pipeline.common import paths
+from pipeline.common.files import InputError, read_array
+from pipeline.common.section import Residence
+from pipeline.settings.ctr.train import Features
+from pipeline.tables.split import Split
+
+STRATA = 8
+"""1, 2, 4 or 8 processes see the same batches; other numbers have a shuffle of their own."""
+PIECE = 128
+"""Rows that are picked from a file before its pages are let go: a row can map 2 MB of it."""
+BLOCK = 1 << 16
+"""Likewise of rows that follow one another."""
+RESIDENT_SHARE = 0.25
+"""A split stays on the GPU if it takes no more than this share of its free memory."""
+
+
+@dataclass(frozen=True)
+class ClickLog:
+    """The rows rank, rank + world, ... of a split, as one process of `world` holds them."""
+
+    rows: Tensor
+    """int32 (own rows, L + 5): the last L items of the history, then `Split.TAIL`."""
+    total: int
+    """Rows of all processes: of the whole split, or of its last ones."""
+    features: Features
+    device: torch.device
+    file: mmap.mmap | None = None
+    """Where `rows` is a view of it, and not on `device`."""
+    rank: int = 0
+    world: int = 1
+
+    @staticmethod
+    def load(
+        split: str,
+        history: int,
+        features: Features,
+        device: torch.device,
+        rank: int = 0,
+        world: int = 1,
+        residence: Residence = "auto",
+        last: int = 0,
+    ) -> "ClickLog":
+        """Of the split's `last` rows (0: of all) those of this process."""
+        file: Any = read_array(paths.split_path(split), "c")
+        whole = torch.from_numpy(file)[-last:]
+        rows = whole[rank::world, -(history + len(Split.TAIL)) :]
+        if residence == "file" or (residence == "auto" and not fits(rows, device)):
+            return ClickLog(rows, len(whole), features, device, file.base, rank, world)
+        resident = torch.empty(rows.shape, dtype=rows.dtype, device=device)
+        for part in range(0, len(rows), BLOCK):
+            resident[part : part + BLOCK] = rows[part : part + BLOCK]
+            forget_pages(file.base)
+        return ClickLog(resident, len(whole), features, device, None, rank, world)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def places(self) -> int:
+        """How many items own rows name, padding counted."""
+        return len(self.rows) * (self.rows.shape[1] - len(Split.TAIL) + 1)
+
+    def batches(self, places: list[Tensor]) -> Iterator[tuple[Clicks, Tensor]]:
+        """For each tensor of own row numbers (B,), their clicks and labels, float (B,)."""
+        gathered = self._streamed(places) if self.file else self._gathered(places)
+        for rows in gathered:
+            yield self._columns(rows)
+
+    def _gathered(self, places: list[Tensor]) -> Iterator[Tensor]:
+        for place in places:
+            yield self.rows[place]
+
+    def _streamed(self, places: list[Tensor]) -> Iterator[Tensor]:
+        """Reads a batch while the one before is at work."""
+        if not places:
+            return
+        assert self.file is not None
+        slots = [_Slot(self.rows, self.file, self.device, max(map(len, places))) for _ in range(2)]
+        with ThreadPoolExecutor(1) as thread:
+            coming = thread.submit(slots[0].read, places[0])
+            for number, following in enumerate([*places[1:], None], start=1):
+                rows = coming.result()
+                if following is not None:
+                    coming = thread.submit(slots[number % 2].read, following)
+                yield slots[(number - 1) % 2].send(rows)
+
+    def _columns(self, rows: Tensor) -> tuple[Clicks, Tensor]:
+        tail = len(Split.TAIL)
+        history = rows[:, :-tail]
+        target, likes, views, label, _user = rows[:, -tail:].unbind(1)
+        if not self.features.history:
+            history = torch.zeros_like(history)
+        if not self.features.levels:
+            likes, views = torch.zeros_like(likes), torch.zeros_like(views)
+        return Clicks(history, target, likes, views), label.float()
+
+
+def forget_pages(file: mmap.mmap) -> None:
+    """Do not count the file's pages as this process's memory; the system still has them."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        file.madvise(mmap.MADV_DONTNEED)
+
+
+class _Slot:
+    """A batch on its way from the file to a device; to a GPU it goes through pinned memory."""
+
+    def __init__(self, rows: Tensor, file: mmap.mmap, device: torch.device, longest: int) -> None:
+        self.rows = rows
+        self.file = file
+        self.device = device
+        self.longest = longest
+        self.pinned: Tensor | None = None
+        self.sent: torch.cuda.Event | None = None
+
+    def read(self, places: Tensor) -> Tensor:
+        """int32 (B, L + 5), on the host; runs beside the work on the batch before."""
+        out = self._buffer(len(places))
+        piece = PIECE if self.device.type == "cpu" else len(places)  # a GPU would wait for more
+        for part in range(0, len(places), piece):
+            place = places[part : part + piece]
+            torch.index_select(self.rows, 0, place, out=out[part : part + piece])
+            forget_pages(self.file)
+        return out
+
+    def _buffer(self, batch: int) -> Tensor:
+        if self.device.type == "cpu":
+            return torch.empty((batch, self.rows.shape[1]), dtype=torch.int32)
+        if self.pinned is None:
+            shape = (self.longest, self.rows.shape[1])
+            self.pinned = torch.empty(shape, dtype=torch.int32).pin_memory()
+        if self.sent is not None:
+            self.sent.synchronize()  # the last batch has left it
+        return self.pinned[:batch]
+
+    def send(self, rows: Tensor) -> Tensor:
+        """`rows` on the device; returns before they have arrived."""
+        if self.device.type == "cpu":
+            return rows
+        moved = rows.to(self.device, non_blocking=True)
+        self.sent = torch.cuda.Event()
+        self.sent.record()
+        return moved
+
+
+def fits(rows: Tensor, device: torch.device) -> bool:
+    """Whether `device` is a GPU with room for `rows`."""
+    if device.type != "cuda":
+        return False
+    free, _total = torch.cuda.mem_get_info(device)
+    return rows.numel() * rows.element_size() <= RESIDENT_SHARE * free
+
+
+def shuffled_batches(
+    log: ClickLog, batch_size: int, seed: int, epoch: int
+) -> list[tuple[Tensor, float]]:
+    """One epoch's batches, as (own row numbers, weight), the numbers where the rows are.
+
+    `batch_size` is that of all processes together and a multiple of their number. The last batch
+    may be smaller; if it has fewer than two rows a process it joins the one before. Its parts may
+    differ by a row: a part's weight makes the mean over processes the mean over the batch.
+    """
+    order = shuffled(log.total, seed, epoch, log.device, log.rank, log.world).to(log.rows.device)
+    batches = []
+    for start, stop in batch_bounds(log.total, batch_size, smallest=2 * log.world):
+        own = slice(*(-((log.rank - bound) // log.world) for bound in (start, stop)))
+        part = order[own]
+        batches.append((part, len(part) * log.world / (stop - start)))
+    return batches
+
+
+def shuffled(
+    rows: int, seed: int, epoch: int, device: torch.device, rank: int = 0, world: int = 1
+) -> Tensor:
+    """int64 (own rows,): own row numbers in the epoch's order, which takes a process in turn.
+
+    The order has rows of STRATA strata in turn (row numbers modulo STRATA), each shuffled on its
+    own, so that a process needs no other rows than every world-th and all of them together see
+    what a single one sees. Depends on seed, epoch and the kind of device.
+    """
+    strata = math.lcm(STRATA, world)
+    order = torch.empty(len(range(rank, rows, world)), dtype=torch.int64, device=device)
+    own = strata // world
+    for number in range(own):
+        stratum = rank + world * number
+        generator = torch.Generator(device)
+        generator.manual_seed(mixed(seed, epoch, stratum))
+        size = len(range(stratum, rows, strata))
+        turn = torch.randperm(size, generator=generator, device=device)
+        order[number::own] = number + own * turn
+    return order
+
+
+def mixed(*numbers: int) -> int:
+    """A seed of 32 bits (of more, torch's CPU generator drops the rest)."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def batch_bounds(rows: int, batch_size: int, smallest: int) -> list[tuple[int, int]]:
+    """Where each batch starts and stops; a last one below `smallest` joins its neighbour."""
+    starts = list(range(0, rows, batch_size))
+    if len(starts) > 1 and rows - starts[-1] < smallest:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], rows], strict=True))
+
+
+def load_items(features: Features, device: torch.device) -> ItemTable:
+    """Every item's features on `device`; what is switched off is all padding."""
+    content = torch.from_numpy(np.array(read_array(paths.ITEM)))
+    tags = torch.from_numpy(np.array(read_array(paths.TAGS)))
+    with np.load(paths.NEIGHBORS, allow_pickle=False) as file:
+        neighbors, cosine = torch.from_numpy(file["ids"]), torch.from_numpy(file["cosine"])
+    _refuse_other_lengths({paths.ITEM: content, paths.TAGS: tags, paths.NEIGHBORS: neighbors})
+    id = torch.arange(len(content), dtype=torch.int32)
+    near = features.neighbors and features.content  # neighbours are near by content
+    table = ItemTable(
+        id=id if features.id else torch.zeros_like(id),
+        tags=tags if features.tags else torch.zeros_like(tags),
+        content=content if features.content else torch.zeros_like(content),
+        neighbors=neighbors if near else neighbors[:, :0],
+        cosine=cosine if near else cosine[:, :0],
+    )
+    return ItemTable(*(column.to(device) for column in table))
+
+
+def _refuse_other_lengths(tables: dict[object, Tensor]) -> None:
+    rows = {path: len(table) for path, table in tables.items()}
+    if len(set(rows.values())) > 1:
+        found = ", ".join(f"{path} has {count}" for path, count in rows.items())
+        raise InputError(f"the item tables differ in rows: {found}; run `dvc repro`")

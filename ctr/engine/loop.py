@@ -1,0 +1,265 @@
+"""Training of a ranking model; the epoch with the best AUC on valid is kept."""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from tqdm import tqdm
+
+from ctr.engine.checkpoint import Checkpoints, Progress
+from ctr.engine.data import ClickLog, shuffled_batches
+from ctr.engine.learner import Learner, Settings
+from ctr.engine.machine import FREED_MEMORY
+from ctr.engine.scoring import score
+from ctr.evaluation.metrics import auc, gauc, logloss
+from ctr.models.base import CTRModel, ItemTable
+from pipeline.common import paths
+from pipeline.common.files import InputError
+from pipeline.common.outlook import Watch, duration
+from pipeline.common.section import Residence
+from pipeline.common.stage import shown
+from pipeline.settings.ctr.train import Features
+from pipeline.tables.split import Split
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    train: ClickLog
+    valid: ClickLog
+    valid_label: np.ndarray
+    """Of all of valid, in every process; so is `valid_user`."""
+    valid_user: np.ndarray
+    items: ItemTable
+    """On the device that trains."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    curve: list[dict[str, float]]
+    """One entry an epoch: epoch, train_loss, auc, gauc, logloss (on valid), learning_rate."""
+    best_epoch: int
+    weights: dict[str, Tensor]
+    """Of the best epoch, on the host."""
+    parameters: int
+
+
+def load_data(
+    items: ItemTable,
+    history: int,
+    features: Features,
+    accelerator: Accelerator,
+    residence: Residence = "auto",
+    last: int = 0,
+) -> TrainingData:
+    """Both splits, the last `history` items of each row, and `items`.
+
+    Of train the `last` rows, all of them for 0.
+
+    Raises InputError if train has too few rows for the processes there are.
+    """
+
+    def load(split: str, last: int = 0) -> ClickLog:
+        return ClickLog.load(
+            split,
+            history,
+            features,
+            accelerator.device,
+            accelerator.process_index,
+            accelerator.num_processes,
+            residence,
+            last,
+        )
+
+    valid, train = Split.load("valid"), load("train", last)
+    refuse_few_rows(train.total, accelerator.num_processes)
+    return TrainingData(train, load("valid"), valid.label, valid.user, items)
+
+
+def fit(
+    model: CTRModel,
+    data: TrainingData,
+    settings: Settings,
+    accelerator: Accelerator,
+    checkpoints: Checkpoints | None = None,
+) -> Trained:
+    """Train until `patience` epochs bring no better AUC on valid; each of them halves the rate.
+
+    With `checkpoints` the run goes on from the last one, and leaves them as it goes.
+    """
+    if data.valid_label.min() == data.valid_label.max():
+        raise InputError(
+            f"{paths.split_path('valid')}: all labels are {data.valid_label[0]}; AUC, by which "
+            "the best epoch is chosen, needs both"
+        )
+    accelerator.free_memory()  # of an earlier run's model, which a checkpoint would hold too
+    learner = Learner(model, settings, accelerator)
+    schedule = ReduceLROnPlateau(
+        learner.optimizer.optimizer, "max", factor=0.5, patience=0, threshold=0, min_lr=1e-6
+    )
+    progress = Progress()
+    if checkpoints is not None:
+        checkpoints.restore(settings.seed, progress, schedule)
+    watch: Watch | None = None
+    while not ended(progress, settings):
+        epoch, done = progress.epoch, len(progress.losses)
+        entry = {"epoch": epoch, "learning_rate": learner.optimizer.param_groups[0]["lr"]}
+        started = time.perf_counter()
+        batches = shuffled_batches(data.train, settings.batch_size, settings.seed, epoch)
+        if watch is None:
+            watch = watched(len(batches), settings.epochs, accelerator)
+        after_batch = in_turn(watch, checkpoints)
+        entry["train_loss"] = train_epoch(learner, data, batches, progress, after_batch)
+        samples = data.train.total * (1 - done / len(batches))
+        rate = samples / (time.perf_counter() - started)
+        entry |= evaluate(model, data, settings.batch_size, accelerator)
+        if entry["auc"] > max((earlier["auc"] for earlier in progress.curve), default=-math.inf):
+            progress.best_epoch, progress.best_weights = epoch, host_weights(model)
+        progress.end_epoch(entry)
+        schedule.step(entry["auc"])
+        if accelerator.is_main_process:
+            log.info(progress_line(entry, rate, epoch == progress.best_epoch))
+        if checkpoints is not None:
+            checkpoints.after_epoch(last=ended(progress, settings))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Trained(progress.curve, progress.best_epoch, progress.best_weights, parameters)
+
+
+def watched(batches: int, epochs: int, accelerator: Accelerator) -> Watch:
+    """Tells, in the main process, what an epoch takes."""
+
+    def tell(seconds: float) -> None:
+        if accelerator.is_main_process:
+            log.info(
+                "an epoch takes about %s without scoring valid, all %d of them %s",
+                duration(seconds),
+                epochs,
+                duration(seconds * epochs),
+            )
+
+    return Watch(batches, tell)
+
+
+def in_turn(watch: Watch, checkpoints: Checkpoints | None) -> Callable[[], None]:
+    """What is done after each batch."""
+
+    def after_batch() -> None:
+        watch.after_batch()
+        if checkpoints is not None:
+            checkpoints.after_batch()
+
+    return after_batch
+
+
+def ended(progress: Progress, settings: Settings) -> bool:
+    return len(progress.curve) >= min(settings.epochs, progress.best_epoch + settings.patience)
+
+
+def train_epoch(
+    learner: Learner,
+    data: TrainingData,
+    batches: list[tuple[Tensor, float]],
+    progress: Progress,
+    after_batch: Callable[[], None] | None = None,
+) -> float:
+    """One pass over `batches`, or over those that `progress` has not done yet.
+
+    Returns the mean cross-entropy a sample in nats, without the penalty.
+    """
+    learner.model.train()
+    accelerator, losses = learner.accelerator, progress.losses
+    left = batches[len(losses) :]
+    clicked = data.train.batches([rows for rows, _ in left])
+    with progress_bar(data.train.total, progress.epoch, accelerator) as bar:
+        bar.update(data.train.total * len(losses) // len(batches))
+        for (rows, weight), (clicks, label) in zip(left, clicked, strict=True):
+            losses.append(learner.step(clicks, label, data.items, weight) * len(rows))
+            FREED_MEMORY.bound()
+            bar.update(len(rows) * accelerator.num_processes)
+            if after_batch is not None:
+                after_batch()
+    total = torch.stack(losses).sum()
+    rows = total.new_full((), sum(len(rows) for rows, _ in batches))
+    return float(accelerator.reduce(total)) / float(accelerator.reduce(rows))
+
+
+def progress_bar(samples: int, epoch: int, accelerator: Accelerator) -> Any:
+    """A bar in the main process, where there is a terminal."""
+    return tqdm(
+        total=samples,
+        desc=f"epoch {epoch}",
+        unit="sample",
+        unit_scale=True,
+        leave=False,
+        disable=None if accelerator.is_main_process else True,
+    )
+
+
+def evaluate(
+    model: CTRModel, data: TrainingData, batch_size: int, accelerator: Accelerator
+) -> dict[str, float]:
+    """AUC, gAUC and logloss over all rows of valid, the same in every process."""
+    (logits,) = score(model, [data.valid], data.items, batch_size, accelerator)
+    if not logits.isfinite().all():
+        raise InputError(
+            "training diverged: the model's logits are not finite; in params.yaml lower "
+            "learning_rate of what this stage trains, or set its mixed_precision to bf16 or no"
+        )
+    label, probability = data.valid_label, logits.double().sigmoid().numpy()
+    metrics = {
+        "auc": auc(label, probability),
+        "gauc": gauc(label, probability, data.valid_user),
+        "logloss": logloss(label, probability),
+    }
+    return {name: math.nan if value is None else value for name, value in metrics.items()}
+
+
+def host_weights(model: CTRModel) -> dict[str, Tensor]:
+    """A copy of the model's state on the host."""
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+
+
+def progress_line(entry: dict[str, float], rate: float, is_best: bool) -> str:
+    gauc = shown(none_for_nan(entry["gauc"]))
+    return (
+        f"epoch {entry['epoch']:3d}  loss {entry['train_loss']:.4f}  "
+        f"valid AUC {entry['auc']:.4f}  gAUC {gauc}  logloss {entry['logloss']:.4f}  "
+        f"lr {entry['learning_rate']:.1e}  {rate:,.0f} samples/s{'  *' if is_best else ''}"
+    )
+
+
+def none_for_nan(value: float) -> float | None:
+    """JSON has no NaN; gAUC is NaN where no user of valid has both labels."""
+    return None if math.isnan(value) else value
+
+
+def seed_dropout(seed: int, accelerator: Accelerator) -> None:
+    """Give each process's GPU dropout masks of its own; a CPU's are drawn for all processes."""
+    if accelerator.device.type == "cuda":
+        torch.cuda.manual_seed(seed + accelerator.process_index)
+
+
+def refuse_uneven_batches(section: str, batch_size: int, processes: int) -> None:
+    """Every process has an equal part of a batch, and batch norm needs two rows."""
+    if batch_size % processes or batch_size < 2 * processes:
+        raise InputError(
+            f"params.yaml: {section}.batch_size is {batch_size} for {processes} processes; "
+            f"make it a multiple of {processes}, at least {2 * processes}"
+        )
+
+
+def refuse_few_rows(rows: int, processes: int) -> None:
+    if rows < 2 * processes:
+        raise InputError(
+            f"{paths.split_path('train')}: found {rows} rows for {processes} processes; "
+            "batch norm needs at least two in each"
+        )

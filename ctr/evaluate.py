@@ -1,0 +1,99 @@
+"""Stage `evaluate`: what the predictions for valid are worth, and for which rows."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ctr.evaluation.baselines import counts, single_feature_aucs
+from ctr.evaluation.curves import HISTORY_STARTS, POPULARITY_STARTS, auc_by, roc, scores
+from ctr.evaluation.metrics import auc, calibration, calibration_error, gauc, logloss
+from pipeline.common import paths
+from pipeline.common.files import InputError, Outputs, read_json
+from pipeline.common.stage import made, run, shown
+from pipeline.settings.ctr.evaluate import Evaluate
+from pipeline.settings.params import Params
+from pipeline.tables.split import Split
+
+
+def main(params: Params) -> None:
+    train, valid = Split.load("train"), Split.load("valid")
+    path = paths.predictions_path("valid")
+    probability = pd.read_parquet(path)["probability"].to_numpy()
+    if len(probability) != len(valid):
+        raise InputError(
+            f"{path}: has {len(probability)} rows, valid has {len(valid)}; run `dvc repro`"
+        )
+    settings = params.evaluate
+    overall = rated(valid, probability, settings.calibration_bins)
+    metrics = {
+        "all": overall | oracle(overall["auc"], read_json(paths.STATS)),
+        **by_group(train, valid, probability, settings),
+    }
+    with Outputs() as outputs:
+        for group, values in metrics.items():
+            outputs.json(paths.valid_metrics_path(group), values)
+        for feature, feature_auc in single_feature_aucs(train, valid).items():
+            values = {"auc": feature_auc, "rows": len(valid)}
+            outputs.json(paths.baseline_metrics_path(feature), values)
+        for curve, table in plots(train, valid, probability, settings).items():
+            table.to_csv(outputs.path(curve), index=False)
+    made(f"valid AUC {shown(overall['auc'])} over {len(valid):,} rows")
+
+
+def rated(valid: Split, probability: np.ndarray, bins: int) -> dict[str, Any]:
+    """The metrics of some rows; None where they have but one class, or no user has both."""
+    return {
+        "rows": len(valid),
+        "auc": auc(valid.label, probability),
+        "gauc": gauc(valid.label, probability, valid.user),
+        "logloss": logloss(valid.label, probability),
+        "calibration_error": calibration_error(valid.label, probability, bins),
+    }
+
+
+def oracle(model_auc: float | None, stats: dict[str, Any]) -> dict[str, float]:
+    """Where the click probabilities are known: the best possible AUC, and the share reached."""
+    oracle_auc = stats.get("oracle_auc")
+    if oracle_auc is None or model_auc is None:
+        return {}
+    return {"oracle_auc": oracle_auc, "oracle_share": (model_auc - 0.5) / (oracle_auc - 0.5)}
+
+
+def by_group(
+    train: Split, valid: Split, probability: np.ndarray, settings: Evaluate
+) -> dict[str, dict[str, Any]]:
+    """The metrics by whether train has shown the target, and by length of history."""
+    warm = np.isin(valid.target, train.target)
+    short = (valid.history > 0).sum(axis=1) < settings.short_history
+    groups = {
+        "warm_items": warm,
+        "cold_items": ~warm,
+        "short_history": short,
+        "long_history": ~short,
+    }
+    return {
+        name: rated(Split(valid.rows[rows]), probability[rows], settings.calibration_bins)
+        for name, rows in groups.items()
+    }
+
+
+def plots(
+    train: Split, valid: Split, probability: np.ndarray, settings: Evaluate
+) -> dict[Path, pd.DataFrame]:
+    label = valid.label
+    length, seen = (valid.history > 0).sum(axis=1), counts(train.target, valid.target)
+    return {
+        paths.ROC: roc(label, probability),
+        paths.CALIBRATION: pd.DataFrame(calibration(label, probability, settings.calibration_bins)),
+        paths.SCORES: scores(label, probability),
+        paths.AUC_BY_HISTORY: auc_by("items", length, HISTORY_STARTS, label, probability),
+        paths.AUC_BY_POPULARITY: auc_by(
+            "rows_in_train", seen, POPULARITY_STARTS, label, probability
+        ),
+    }
+
+
+if __name__ == "__main__":
+    run("evaluate", main)

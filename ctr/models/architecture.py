@@ -1,0 +1,111 @@
+"""The two ranking models that `train.model` names, made from settings or from a model file."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors.torch import load_file
+
+from ctr.models.base import CTRModel, ItemTable
+from ctr.models.qin import QIN, QINConfig
+from ctr.models.transformer_dcn import TransformerDCN, TransformerDCNConfig
+from pipeline.common import paths
+from pipeline.common.files import InputError, read_json
+from pipeline.common.paths import ModelFiles
+from pipeline.common.scratch import file_sha256
+from pipeline.settings.ctr.train import Train
+from pipeline.tables.split import LEVELS
+
+Config = QINConfig | TransformerDCNConfig
+
+
+class Architecture(NamedTuple):
+    configure: Callable[[Train, ItemTable], Config]
+    config: Callable[..., Config]
+    model: Callable[[Any], CTRModel]
+
+
+def qin_config(settings: Train, items: ItemTable) -> QINConfig:
+    return QINConfig(
+        **shared_sizes(settings, items),
+        attention_dim=settings.attention_dim,
+        layers=settings.layers,
+        rows=settings.rows,
+        collapsed=settings.collapsed,
+    )
+
+
+def transformer_dcn_config(settings: Train, items: ItemTable) -> TransformerDCNConfig:
+    sizes = settings.transformer_dcn.model_dump()
+    encoder_dropout = sizes.pop("dropout")
+    return TransformerDCNConfig(
+        **shared_sizes(settings, items), **sizes, encoder_dropout=encoder_dropout
+    )
+
+
+def shared_sizes(settings: Train, items: ItemTable) -> dict[str, Any]:
+    """Those that both models have."""
+    stats = read_json(paths.STATS)
+    return {
+        "items": stats["items"],
+        "tags": stats["tags"],
+        "levels": LEVELS,
+        "content_dim": items.content.shape[1],
+        "embedding_dim": settings.embedding_dim,
+        "dropout": settings.dropout,
+        "neighbors": items.neighbors.shape[1] > 0,
+    }
+
+
+ARCHITECTURES = {
+    "qin": Architecture(qin_config, QINConfig, QIN),
+    "transformer_dcn": Architecture(transformer_dcn_config, TransformerDCNConfig, TransformerDCN),
+}
+
+
+def model_config(settings: Train, items: ItemTable) -> Config:
+    """The sizes of the model that `settings` ask for on the data at hand."""
+    return ARCHITECTURES[settings.model].configure(settings, items)
+
+
+def build_model(config: Config, settings: Train) -> CTRModel:
+    model = ARCHITECTURES[settings.model].model(config)
+    if settings.compile:
+        for part in model.fixed_parts():  # the other parts have sizes that change by the batch
+            part.compile(dynamic=False)
+    return model
+
+
+def described(config: Config, settings: Train) -> Mapping[str, Any]:
+    """What `load_model` reads beside the weights."""
+    return {
+        "model": settings.model,
+        "config": asdict(config),
+        "train": settings.model_dump(),
+        "items": item_digests(),
+    }
+
+
+def item_digests() -> dict[str, str]:
+    """Of what a model reads of the items: its weights mean nothing beside others."""
+    return {str(path): file_sha256(path) for path in (paths.ITEM, paths.TAGS, paths.NEIGHBORS)}
+
+
+def load_model(files: ModelFiles) -> tuple[CTRModel, Train]:
+    """A trained model, and the settings it was trained with.
+
+    Raises InputError where the items are not those that it was trained on, as after another source
+    or recipe: DVC trains again then, but not where a stage is run alone.
+    """
+    content = read_json(files.config)
+    for path, digest in content.get("items", {}).items():
+        if file_sha256(Path(path)) != digest:
+            raise InputError(
+                f"{files.weights}: was trained on another {path} than is there now; type "
+                "`dvc repro`, or train again first"
+            )
+    architecture = ARCHITECTURES[content["model"]]
+    model = architecture.model(architecture.config(**content["config"]))
+    model.load_state_dict(load_file(files.weights))
+    return model, Train.model_validate(content["train"])

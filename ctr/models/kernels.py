@@ -1,0 +1,260 @@
+"""The computations in which QIN spends its time and memory, each exact, with little kept.
+
+Both are a few plain lines of torch, which is what a GPU runs. On a CPU those lines wait for memory,
+to which they write (B, L, D) and (B, R X) tensors and read them again several times over. So there
+each has a forward and a backward pass of its own, which never make them.
+
+Letters: B batch, L history, n rows of the item table, D item width, X width of the QNN, R rows of a
+QNN layer.
+"""
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from ctr.models.layers import BatchNorm, Dropout, Masks, zero_
+
+CHUNK = 512
+"""Batch rows that the CPU holds of a (B, R X) tensor; a multiple of `layers.LANES`."""
+
+COLUMNS = 256
+"""Columns of a (B, X) tensor that the CPU normalises at a time."""
+
+warnings.filterwarnings("ignore", "Sparse (CSR tensor support|invariant checks)", UserWarning)
+
+
+def has_own_pass(x: Tensor) -> bool:
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def relu_attention(
+    target: Tensor, history: Tensor, table: Tensor, fold: Tensor
+) -> tuple[Tensor, Tensor]:
+    """t and sum_i ReLU(q.h_i) h_i over the real items of a history, with q = t fold; both (B, D).
+
+    `target` is int (B,) and `history` int (B, L) with 0 for padding: rows of `table` (n, D). `fold`
+    is (D, D).
+    """
+    fits_pattern = history.numel() <= len(target) * len(table)  # no more entries than cells
+    if has_own_pass(table) and fits_pattern:
+        return _SparseAttention.apply(target, history, table, fold.to(table.dtype))
+    return plain_attention(target, history, table, fold)
+
+
+def plain_attention(
+    target: Tensor, history: Tensor, table: Tensor, fold: Tensor
+) -> tuple[Tensor, Tensor]:
+    vector = F.embedding(target, table)  # (B, D)
+    query = vector @ fold  # (B, D)
+    vectors = F.embedding(history, table.to(query.dtype))  # (B, L, D)
+    scores = torch.bmm(vectors, query.unsqueeze(2)).squeeze(2)  # (B, L)
+    scores = F.relu(scores) * (history > 0)  # (B, L)
+    return vector, torch.bmm(scores.unsqueeze(1), vectors).squeeze(1)
+
+
+class _SparseAttention(Function):
+    """The scores as a sparse matrix S (B, n), without padding and zeros: pooled = S H.
+
+    P being pooled's gradient and G = P H^T at the places of S, the query's gradient is G H and the
+    table's S^T P + G^T Q, to which the target's is added in its rows.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, target: Tensor, history: Tensor, table: Tensor, fold: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        with torch.autocast("cpu", enabled=False):
+            vector = table.index_select(0, target)
+            query = vector @ fold
+            row, place = (history > 0).nonzero(as_tuple=True)
+            row, item = row.int(), history[row, place].int()
+            scores = _sampled_product(row, item, query, table)
+            kept = ~(scores <= 0)  # NaN is kept, and so is seen
+            row, item, scores = row[kept], item[kept], scores[kept]
+            ctx.save_for_backward(target, row, item, scores, vector, query, table, fold)
+            return vector, _sparse(row, item, scores, len(query), len(table)) @ table
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, vector_gradient: Tensor, gradient: Tensor
+    ) -> tuple[None, None, Tensor, Tensor]:
+        target, row, item, scores, vector, query, table, fold = ctx.saved_tensors
+        score_gradient = _sampled_product(row, item, gradient, table)
+        query_gradient = _sparse(row, item, score_gradient, len(query), len(table)) @ table
+        by_item = item.argsort(stable=True)
+        row, item = row[by_item], item[by_item]
+        scores, score_gradient = scores[by_item], score_gradient[by_item]
+        table_gradient = _sparse(item, row, scores, len(table), len(query)) @ gradient
+        by_query = _sparse(item, row, score_gradient, len(table), len(query))
+        torch.addmm(table_gradient, by_query, query, out=table_gradient)
+        vector_gradient = torch.addmm(vector_gradient, query_gradient, fold.T)
+        table_gradient.index_add_(0, target, vector_gradient)
+        return None, None, table_gradient, vector.T @ query_gradient
+
+
+def _sampled_product(row: Tensor, column: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """(n,): left[row] . right[column], for places in the order of their rows."""
+    places = _sparse(row, column, left.new_zeros(len(row)), len(left), len(right))
+    return torch.sparse.sampled_addmm(places, left, right.T, beta=0).values()
+
+
+def _sparse(row: Tensor, column: Tensor, values: Tensor, rows: int, columns: int) -> Tensor:
+    """The CSR matrix with `values` at places given in the order of their rows."""
+    starts = torch.searchsorted(row, torch.arange(rows + 1, dtype=torch.int32), out_int32=True)
+    return torch.sparse_csr_tensor(starts, column, values, (rows, columns), check_invariants=False)
+
+
+def gate_sum(x: Tensor, weight: Tensor, bias: Tensor, rows: int, dropout: Dropout) -> Tensor:
+    """sum_r Dropout(W_r x + b_r), (B, X), each row with a mask of its own.
+
+    `x` is (B, X), `weight` (R X, X) the rows W_r below one another, `bias` (R X,).
+    """
+    if has_own_pass(x):
+        return _GateSum.apply(x, weight, bias, rows, dropout)
+    return plain_gate_sum(x, weight, bias, rows, dropout)
+
+
+def plain_gate_sum(
+    x: Tensor, weight: Tensor, bias: Tensor, rows: int, dropout: nn.Module
+) -> Tensor:
+    return dropout(F.linear(x, weight, bias)).unflatten(1, (rows, -1)).sum(1)
+
+
+class _GateSum(Function):
+    """Products in autocast's precision, sums in that of the weights; the masks are drawn twice."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, rows: int, dropout: Dropout
+    ) -> Tensor:
+        autocast = torch.is_autocast_enabled("cpu")
+        precision = torch.get_autocast_dtype("cpu") if autocast else weight.dtype
+        masks = dropout.masks()
+        out = torch.empty_like(x, dtype=weight.dtype)
+        with torch.autocast("cpu", enabled=False):
+            factor, addend = weight.to(precision).T, bias.to(precision)
+            for part, dropped in _chunks(masks, x, rows):
+                gates = zero_(torch.addmm(addend, x[part].to(precision), factor), dropped)
+                torch.sum(gates.unflatten(1, (rows, -1)), 1, dtype=out.dtype, out=out[part])
+        ctx.save_for_backward(x, weight)
+        ctx.masks, ctx.rows, ctx.precision = masks, rows, precision
+        return out.mul_(masks.scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        x, weight = ctx.saved_tensors
+        factor = weight.to(ctx.precision)
+        x_gradient, weight_gradient = torch.empty_like(x), torch.zeros_like(weight)
+        bias_gradient = torch.zeros_like(weight[:, 0])
+        for part, dropped in _chunks(ctx.masks.restarted(), x, ctx.rows):
+            scaled = (gradient[part] * ctx.masks.scale).to(ctx.precision)
+            gates = zero_(scaled.repeat(1, ctx.rows), dropped)
+            x_gradient[part] = gates @ factor
+            if ctx.precision == weight.dtype:
+                weight_gradient.addmm_(gates.T, x[part])
+            else:
+                weight_gradient += gates.T @ x[part].to(ctx.precision)
+            bias_gradient += gates.sum(0, dtype=weight.dtype)
+        return x_gradient, weight_gradient, bias_gradient, None, None
+
+
+def residual_unit(
+    x: Tensor, gates: Tensor, norm: BatchNorm, activation: nn.PReLU, dropout: Dropout
+) -> Tensor:
+    """x + Dropout(PReLU(BatchNorm(x * gates))), (B, X)."""
+    if has_own_pass(x) and norm.training and norm.world == 1:
+        norm.get_buffer("num_batches_tracked").add_(1)
+        return _ResidualUnit.apply(
+            x, gates, norm.weight, norm.bias, activation.weight, norm, dropout
+        )
+    return x + dropout(activation(norm(x * gates)))
+
+
+class _ResidualUnit(Function):
+    """Keeps x, the gates and the batch's statistics; the rest is computed again, by columns."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        gates: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        slope: Tensor,
+        norm: BatchNorm,
+        dropout: Dropout,
+    ) -> Tensor:
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        assert norm.momentum is not None
+        ctx.masks = dropout.masks()
+        dropped = ctx.masks.dropped(*x.shape)
+        out, statistics = torch.empty_like(x), []
+        with torch.autocast("cpu", enabled=False):
+            for part in _columns(x):
+                normed, mean, scale = torch.native_batch_norm(
+                    x[:, part] * gates[:, part],
+                    weight[part],
+                    bias[part],
+                    norm.running_mean[part],
+                    norm.running_var[part],
+                    True,
+                    norm.momentum,
+                    norm.eps,
+                )
+                unit = zero_(F.prelu(normed, slope), dropped[:, part])
+                torch.add(x[:, part], unit, alpha=ctx.masks.scale, out=out[:, part])
+                statistics.append((mean, scale))
+        mean, scale = map(torch.cat, zip(*statistics, strict=True))
+        ctx.save_for_backward(x, gates, mean, scale, weight, bias, slope)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, gates, mean, scale, weight, bias, slope = ctx.saved_tensors
+        dropped = ctx.masks.restarted().dropped(*x.shape)
+        x_gradient, gates_gradient = torch.empty_like(x), torch.empty_like(gates)
+        weight_gradient, bias_gradient = torch.empty_like(weight), torch.empty_like(bias)
+        slope_gradient = torch.zeros_like(slope)
+        for part in _columns(x):
+            centred = (x[:, part] * gates[:, part]).sub_(mean[part]).mul_(scale[part])
+            normed = torch.addcmul(bias[part], centred, weight[part])
+            unit = zero_(gradient[:, part] * ctx.masks.scale, dropped[:, part])
+            sloped = normed <= 0
+            slope_gradient += normed.mul_(unit).masked_fill_(~sloped, 0).sum()
+            unit = torch.where(sloped, unit * slope, unit)
+            bias_gradient[part], weight_gradient[part] = unit.sum(0), (unit * centred).sum(0)
+            unit -= bias_gradient[part] / len(x)
+            unit -= centred.mul_(weight_gradient[part] / len(x))
+            unit *= weight[part] * scale[part]
+            torch.addcmul(gradient[:, part], unit, gates[:, part], out=x_gradient[:, part])
+            torch.mul(unit, x[:, part], out=gates_gradient[:, part])
+        return (
+            x_gradient,
+            gates_gradient,
+            weight_gradient,
+            bias_gradient,
+            slope_gradient,
+            None,
+            None,
+        )
+
+
+def _columns(x: Tensor) -> list[slice]:
+    return [slice(start, start + COLUMNS) for start in range(0, x.shape[1], COLUMNS)]
+
+
+def _chunks(masks: Masks, x: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
+    """Places of CHUNK rows of x (B, X), and the masks of their gates, bool (<= CHUNK, R X)."""
+    for start in range(0, len(x), CHUNK):
+        part = slice(start, start + CHUNK)
+        yield part, masks.dropped(len(x[part]), rows * x.shape[1])

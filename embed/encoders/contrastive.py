@@ -1,0 +1,163 @@
+"""Contrastive training of a small CLIP on (title, cover) pairs, and how well it retrieves."""
+
+import logging
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from open_clip import CLIP, ClipLoss
+from open_clip.transform import PreprocessCfg
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from embed.encoders.base import best_device
+from embed.encoders.open_clip_models import normalize
+from pipeline.common.outlook import Watch, duration
+from pipeline.settings.embed.encoder import Encoder
+
+MAX_LOGIT_SCALE = math.log(100)
+WARMUP = 0.1
+"""The share of all steps in which the learning rate rises."""
+
+SHIFT = 16
+"""Covers move by up to 1/16 of their side; they are not mirrored, which would mirror text."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Titles and covers by item: row i of `pixels` and `tokens` belongs to item i."""
+
+    pixels: np.ndarray
+    """uint8 (N + 1, 3, S, S), memory-mapped."""
+    tokens: Tensor
+    """int64 (N + 1, T)."""
+    preprocess: PreprocessCfg
+
+
+def train(model: CLIP, pairs: Pairs, items: np.ndarray, section: Encoder) -> float:
+    """Train `model` in place on the pairs of `items`; the mean loss of the last epoch.
+
+    The same seed and number of threads give the same weights on a CPU; a GPU rounds as it likes.
+    """
+    device = best_device()
+    model.to(device).train()
+    loss_of = ClipLoss()
+    steps = section.epochs * _batch_count(len(items), section.batch_size)
+    optimizer = torch.optim.AdamW(
+        _parameter_groups(model, section), lr=section.learning_rate, fused=True
+    )
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: learning_rate(step, steps)
+    )
+    mean_loss = math.nan
+    watch = Watch(steps, lambda seconds: tell_expected(seconds, section.epochs))
+    for epoch in range(section.epochs):
+        losses = []
+        for images, tokens in progress(_epoch(pairs, items, section, epoch), len(items), epoch):
+            loss = loss_of(
+                *model(normalize(images.to(device), pairs.preprocess), tokens.to(device))
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            scheduler.step()
+            with torch.no_grad():
+                model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+            losses.append(loss.detach())
+            watch.after_batch()
+        mean_loss = torch.stack(losses).mean().item()
+        log.info("epoch %d of %d: loss %.4f", epoch + 1, section.epochs, mean_loss)
+    return mean_loss
+
+
+def tell_expected(seconds: float, epochs: int) -> None:
+    log.info(
+        "an epoch takes about %s, %d of them %s",
+        duration(seconds / epochs),
+        epochs,
+        duration(seconds),
+    )
+
+
+def progress(
+    batches: Iterable[tuple[Tensor, Tensor]], pairs: int, epoch: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """A bar, where there is a terminal."""
+    with tqdm(
+        total=pairs, desc=f"epoch {epoch + 1}", unit="pair", leave=False, disable=None
+    ) as bar:
+        for images, tokens in batches:
+            yield images, tokens
+            bar.update(len(images))
+
+
+def _batch_count(pairs: int, batch_size: int) -> int:
+    return max(1, round(pairs / batch_size))
+
+
+def _epoch(
+    pairs: Pairs, items: np.ndarray, section: Encoder, epoch: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of nearly equal size, shuffled anew by (seed, epoch): pixels and tokens."""
+    random = np.random.default_rng([section.seed, epoch])
+    shuffled = random.permutation(items)
+    for batch in np.array_split(shuffled, _batch_count(len(items), section.batch_size)):
+        images = shifted(pairs.pixels[batch], random)
+        yield torch.from_numpy(images), pairs.tokens[torch.from_numpy(batch)]
+
+
+def shifted(pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Each picture moved by its own few pixels, its edge repeated; (B, 3, S, S) as it came."""
+    side = pixels.shape[-1]
+    most = side // SHIFT
+    moves = random.integers(-most, most + 1, size=(2, len(pixels), 1))
+    rows, columns = (moves + np.arange(side)).clip(0, side - 1)  # (B, S) each
+    pictures = np.arange(len(pixels))[:, None, None]
+    moved = pixels.transpose(0, 2, 3, 1)[pictures, rows[:, :, None], columns[:, None, :]]
+    return np.ascontiguousarray(moved.transpose(0, 3, 1, 2))
+
+
+def learning_rate(step: int, steps: int) -> float:
+    """Relative to the highest: a linear rise, then a cosine down to zero."""
+    warmup = max(1, int(WARMUP * steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def _parameter_groups(model: nn.Module, section: Encoder) -> list[dict[str, object]]:
+    """Weight decay for matrices only: not for biases, norms and the logit scale."""
+    parameters = list(model.parameters())
+    return [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": section.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+@torch.inference_mode()
+def embed(model: CLIP, pairs: Pairs, items: np.ndarray, batch: int) -> tuple[Tensor, Tensor]:
+    """Unit image and text vectors of `items`, (n, d) each, on the CPU."""
+    model.eval()
+    device = next(model.parameters()).device
+    images, texts = [], []
+    for rows in np.array_split(items, -(-len(items) // batch)):
+        pixels = normalize(torch.from_numpy(pairs.pixels[rows]).to(device), pairs.preprocess)
+        images.append(model.encode_image(pixels, normalize=True).cpu())
+        tokens = pairs.tokens[torch.from_numpy(rows)].to(device)
+        texts.append(model.encode_text(tokens, normalize=True).cpu())
+    return torch.cat(images), torch.cat(texts)
+
+
+def recall(images: Tensor, texts: Tensor, true: Tensor, k: int) -> float:
+    """The share of images (n, d) whose true text is among their k nearest of `texts` (m, d).
+
+    `true` (n,) holds rows of `texts`. A text as near as the true one counts as nearer, so that a
+    model that maps all to one point scores nothing.
+    """
+    similarity = images @ texts.T  # (n, m)
+    own = similarity.gather(1, true[:, None])  # (n, 1)
+    return ((similarity >= own).sum(1) <= k).float().mean().item()

@@ -1,0 +1,221 @@
+"""Title and cover together to hidden states of a vision-language model, as Qwen2.5-VL."""
+
+import hashlib
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from embed.covers.batches import CoverFile
+from embed.covers.decode import CoverError, decode
+from embed.encoders.base import PRECISIONS, Encoder, effective_precision, weights_sha256
+from embed.encoders.local_files import check_watched
+from embed.encoders.pooling import pool
+from embed.encoders.pretrained import (
+    check_vocabulary,
+    commit_of,
+    config_sha256,
+    load_whole,
+    loading,
+    named,
+    origin,
+)
+from embed.extraction.batches import Batch, even_spans
+from pipeline.common.files import InputError, versions
+from pipeline.settings.embed.vlm import EmbedVlm
+
+load_processor: Callable[..., Any] = AutoProcessor.from_pretrained
+load_model: Callable[..., Any] = AutoModelForImageTextToText.from_pretrained
+"""transformers' own functions, which come without usable types."""
+LANGUAGE_HEAD = r"lm_head\."
+"""Weights that hidden states do not depend on."""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Titles and covers to the inputs of one forward pass."""
+
+    processor: Any
+    prompt: str
+    max_pixels: int
+
+    def __call__(
+        self, titles: list[str], covers: list[Image.Image | None]
+    ) -> dict[str, np.ndarray]:
+        """`input_ids`, `attention_mask` (B, T), padded on the right, and what the covers become."""
+        texts = [
+            self._text(title, with_cover=cover is not None)
+            for title, cover in zip(titles, covers, strict=True)
+        ]
+        pictures = [bounded(cover, self.max_pixels) for cover in covers if cover is not None]
+        inputs = self.processor(
+            text=texts,
+            images=pictures or None,
+            padding=True,
+            padding_side="right",
+            return_tensors="pt",
+        )
+        return {name: tensor.numpy() for name, tensor in inputs.items()}
+
+    def _text(self, title: str, with_cover: bool) -> str:
+        text = self.prompt.replace("{title}", self._plain(title))
+        if self.processor.chat_template is None:
+            return (self.processor.image_token if with_cover else "") + text
+        content = [{"type": "image"}] * with_cover + [{"type": "text", "text": text}]
+        message = {"role": "user", "content": content}
+        return str(
+            self.processor.apply_chat_template(
+                [message], tokenize=False, add_generation_prompt=True
+            )
+        )
+
+    def _plain(self, title: str) -> str:
+        """Without what the tokenizer would read as the end of a turn, or as a place of a cover."""
+        control = [str(token) for token in self.processor.tokenizer.added_tokens_decoder.values()]
+        return re.sub("|".join(map(re.escape, control)), " ", title) if control else title
+
+
+def bounded(image: Image.Image, max_pixels: int) -> Image.Image:
+    """Scaled down to `max_pixels` where it has more, its shape kept."""
+    scale = math.sqrt(max_pixels / (image.width * image.height))
+    if scale >= 1:
+        return image
+    width, height = (max(1, int(side * scale)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC)
+
+
+class ItemShards(Dataset[list[Batch]]):
+    """Entry i is the i-th batch of the shards `numbers`: items that have a title or a cover."""
+
+    def __init__(
+        self,
+        items: np.ndarray,
+        titles: list[str],
+        file: CoverFile,
+        cut: list[tuple[int, tuple[int, int]]],
+        prompts: Prompts,
+    ) -> None:
+        """`items` ascending, dense ids; `cut` are batches: their shard, and a run of `items`."""
+        self.items = items
+        self.titles = titles
+        self.file = file
+        self.covered = file.items()
+        self.cut = cut
+        self.prompts = prompts
+
+    def __len__(self) -> int:
+        return len(self.cut)
+
+    def __getitem__(self, place: int) -> list[Batch]:
+        shard, (start, stop) = self.cut[place]
+        covers, unreadable = self._covers(self.items[start], self.items[stop - 1])
+        items = [
+            int(item)
+            for item in self.items[start:stop]
+            if item in covers or self.titles[item].strip()
+        ]
+        inputs: dict[str, np.ndarray] = {}
+        if items:
+            titles = [self.titles[item].strip() for item in items]
+            inputs = self.prompts(titles, [covers.get(item) for item in items])
+        return [Batch(shard, np.array(items, np.int32), inputs, unreadable)]
+
+    def _covers(
+        self, first: int, last: int
+    ) -> tuple[dict[int, Image.Image], list[tuple[int, str]]]:
+        """The readable covers of items first..last, and why others are not."""
+        start = int(np.searchsorted(self.covered, first))
+        stop = int(np.searchsorted(self.covered, last, side="right"))
+        covers: dict[int, Image.Image] = {}
+        unreadable: list[tuple[int, str]] = []
+        if start == stop:
+            return covers, unreadable
+        table = self.file.rows(start, stop)
+        for item, data in zip(table["item"].to_pylist(), table["image"].to_pylist(), strict=True):
+            try:
+                covers[item] = decode(data)
+            except CoverError as error:
+                unreadable.append((item, str(error)))
+        return covers, unreadable
+
+
+def cut_batches(
+    runs: list[tuple[int, int]], numbers: list[int], batch_size: int
+) -> list[tuple[int, tuple[int, int]]]:
+    """The batches of the shards `numbers`: each with its shard."""
+    return [(number, span) for number in numbers for span in even_spans(*runs[number], batch_size)]
+
+
+def load_vision_language(section: EmbedVlm, device: torch.device) -> tuple[Prompts, Encoder]:
+    """Raises InputError if the model is unknown, unreachable, incomplete, or has no such layer."""
+    processor, model = _load(section, device)
+    layers = model.config.get_text_config().num_hidden_layers + 1
+    if not -layers <= section.layer < layers:
+        raise InputError(
+            f"params.yaml: embed_vlm.layer is {section.layer}, but {section.model!r} has "
+            f"{layers} hidden states; expected {-layers} to {layers - 1}"
+        )
+
+    @torch.inference_mode()
+    def forward(inputs: dict[str, Tensor]) -> Tensor:
+        found = model(**inputs, output_hidden_states=True, use_cache=False, return_dict=True)
+        hidden = found.hidden_states[section.layer]  # (B, T, d)
+        return pool(hidden.float(), inputs["attention_mask"], section.pooling)
+
+    provenance = {
+        "encoder": f"transformers {section.model}",
+        "revision": commit_of("embed_vlm", section, model),
+        "weights_sha256": weights_sha256(model),
+        "config_sha256": config_sha256(model.config, processor.tokenizer),
+        "processor_sha256": processor_sha256(processor),
+        **section.model_dump(include={"prompt", "layer", "pooling", "max_pixels"}),
+        "mixed_precision": effective_precision(device, section.mixed_precision),
+        "versions": versions("transformers", "tokenizers", "torch", "torchvision", "pillow"),
+    }
+    encoder = Encoder("embed_vlm", section.model, forward, device, provenance)
+    return Prompts(processor, section.prompt, section.max_pixels), encoder
+
+
+def processor_sha256(processor: Any) -> str:
+    content = processor.image_processor.to_json_string() + str(processor.chat_template)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _load(section: EmbedVlm, device: torch.device) -> tuple[Any, Any]:
+    """Processor and model without its language head, on `device`.
+
+    On a GPU the weights themselves are in the section's precision: in float32 those of 7 billion
+    parameters would not leave room for anything else.
+    """
+    check_watched("embed_vlm", "model", section.model, section.local)
+    with loading("embed_vlm", section):
+        processor = load_processor(section.model, **origin(section))
+    check_processor(section, processor)
+    precision = effective_precision(device, section.mixed_precision)
+    dtype = PRECISIONS.get(precision, torch.float32)
+    model = load_whole("embed_vlm", section, load_model, LANGUAGE_HEAD, dtype=dtype)
+    return processor, model.base_model.to(device).eval()
+
+
+def check_processor(section: EmbedVlm, processor: Any) -> None:
+    """Raises InputError if what the prompts need of it is not there."""
+    needed = ("tokenizer", "image_processor")
+    lacking = [name for name in needed if getattr(processor, name, None) is None]
+    if not lacking:
+        check_vocabulary("embed_vlm", section, processor.tokenizer)
+        placed = processor.chat_template is not None or hasattr(processor, "image_token")
+        lacking = [] if placed else ["chat_template or image_token"]
+    if lacking:
+        raise InputError(
+            f"{named('embed_vlm', section)}, whose processor, a {type(processor).__name__}, has no "
+            f"{' and no '.join(lacking)}; put the processor's files beside the weights, or name a "
+            "vision-language model"
+        )

@@ -1,0 +1,148 @@
+"""Starts a stage's command, and where that fails brings the stage's earlier outputs back.
+
+`python -m pipeline.common.guard <command>`, in dvc.yaml. DVC deletes a stage's outputs before it
+runs the command, so whatever fails then, an import or the launcher too, would cost the user the earlier
+result. Imports nothing but the standard library until something has failed.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+NOT_FOUND = 127
+"""The exit code of a shell that does not find a command."""
+
+FOREIGN = ("ACCELERATE_", "DEEPSPEED_", "FSDP_", "MEGATRON_LM_", "PARALLELISM_CONFIG_")
+"""Prefixes of what tells Accelerate how to compute, from the environment."""
+GROUP = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What a launcher tells its processes of each other."""
+OF_THE_MACHINE = ("ACCELERATE_USE_CPU", "ACCELERATE_TORCH_DEVICE", "ACCELERATE_CPU_AFFINITY")
+"""What tells it on what."""
+
+
+def main(command: Sequence[str]) -> int:
+    """Run `command`; its exit code, 128 and the number of the signal that ended it."""
+    status = exit_code(command)
+    if status:
+        with suppress(Exception):  # or it would hide what went wrong
+            bring_back_outputs(os.environ.get("DVC_STAGE", ""))
+    return status
+
+
+def exit_code(command: Sequence[str]) -> int:
+    forget_settings()
+    try:
+        child = subprocess.Popen(command)
+    except OSError as error:
+        print(
+            f"error: {command[0]} cannot be started: {error.strerror}; is the environment active "
+            "(source .venv/bin/activate)?",
+            file=sys.stderr,
+        )
+        return NOT_FOUND
+    pass_signals_on(child)
+    status = child.wait()
+    return status if status >= 0 else 128 - status
+
+
+def forget_settings() -> None:
+    """Take out of the environment what would tell Accelerate how to compute: params.yaml does."""
+    told = [name for name in os.environ if name.startswith(FOREIGN) or name in GROUP]
+    for name in told:
+        if name not in OF_THE_MACHINE:
+            del os.environ[name]
+
+
+def pass_signals_on(child: subprocess.Popen[bytes]) -> None:
+    """A SIGTERM reaches what does the work; Ctrl-C does so by itself, and is waited for here."""
+
+    def terminate(number: int, _frame: FrameType | None) -> None:
+        for pid in workers(child.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    signal.signal(signal.SIGTERM, terminate)
+    signal.signal(signal.SIGINT, lambda *_: None)  # not ignored, or the child would inherit that
+
+
+def workers(child: int) -> list[int]:
+    """The processes of an `accelerate launch`, which would leave them behind; else the child."""
+    with suppress(Exception):
+        import psutil
+
+        process = psutil.Process(child)
+        if any(Path(word).name == "accelerate" for word in process.cmdline()[:2]):
+            return [each.pid for each in process.children()] or [child]
+    return [child]
+
+
+def bring_back_outputs(stage: str) -> None:
+    """Put those outputs of the stage's last good run that are missing back from DVC's cache."""
+    missing = [out for out in recorded_outputs(stage) if not Path(out["path"]).exists()]
+    if not missing:
+        return
+    from dvc.repo import Repo  # takes a second to import, which only a failing stage pays
+
+    cache = Path(Repo().cache.local.path)
+    for out in missing:
+        with suppress(OSError):  # one that cannot be brought back does not cost the others
+            bring_back(Path(out["path"]), out["md5"], cache)
+
+
+def recorded_outputs(stage: str) -> list[dict[str, Any]]:
+    """As dvc.lock has them; none outside DVC, where `stage` is empty."""
+    if not stage:
+        return []
+    from ruamel.yaml import YAML
+
+    recorded = YAML(typ="safe").load(Path("dvc.lock"))["stages"].get(stage, {})
+    return [out for out in recorded.get("outs", []) if "md5" in out]
+
+
+def bring_back(path: Path, md5: str, cache: Path) -> None:
+    """The file, or folder, whole or not at all. What has appeared there meanwhile stays."""
+    with appearing(path) as partial:
+        if not md5.endswith(".dir"):
+            shutil.copyfile(cached(md5, cache), partial)
+            return
+        partial.mkdir()
+        for entry in json.loads(cached(md5, cache).read_text(encoding="utf-8")):
+            file = partial / entry["relpath"]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(cached(entry["md5"], cache), file)
+
+
+def cached(md5: str, cache: Path) -> Path:
+    return cache / md5[:2] / md5[2:]
+
+
+@contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, which becomes it when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    remove(partial)
+    try:
+        yield partial
+        if not path.exists():
+            partial.rename(path)
+    finally:
+        remove(partial)
+
+
+def remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

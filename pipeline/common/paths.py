@@ -1,0 +1,107 @@
+"""Where each output lies: the names that stages agree on."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+
+SPLITS = ("train", "valid", "test")
+
+MAIN_MODEL = "train"
+"""The ranking model of section `train`; the others have their names in `blend.models`."""
+MODEL_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+# ingest
+ITEMS = Path("data/items.parquet")
+COVERS = Path("data/covers.parquet")
+TAGS = Path("data/tags.npy")
+GIVEN_TEXT = Path("data/given_text.npy")
+GIVEN_IMAGE = Path("data/given_image.npy")
+GIVEN_ITEM = Path("data/given_item.npy")
+GIVEN_ITEM_EMB = Path("data/given_item_emb.npy")
+TEST_ID = Path("data/test_id.npy")
+STATS = Path("data/stats.json")
+# embed
+ENCODER = Path("models/encoder")
+TEXT = Path("embeddings/text.npy")
+TEXT_PRESENT = Path("embeddings/text_present.npy")
+IMAGE = Path("embeddings/image.npy")
+IMAGE_PRESENT = Path("embeddings/image_present.npy")
+VLM = Path("embeddings/vlm.npy")
+VLM_PRESENT = Path("embeddings/vlm_present.npy")
+ALIGNED = Path("embeddings/aligned.npy")
+ITEM = Path("embeddings/item.npy")
+TASK1_METRICS = Path("metrics/task1.json")
+EXPLAINED_VARIANCE = Path("plots/explained_variance.csv")
+ITEM_INFO = Path("submissions/task1/item_info.parquet")
+NEIGHBORS = Path("embeddings/neighbors.npz")
+# ctr
+MODEL = Path("models/ctr.safetensors")
+MODEL_CONFIG = Path("models/ctr.json")
+TRAIN_CURVE = Path("plots/train.csv")
+BLEND_METRICS = Path("metrics/blend.json")
+# evaluate and submit
+ROC = Path("plots/roc.csv")
+CALIBRATION = Path("plots/calibration.csv")
+SCORES = Path("plots/scores.csv")
+AUC_BY_HISTORY = Path("plots/auc_by_history.csv")
+AUC_BY_POPULARITY = Path("plots/auc_by_popularity.csv")
+SUMMARY = Path("metrics/summary.json")
+SUBMISSION = Path("submissions/task2/prediction.zip")
+ENVIRONMENT = Path("metrics/environment.json")
+# report
+REPORT = Path("report/index.html")
+
+
+def split_path(split: str) -> Path:
+    return Path(f"data/{split}.npy")
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """What the training of a ranking model writes."""
+
+    weights: Path
+    config: Path
+    curve: Path
+    metrics: Path
+
+
+def model_files(model: str) -> ModelFiles:
+    """Of `train`'s own model, or of one that `blend.models` names."""
+    if model == MAIN_MODEL:
+        return ModelFiles(MODEL, MODEL_CONFIG, TRAIN_CURVE, metrics_path("train"))
+    return ModelFiles(
+        Path(f"models/blend/{model}.safetensors"),
+        Path(f"models/blend/{model}.json"),
+        Path(f"plots/blend/{model}.csv"),
+        Path(f"metrics/blend/{model}.json"),
+    )
+
+
+def logits_path(model: str, split: str) -> Path:
+    return Path(f"predictions/models/{model}/{split}.parquet")
+
+
+def predictions_path(split: str) -> Path:
+    return Path(f"predictions/{split}.parquet")
+
+
+def valid_metrics_path(group: str) -> Path:
+    """The metrics of one group of valid's rows: `all`, `cold_items`, ..."""
+    return Path(f"metrics/valid/{group}.json")
+
+
+def baseline_metrics_path(feature: str) -> Path:
+    """The metrics of ranking valid by one feature: `item_mean`, `user_mean`, ..."""
+    return Path(f"metrics/single_feature/{feature}.json")
+
+
+def metrics_path(stage: str) -> Path:
+    return Path(f"metrics/{stage}.json")
+
+
+def array_info(path: Path) -> Path:
+    """The JSON file that describes the array at `path`."""
+    return path.with_name(path.name + ".json")

@@ -1,0 +1,108 @@
+"""Work in progress of a stage, in scratch/: no output of it, so that DVC leaves it alone.
+
+What lies in `scratch/<stage>/<fingerprint>/` survives a kill. The fingerprint covers all that its
+bytes depend on: what another input, setting, version or code computed is in another folder.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from pipeline.common.files import InputError
+
+SCRATCH = Path("scratch")
+WAIT = 60.0
+"""Seconds that a run waits for an earlier one of the same stage, which may be about to end."""
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def locked(stage: Path) -> Iterator[None]:
+    """Hold the lock of the folder `stage`, which ends with the process at the latest.
+
+    It is a record lock, which worker processes do not inherit. Raises InputError where another run
+    still holds it after `WAIT` seconds.
+    """
+    stage.mkdir(parents=True, exist_ok=True)
+    path = stage / "lock"
+    with path.open("a+") as file:
+        _wait_for_lock(file, path)
+        yield
+
+
+def _wait_for_lock(file: TextIO, path: Path) -> None:
+    end = time.monotonic() + WAIT
+    told = False
+    while not _took_lock(file):
+        if time.monotonic() >= end:
+            raise _at_work(path)
+        if not told:
+            log.info("an earlier run of this stage is still at work; waiting for it to end")
+            told = True
+        time.sleep(0.1)
+
+
+def _took_lock(file: TextIO) -> bool:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def _at_work(path: Path) -> InputError:
+    return InputError(
+        f"another run of this stage is at work ({path} is locked), perhaps one that "
+        "outlived the command that started it; wait for it, or end it"
+    )
+
+
+def clear(stage: Path, fingerprint: str) -> None:
+    """Remove what is kept in the folder `stage` when the outputs of a run are written.
+
+    Inside `dvc repro` what that run itself has kept stays until the next one: DVC has not recorded
+    the outputs yet, and killed now it would delete them and start again.
+    """
+    kept = fingerprint if under_dvc() else ""
+    for folder in stage.iterdir():
+        if folder.is_dir() and folder.name != kept:
+            shutil.rmtree(folder)
+
+
+def under_dvc() -> bool:
+    return "DVC_STAGE" in os.environ
+
+
+def fingerprint(identity: Mapping[str, Any]) -> str:
+    """A digest of what results depend on."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def code_sha256(package: str) -> dict[str, str]:
+    """A digest of each file below the project's `package` that this process has loaded.
+
+    By its path from there: code in a folder of the package counts as much as code at its top.
+    """
+    folder = Path(__file__).resolve().parents[2] / package
+    files = [getattr(module, "__file__", None) or "" for module in list(sys.modules.values())]
+    own = {Path(file).resolve() for file in files if package in Path(file).parts}
+    return {
+        path.relative_to(folder).as_posix(): file_sha256(path)
+        for path in sorted(own)
+        if path.is_relative_to(folder)
+    }
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

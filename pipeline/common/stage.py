@@ -1,0 +1,184 @@
+"""The entry of every stage: settings in, one readable message out when the input is wrong."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from types import FrameType
+
+import psutil
+
+from pipeline.common import scratch
+from pipeline.common.files import InputError, read_json
+from pipeline.common.launcher import refuse_several_processes
+from pipeline.common.paths import MAIN_MODEL, MODEL_NAME, PARAMS, STATS
+from pipeline.settings.data import Data
+from pipeline.settings.params import Params, load_params
+
+log = logging.getLogger(__name__)
+
+STOPS = (signal.SIGTERM, signal.SIGINT)
+"""What a scheduler sends, and Ctrl-C."""
+SECONDS = "seconds"
+"""The file in scratch/<stage>/ that holds how long its last run took."""
+Action = Callable[[int, FrameType | None], None]
+AGAIN = 2.0
+"""Seconds after which a second signal is meant: a launcher passes the first one on at once."""
+
+
+_told: list[str] = []
+
+
+def made(line: str) -> None:
+    """Say in one line what the stage has made; `run` prints it at the end, with the seconds."""
+    _told[:] = [line]
+
+
+def shown(value: float | None) -> str:
+    """To four digits."""
+    return "none" if value is None else f"{value:.4f}"
+
+
+class StoppedError(BaseException):
+    """The stage was asked to stop by `signal`; the message says what has become of its work.
+
+    Raised anywhere, so no `except Exception` may take it for a fault of its own.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
+def run(stage: str, main: Callable[[Params], None], *, launched: bool = False) -> None:
+    """Run `stage` on `params.yaml`. Exit code 1 and one message for bad input or a failing disk.
+
+    Asked to stop it leaves with 128 and the signal's number. Either way `common/guard.py` brings
+    earlier outputs back. While another run of the stage is at work this one waits, and then
+    refuses. `launched` stages may run in several processes. `--debug` or MMCTR_DEBUG=1 shows the
+    traceback as well.
+    """
+    debug = "--debug" in sys.argv[1:] or os.environ.get("MMCTR_DEBUG", "") not in ("", "0")
+    first = os.environ.get("RANK", "0") == "0"
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    stop_by_exception()
+    try:
+        if not launched:
+            refuse_several_processes()
+        with scratch.locked(scratch.SCRATCH / stage) if first else nullcontext():
+            params = load_params()
+            if stage != "ingest":  # which makes the data
+                refuse_other_data(stage, params.data)
+            main(params)
+            if first:
+                close(stage)
+    except BaseException as error:
+        if debug:
+            raise
+        if isinstance(error, InputError | OSError):
+            sys.exit(f"error: {error}")
+        if isinstance(error, StoppedError):
+            if first:
+                print(f"stopped: {error}. `dvc repro` goes on from there", file=sys.stderr)
+            sys.exit(128 + error.signal)
+        raise
+
+
+def close(stage: str) -> None:
+    """One line of what was made and how long it took, from the start of the process on."""
+    seconds = time.time() - psutil.Process().create_time()
+    with suppress(OSError):  # the outputs are written, and worth more than this
+        (scratch.SCRATCH / stage / SECONDS).write_text(f"{seconds:.1f}\n", encoding="utf-8")
+    log.info("%s: %s (%.1f s)", stage, ", ".join(_told) or "done", seconds)
+
+
+def run_for_model(
+    stage: str, main: Callable[[Params, str], None], *, launched: bool = False
+) -> None:
+    """`run` for the ranking model that `--blend NAME` names, `train`'s own without it."""
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--blend", metavar="NAME", type=model_name, default=MAIN_MODEL)
+    model = parser.parse_known_args()[0].blend
+    run(stage_of(stage, model), lambda params: main(params, model), launched=launched)
+
+
+def model_name(name: str) -> str:
+    """A folder is named by it before the settings are read."""
+    if not MODEL_NAME.fullmatch(name):
+        raise argparse.ArgumentTypeError(f"found {name!r}; expected a name in blend.models")
+    return name
+
+
+def stage_of(stage: str, model: str) -> str:
+    """What DVC calls `stage` for a ranking model."""
+    return stage if model == MAIN_MODEL else f"blend_{stage}@{model}"
+
+
+def refuse_other_data(stage: str, data: Data) -> None:
+    """InputError where data/ was made with other settings than those in `params.yaml`.
+
+    `dvc repro` makes it anew by itself, but not where a stage is run alone.
+    """
+    made_with = read_json(STATS).get("settings", {}) if STATS.is_file() else {}
+    asked = data.model_dump()
+    other = [key for key in asked if made_with.get(key, asked[key]) != asked[key]]
+    if other:
+        has, says = (
+            ", ".join(f"data.{key}: {settings[key]}" for key in other)
+            for settings in (made_with, asked)
+        )
+        raise InputError(
+            f"data/ was made with {has}; {PARAMS} says {says}. Type `dvc repro {stage}` to make "
+            f"what {stage} reads anew, or put {PARAMS} back as it was"
+        )
+
+
+def stop_by_exception() -> None:
+    """SIGTERM and SIGINT raise `StoppedError`, so that what is half done is cleared away."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise StoppedError("what was finished before is kept", number)
+
+    on_stops(dict.fromkeys(STOPS, stop))
+
+
+def on_stops(actions: Mapping[signal.Signals, Action]) -> None:
+    """Let signals act in this process; a worker forked from it ends, as the stage wants it to."""
+    process = os.getpid()
+
+    def act(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:
+            os._exit(128 + number)
+        actions[signal.Signals(number)](number, frame)
+
+    for number in actions:
+        signal.signal(number, act)
+
+
+@contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """The stop signals that have come inside the block.
+
+    They do nothing else, unless one comes again after some seconds.
+    """
+    received: list[int] = []
+    times: list[float] = []
+    usual = {number: signal.getsignal(number) for number in STOPS}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        times.append(time.monotonic())
+        action = usual[signal.Signals(number)]
+        if times[-1] - times[0] > AGAIN and callable(action):
+            action(number, frame)
+
+    on_stops(dict.fromkeys(STOPS, note))
+    try:
+        yield received
+    finally:
+        for number, action in usual.items():
+            signal.signal(number, action)

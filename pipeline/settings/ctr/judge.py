@@ -1,0 +1,51 @@
+"""Section `judge` of `params.yaml`."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.common.section import (
+    Count,
+    CtrPrecision,
+    Launch,
+    Minutes,
+    Rate,
+    Section,
+    Seed,
+)
+
+
+class Judge(Section):
+    """`judge`: the organisers' DIN, which reads Task 1's file. They let five settings be tuned."""
+
+    file: Annotated[str, Field(min_length=1)]
+    """In the schema of `item_info.parquet`."""
+    embedding_regularizer: Annotated[float, Field(ge=0, lt=1)]
+    net_regularizer: Annotated[float, Field(ge=0, lt=1)]
+    net_dropout: Annotated[float, Field(ge=0, lt=1)]
+    learning_rate: Rate
+    batch_size: Annotated[int, Field(ge=2)]
+    """The last of the five; of all processes together."""
+    rows: Annotated[int, Field(ge=0)]
+    """The last rows of train that are read; 0 reads all, as the organisers do."""
+    runs: Annotated[int, Field(ge=1, le=100)]
+    """Trainings with seeds of their own, whose metrics are averaged."""
+    epochs: Count
+    patience: Count
+    mixed_precision: CtrPrecision
+    checkpoint_minutes: Minutes
+    launch: Launch
+    seed: Seed
+
+    @property
+    def max_grad_norm(self) -> float:
+        return 10.0
+
+    @model_validator(mode="after")
+    def _a_batch_is_left(self) -> Self:
+        if 0 < self.rows < self.batch_size:
+            raise ValueError(
+                f"judge.rows is {self.rows}, less than a batch of {self.batch_size} "
+                "(judge.batch_size); 0 reads all rows"
+            )
+        return self

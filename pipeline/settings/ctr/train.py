@@ -1,0 +1,98 @@
+"""Section `train` of `params.yaml`."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.common.section import (
+    Count,
+    CtrPrecision,
+    Launch,
+    Minutes,
+    Rate,
+    Residence,
+    Section,
+    Seed,
+)
+
+
+class Features(Section):
+    """What the model sees; switching one off replaces it by padding (for ablations)."""
+
+    id: bool
+    tags: bool
+    content: bool
+    levels: bool
+    history: bool
+    neighbors: bool
+
+
+class TransformerDCN(Section):
+    """`train.transformer_dcn`: sizes of `models/transformer_dcn.py`, where that is the model."""
+
+    layers: Annotated[int, Field(ge=1, le=64)]
+    heads: Annotated[int, Field(ge=1, le=64)]
+    width: Count
+    """Of the encoder; a multiple of `heads`."""
+    feedforward: Count
+    last: Annotated[int, Field(ge=1, le=10_000)]
+    """Positions of the history that are read one by one; of the others their maximum."""
+    cross_layers: Annotated[int, Field(ge=1, le=64)]
+    tower: Annotated[list[Count], Field(min_length=1, max_length=64)]
+    """Widths of the layers beside the cross layers."""
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    """In the encoder; `train.dropout` is the tower's."""
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(
+                f"train.transformer_dcn.width is {self.width}; "
+                f"expected a multiple of its heads, which are {self.heads}"
+            )
+        return self
+
+
+class Train(Section):
+    """`train`: a ranking model and its training."""
+
+    model: Literal["qin", "transformer_dcn"]
+    """`ctr/models/qin.py`, or `ctr/models/transformer_dcn.py`."""
+    features: Features
+    history: Annotated[int, Field(ge=1, le=10_000)]
+    """The last items of each history that are read."""
+    embedding_dim: Count
+    attention_dim: Count
+    """QIN's, as are `layers`, `rows` and `collapsed`."""
+    layers: Annotated[int, Field(ge=1, le=64)]
+    rows: Annotated[int, Field(ge=1, le=64)]
+    """Khatri-Rao rows R of each QNN layer."""
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    embedding_regularizer: Annotated[float, Field(ge=0, lt=1)]
+    """L2 of every embedding table and the multimodal linear map."""
+    net_regularizer: Annotated[float, Field(ge=0, lt=1)]
+    """L2 of all other weights; the paper has none."""
+    learning_rate: Rate
+    batch_size: Annotated[int, Field(ge=2)]
+    """Of all processes together."""
+    epochs: Count
+    patience: Count
+    """Epochs without a better valid AUC before training stops."""
+    max_grad_norm: Annotated[float, Field(gt=0)]
+    mixed_precision: CtrPrecision
+    """Of matrix products; the weights are fp32. tf32 and fp16 need a GPU."""
+    collapsed: bool
+    """One dropout mask for the sum of a QNN layer's rows, not one a row: a quarter of the
+    arithmetic, but not the published form."""
+    transformer_dcn: TransformerDCN
+    residence: Residence
+    """Where the clicks are read from: the memory of the device that trains, or the memory-mapped
+    file; `auto` takes a GPU's memory where they fit into a quarter of what is free."""
+    compile: bool
+    """Whether `torch.compile` fuses the model's operations (a minute or more at the start)."""
+    deterministic: bool
+    """Refuse operations of a GPU that may give other bytes the next time; a CPU has none."""
+    checkpoint_minutes: Minutes
+    launch: Launch
+    """Flags of `accelerate launch` for this stage; results depend on the number of processes."""
+    seed: Seed

@@ -1,0 +1,191 @@
+"""The settings in `params.yaml`, checked before any work: a section a stage, every key required."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.common.files import InputError
+from pipeline.common.paths import ENCODER, MAIN_MODEL, PARAMS
+from pipeline.common.section import Section
+from pipeline.settings.ctr.blend import Blend
+from pipeline.settings.ctr.evaluate import Evaluate
+from pipeline.settings.ctr.judge import Judge
+from pipeline.settings.ctr.predict import Predict
+from pipeline.settings.ctr.train import Train
+from pipeline.settings.data import Data
+from pipeline.settings.embed.align import Align
+from pipeline.settings.embed.diagnose import Diagnose
+from pipeline.settings.embed.encoder import Encoder
+from pipeline.settings.embed.fuse import Fuse
+from pipeline.settings.embed.image import EmbedImage
+from pipeline.settings.embed.neighbors import Neighbors
+from pipeline.settings.embed.text import EmbedText
+from pipeline.settings.embed.vlm import EmbedVlm
+from pipeline.settings.report import Report
+from pipeline.settings.submit import Submit
+
+
+class Params(Section):
+    """All of `params.yaml`."""
+
+    data: Data
+    encoder: Encoder
+    embed_text: EmbedText
+    embed_image: EmbedImage
+    embed_vlm: EmbedVlm
+    align: Align
+    fuse: Fuse
+    neighbors: Neighbors
+    diagnose: Diagnose
+    train: Train
+    judge: Judge
+    predict: Predict
+    blend: Blend
+    evaluate: Evaluate
+    submit: Submit
+    report: Report
+
+    @model_validator(mode="after")
+    def _encoder_is_trained_where_used(self) -> Self:
+        for name, section in (("embed_text", self.embed_text), ("embed_image", self.embed_image)):
+            uses_trained = section.library == "open_clip" and section.model == "trained"
+            if uses_trained and not self.encoder.train:
+                raise ValueError(f"{name}.model is 'trained', so encoder.train must be true")
+            if uses_trained and Path(section.local) != ENCODER:
+                raise ValueError(
+                    f"{name}.model is 'trained', so {name}.local must be {str(ENCODER)!r}, "
+                    f"found {section.local!r}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _aligned_vectors_fit(self) -> Self:
+        if self.fuse.recipe in ("align", "both") and self.align.dim + 1 > self.fuse.dim:
+            raise ValueError(
+                f"align.dim is {self.align.dim}, which with the appeal makes "
+                f"{self.align.dim + 1} columns, but fuse.dim is {self.fuse.dim}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _blended_models_are_sound(self) -> Self:
+        faults = [
+            fault
+            for name, changes in self.blend.models.items()
+            for fault in faults_of_override(self.train, name, changes)
+        ]
+        if faults:
+            raise ValueError("\n  ".join(faults))
+        return self
+
+    @model_validator(mode="after")
+    def _history_is_there(self) -> Self:
+        for name, settings in self.ranking_models().items():
+            if settings.history > self.data.history:
+                raise ValueError(
+                    f"{model_section(name)}.history is {settings.history}, "
+                    f"but the data holds data.history = {self.data.history} items a row"
+                )
+        return self
+
+    def ranking_models(self) -> dict[str, Train]:
+        """All models that are trained, by name: `train`'s own first, then those of the blend."""
+        blended = {
+            name: Train.model_validate(overridden(self.train.model_dump(), changes))
+            for name, changes in self.blend.models.items()
+        }
+        return {MAIN_MODEL: self.train} | blended
+
+    def ranking_model(self, name: str) -> Train:
+        """Raises InputError for a name that the settings do not hold."""
+        models = self.ranking_models()
+        if name not in models:
+            known = ", ".join(self.blend.models) or "none"
+            raise InputError(
+                f"--blend {name}: {PARAMS} has no model of that name; blend.models holds {known}"
+            )
+        return models[name]
+
+
+def model_section(name: str) -> str:
+    """Where the settings of a ranking model stand in `params.yaml`."""
+    return MAIN_MODEL if name == MAIN_MODEL else f"blend.models.{name}"
+
+
+def overridden(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`settings` with `changes`; of a section in them only the keys that it names."""
+    sections = {
+        key: overridden(settings[key], value)
+        for key, value in changes.items()
+        if isinstance(value, dict) and isinstance(settings.get(key), dict)
+    }
+    return {**settings, **changes, **sections}
+
+
+def faults_of_override(train: Train, name: str, changes: Mapping[str, Any]) -> list[str]:
+    """What is wrong with `changes` to the settings of `train`, a line each."""
+    section = model_section(name)
+    if "launch" in changes:
+        return [f"{section}.launch: every model is trained by {MAIN_MODEL}.launch; remove it here"]
+    try:
+        Train.model_validate(overridden(train.model_dump(), changes))
+    except ValidationError as error:
+        return [_fault(dict(details), Train, section) for details in error.errors()]
+    return []
+
+
+def load_params(path: Path = PARAMS) -> Params:
+    """Read and check all settings; every fault is reported in one InputError, by key and value."""
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; run from the repository's root") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected sections {', '.join(Params.model_fields)}")
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        faults = "\n  ".join(_fault(dict(details), Params) for details in error.errors())
+        raise InputError(f"{path}:\n  {faults}") from None
+
+
+def _fault(details: dict[str, object], root: type[BaseModel], prefix: str = "") -> str:
+    """One line for one of pydantic's findings: key, what is wrong, the value found.
+
+    The key is the place in `root`, which stands at `prefix`.
+    """
+    location = details["loc"]
+    assert isinstance(location, tuple)
+    key = ".".join(str(part) for part in (prefix, *location) if part != "")
+    match details["type"]:
+        case "extra_forbidden":
+            return f"{key}: unknown key; known here: {', '.join(_known_keys(root, location[:-1]))}"
+        case "missing":
+            return f"{key}: missing"
+        case "value_error":
+            told = str(details["msg"]).removeprefix("Value error, ")
+            return f"{prefix}: {told}" if prefix else told
+        case "string_pattern_mismatch" if location[-1] == "launch":
+            return (
+                f"{key}: expected '--num_processes N' first, then any of --multi_gpu, "
+                "--num_machines N, --machine_rank N, --main_process_ip HOST, "
+                "--main_process_port N, --gpu_ids N,N, --rdzv_backend NAME, --same_network, "
+                f"found {details['input']!r}"
+            )
+        case _:
+            return f"{key}: {details['msg']}, found {details['input']!r}"
+
+
+def _known_keys(section: type[BaseModel], location: tuple[object, ...]) -> list[str]:
+    for part in location:
+        annotation = section.model_fields[str(part)].annotation
+        assert isinstance(annotation, type)
+        assert issubclass(annotation, BaseModel)
+        section = annotation
+    return list(section.model_fields)

@@ -1,0 +1,214 @@
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from ctr.engine.data import ClickLog, fits, load_items, shuffled, shuffled_batches
+from pipeline.common import paths
+from pipeline.common.files import InputError, write_array
+from pipeline.common.section import Residence
+from pipeline.settings.ctr.train import Features
+from tests.support.worlds.tiny_world import one_batch
+
+EVERYTHING = Features(id=True, tags=True, content=True, levels=True, history=True, neighbors=True)
+CPU = torch.device("cpu")
+
+
+def some_log(rows: int, rank: int = 0, world: int = 1) -> ClickLog:
+    """A log whose target column is the row's number in the whole split."""
+    matrix = np.zeros((rows, 6), np.int32)
+    matrix[:, 1] = np.arange(rows)
+    return ClickLog(torch.from_numpy(matrix)[rank::world], rows, EVERYTHING, CPU, None, rank, world)
+
+
+def epoch_batches(rows: int, batch_size: int, world: int, seed: int = 1) -> list[list[list[int]]]:
+    """The split's row numbers by rank and batch."""
+    logs = [some_log(rows, rank, world) for rank in range(world)]
+    return [
+        [log.rows[part, 1].tolist() for part, _ in shuffled_batches(log, batch_size, seed, 3)]
+        for log in logs
+    ]
+
+
+@given(st.integers(2, 200), st.integers(2, 10), st.integers(1, 9))
+def test_every_row_once_an_epoch_whatever_the_number_of_ranks(
+    rows: int, part: int, world: int
+) -> None:
+    batch_size = part * world
+    ranks = epoch_batches(rows, batch_size, world)
+    assert sorted(row for batches in ranks for part in batches for row in part) == list(range(rows))
+    assert len({len(batches) for batches in ranks}) == 1  # or the ranks would wait for ever
+    for parts in zip(*ranks, strict=True):
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    if rows >= 2 * world:
+        assert min(len(part) for batches in ranks for part in batches) >= 2
+
+
+@given(st.integers(8, 200), st.integers(2, 10), st.sampled_from([2, 4, 8]))
+def test_ranks_take_the_rows_of_one_processs_batches_in_turn(
+    rows: int, part: int, world: int
+) -> None:
+    batch_size = part * world
+    assume(rows % batch_size not in range(1, 2 * world))  # or it joins its neighbour sooner
+    (single,) = epoch_batches(rows, batch_size, world=1)
+    ranks = epoch_batches(rows, batch_size, world)
+    for parts, batch in zip(zip(*ranks, strict=True), single, strict=True):
+        in_turn = {
+            (place, rank): row for rank, p in enumerate(parts) for place, row in enumerate(p)
+        }
+        assert [row for _, row in sorted(in_turn.items())] == batch
+
+
+def test_weights_make_the_mean_over_ranks_the_mean_over_the_batch() -> None:
+    loss = torch.rand(103)
+    logs = [some_log(103, rank, 4) for rank in range(4)]
+    parts = [shuffled_batches(log, 12, 1, 1) for log in logs]
+    for of_ranks in zip(*parts, strict=True):
+        losses = [loss[log.rows[rows, 1]] for log, (rows, _) in zip(logs, of_ranks, strict=True)]
+        weights = [weight for _, weight in of_ranks]
+        mean = sum(x.mean() * weight for x, weight in zip(losses, weights, strict=True)) / 4
+        assert float(mean) == pytest.approx(float(torch.cat(losses).mean()), rel=1e-5)
+
+
+def test_order_depends_on_seed_and_epoch() -> None:
+    keys = [(1, 1), (1, 2), (2, 1), (2, 2)]
+    orders = [shuffled(800, seed, epoch, CPU).tolist() for seed, epoch in keys]
+    assert shuffled(800, 1, 1, CPU).tolist() == orders[0]
+    assert all(one != other for one, other in combinations(orders, 2))
+
+
+def test_the_order_is_well_mixed() -> None:
+    """Neither place and row number nor the orders of two epochs have to do with each other."""
+    first, second = (shuffled(20_000, 1, epoch, CPU).double() for epoch in (1, 2))
+    pairs = torch.stack([torch.arange(20_000).double(), first, second])
+    assert torch.corrcoef(pairs).fill_diagonal_(0).abs().max() < 0.03
+    for apart in (1, 2, 8):
+        steps = torch.stack([first[:-apart], first[apart:]])
+        assert torch.corrcoef(steps)[0, 1].abs() < 0.03
+
+
+def test_a_last_batch_of_one_row_joins_its_neighbour() -> None:
+    (batches,) = epoch_batches(rows=17, batch_size=8, world=1)
+    assert [len(batch) for batch in batches] == [8, 9]
+    (batches,) = epoch_batches(rows=18, batch_size=8, world=1)
+    assert [len(batch) for batch in batches] == [8, 8, 2]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    rows = np.array([[0, 0, 3, 1, 5, 6, 1, 9], [4, 2, 3, 2, 7, 8, 0, 9]], np.int32)
+    write_array(paths.split_path("train"), rows)
+    write_array(paths.ITEM, np.arange(10, dtype=np.float32).reshape(5, 2))
+    write_array(paths.TAGS, np.arange(5, dtype=np.int32).reshape(5, 1))
+    np.savez(paths.NEIGHBORS, ids=np.ones((5, 3), np.int32), cosine=np.ones((5, 3), np.float32))
+    return tmp_path
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("residence", ["device", "file"])
+def test_batch_takes_the_last_items_and_every_column(residence: Residence) -> None:
+    log = ClickLog.load("train", 2, EVERYTHING, CPU, residence=residence)
+    assert (log.file is None) == (residence == "device")
+    clicks, label = one_batch(log, torch.tensor([1, 0]))
+    assert clicks.history.tolist() == [[2, 3], [0, 3]]
+    assert clicks.target.tolist() == [2, 1]
+    assert clicks.likes_level.tolist() == [7, 5]
+    assert clicks.views_level.tolist() == [8, 6]
+    assert label.tolist() == [0.0, 1.0]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_gpu_keeps_what_fits_a_quarter_of_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = torch.zeros(2, 8, dtype=torch.int32)
+    for free, expected in ((4 * 64, True), (4 * 64 - 1, False)):
+        monkeypatch.setattr("torch.cuda.mem_get_info", lambda _device, free=free: (free, 10**9))
+        assert fits(rows, torch.device("cuda")) is expected
+    assert not fits(rows, CPU)  # whose memory is where the file's pages are
+    assert ClickLog.load("train", 3, EVERYTHING, CPU).file is not None
+
+
+@pytest.mark.parametrize("world", [1, 3])
+@pytest.mark.parametrize("history", [4, 9])
+def test_the_file_gives_the_batches_of_the_device(
+    history: int, world: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    matrix = np.random.default_rng(1).integers(0, 99, (500, 9 + 5), dtype=np.int32)
+    write_array(paths.split_path("train"), matrix)
+    for rank in range(world):
+        streams = []
+        for residence in ("device", "file"):
+            log = ClickLog.load("train", history, EVERYTHING, CPU, rank, world, residence)
+            batches = shuffled_batches(log, 64, seed=5, epoch=2)
+            places = [rows for rows, _ in batches]
+            found = [
+                torch.cat([clicks.history, torch.stack([*clicks[1:], label.int()], 1)], 1).clone()
+                for clicks, label in log.batches(places)
+            ]
+            streams.append(found)
+        assert len(streams[0]) == 8
+        for place, resident, streamed in zip(places, *streams, strict=True):
+            columns = [*range(9 - history, 9), 9, 10, 11, 12]
+            expected = matrix[rank::world][place][:, columns]
+            assert resident.tolist() == streamed.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("residence", ["device", "file"])
+@pytest.mark.parametrize(("last", "kept"), [(0, 23), (5, 5), (23, 23), (99, 23)])
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_the_last_rows_are_shared_out_in_turn(
+    world: int,
+    last: int,
+    kept: int,
+    residence: Residence,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    matrix = np.random.default_rng(1).integers(0, 99, (23, 9 + 5), dtype=np.int32)
+    write_array(paths.split_path("train"), matrix)
+    for rank in range(world):
+        log = ClickLog.load("train", 4, EVERYTHING, CPU, rank, world, residence, last)
+        assert log.total == kept
+        assert log.rows.tolist() == matrix[23 - kept :][rank::world, -9:].tolist()
+        clicks, _ = one_batch(log, torch.tensor([0]))
+        assert clicks.target.tolist() == [matrix[23 - kept + rank, 9]]
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_is_switched_off_is_padding() -> None:
+    nothing = Features(
+        id=False, tags=False, content=False, levels=False, history=False, neighbors=False
+    )
+    log = ClickLog.load("train", 3, nothing, CPU)
+    clicks, _ = one_batch(log, torch.tensor([0, 1]))
+    assert not clicks.history.any()
+    assert not clicks.likes_level.any()
+    assert not clicks.views_level.any()
+    assert clicks.target.tolist() == [1, 2]
+    items = load_items(nothing, CPU)
+    assert not items.id.any()
+    assert not items.tags.any()
+    assert not items.content.any()
+    assert items.neighbors.shape == items.cosine.shape == (5, 0)
+    assert load_items(EVERYTHING, CPU).id.tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.usefixtures("folder")
+def test_without_content_nothing_made_of_it_is_left() -> None:
+    items = load_items(EVERYTHING.model_copy(update={"content": False}), CPU)
+    assert not items.content.any()
+    assert items.neighbors.shape == items.cosine.shape == (5, 0)
+    assert load_items(EVERYTHING, CPU).neighbors.shape == (5, 3)
+
+
+@pytest.mark.usefixtures("folder")
+def test_tables_of_different_lengths_are_refused() -> None:
+    write_array(paths.TAGS, np.zeros((4, 1), np.int32))
+    with pytest.raises(InputError, match=r"tags\.npy has 4"):
+        load_items(EVERYTHING, CPU)

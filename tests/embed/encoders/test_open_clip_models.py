@@ -1,0 +1,196 @@
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from open_clip.transform import PreprocessCfg
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from embed.covers.decode import decode
+from embed.encoders.base import autocast, check_finite, weights_sha256
+from embed.encoders.open_clip_models import ResizeToPixels, load_open_clip, normalize
+from pipeline.common.files import InputError
+from pipeline.common.paths import ENCODER
+from pipeline.settings.params import Params
+from tests.embed.conftest import CPU, Catalogue
+
+
+def test_preprocessing_in_two_steps_is_open_clips_own(trained: Catalogue, params: Params) -> None:
+    clip = load_open_clip("embed_image", params.embed_image, CPU)
+    _, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{ENCODER}")
+    image = decode(trained.covers[1])
+    pixels = torch.from_numpy(ResizeToPixels(clip.preprocess)(image))
+    ours = normalize(pixels[None], clip.preprocess)[0]
+    torch.testing.assert_close(ours, preprocess(image), rtol=0, atol=1e-5)
+
+
+def test_mean_and_deviation_go_to_the_device_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    tensor = torch.tensor
+
+    def count(values: object, **options: Any) -> Tensor:
+        made.append(values)
+        return tensor(values, **options)
+
+    monkeypatch.setattr(torch, "tensor", count)
+    mean, std = (0.111, 0.222, 0.333), (0.444, 0.555, 0.666)  # of no other test
+    preprocess = PreprocessCfg(mean=mean, std=std)
+    for _ in range(3):
+        found = normalize(torch.full((2, 3, 1, 1), 51, dtype=torch.uint8), preprocess)
+    assert made == [mean, std]
+    expected = [(0.2 - m) / s for m, s in zip(mean, std, strict=True)]
+    assert found[1, :, 0, 0].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_vectors_are_the_models_own(trained: Catalogue, params: Params) -> None:
+    clip = load_open_clip("embed_text", params.embed_text, CPU)
+    assert not clip.model.training
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{ENCODER}")
+    tokenize = open_clip.get_tokenizer(f"local-dir:{ENCODER}")
+    model.eval()
+    title, image = trained.titles[1], decode(trained.covers[1])
+    with torch.no_grad():
+        text = model.encode_text(tokenize([title]))
+        visual = model.encode_image(preprocess(image)[None])
+    tokens = {"text": clip.tokenizer()([title])}
+    pixels = {"pixels": torch.from_numpy(ResizeToPixels(clip.preprocess)(image))[None]}
+    found = clip.text_encoder(params.embed_text).forward(tokens)
+    torch.testing.assert_close(found, text, rtol=0, atol=1e-5)
+    found = clip.image_encoder(params.embed_image).forward(pixels)
+    torch.testing.assert_close(found, visual, rtol=0, atol=1e-5)
+
+
+def test_autocast_is_off_on_a_cpu() -> None:
+    with autocast(torch.device("cpu"), "bf16"):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
+def test_loading_leaves_logging_on(
+    trained: Catalogue, params: Params, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    load_open_clip("embed_text", params.embed_text, CPU).tokenizer()
+    assert not caplog.records
+    logging.getLogger("embed").info("titles of %d items", len(trained.titles))
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "pretrained", "message"),
+    [
+        ("ViT-B-32", "", r"embed_text\.pretrained is empty.*laion2b_s34b_b79k"),
+        ("ViT-B-32", "no_such_tag", r"'no_such_tag'.*open_clip cannot load it"),
+        ("NoSuchModel", "openai", r"'NoSuchModel'.*open_clip cannot load it"),
+        ("NoSuchModel", "", r"embed_text\.pretrained is empty.*none for this name"),
+        ("local-dir:nowhere", "", r"'local-dir:nowhere'.*open_clip cannot load it"),
+        ("trained", "", r"'trained'.*open_clip cannot load it"),
+    ],
+)
+@pytest.mark.usefixtures("catalogue")
+def test_unusable_model_is_reported(
+    model: str, pretrained: str, message: str, params: Params
+) -> None:
+    section = params.embed_text.model_copy(update={"model": model, "pretrained": pretrained})
+    with pytest.raises(InputError, match=message):
+        load_open_clip("embed_text", section, CPU)
+
+
+@pytest.mark.usefixtures("trained")
+def test_model_folder_without_weights_is_refused(params: Params) -> None:
+    (ENCODER / "open_clip_model.safetensors").unlink()
+    with pytest.raises(InputError, match="could not be loaded"):
+        load_open_clip("embed_text", params.embed_text, CPU)
+
+
+def change_weights(path: Path, lacking: str, prefix: str = "") -> None:
+    weights = load_file(path)
+    kept = {prefix + name: value for name, value in weights.items() if lacking not in name}
+    assert len(kept) < len(weights)
+    save_file(kept, path)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "message"),
+    [
+        ("", r"Missing key\(s\) in state_dict: transformer\.resblocks\.0\..* among 24$"),
+        (
+            "other.",
+            r"Missing .* among 3\d; Unexpected .*: other\..*, other\..*, other\..* among \d\d$",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("trained")
+def test_open_clip_weights_that_would_be_random_are_refused(
+    params: Params, prefix: str, message: str
+) -> None:
+    change_weights(ENCODER / "open_clip_model.safetensors", "transformer.resblocks.0", prefix)
+    with pytest.raises(InputError, match=rf"embed_text\.model is 'trained', .*{message}") as told:
+        load_open_clip("embed_text", params.embed_text, CPU)
+    assert "\n" not in str(told.value)
+    assert len(str(told.value)) < 700
+
+
+@pytest.mark.usefixtures("catalogue")
+def test_a_weight_file_of_another_model_is_refused(params: Params) -> None:
+    save_file({"weight": torch.zeros(2)}, "weights.safetensors")
+    changes = {"model": "RN50", "pretrained": "weights.safetensors", "local": "."}
+    section = params.embed_image.model_copy(update=changes)
+    with pytest.raises(InputError, match=r"'weights\.safetensors'.* Missing key.* among \d\d\d;"):
+        load_open_clip("embed_image", section, CPU)
+
+
+@pytest.mark.parametrize(
+    ("model", "pretrained", "told"),
+    [
+        ("local-dir:clip", "", r"embed_image\.model names the local folder clip, which"),
+        (
+            "RN50",
+            "clip/own.pt",
+            r"embed_image\.pretrained names the local file clip/own\.pt, which",
+        ),
+        (
+            "roberta-ViT-B-32",
+            "laion2b_s12b_b32k",
+            r"hf_model_name\) names the local folder roberta-",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("catalogue")
+def test_files_that_dvc_does_not_watch_are_not_read(
+    params: Params, model: str, pretrained: str, told: str
+) -> None:
+    for path in ("clip/own.pt", "clip/open_clip_config.json", "roberta-base/config.json"):
+        Path(path).parent.mkdir(exist_ok=True)
+        Path(path).write_text("{}")
+    changes = {"model": model, "pretrained": pretrained}
+    section = params.embed_image.model_copy(update=changes)
+    with pytest.raises(InputError, match=rf"params\.yaml: .*{told}"):
+        load_open_clip("embed_image", section, CPU)
+
+
+def test_digest_sees_values_names_and_types() -> None:
+    def linear() -> nn.Linear:
+        layer = nn.Linear(3, 2)
+        nn.init.ones_(layer.weight)
+        nn.init.zeros_(layer.bias)
+        return layer
+
+    same, other = weights_sha256(linear()), linear()
+    assert weights_sha256(other) == same
+    other.weight.data[1, 2] += 1e-6
+    digests = {same, weights_sha256(other), weights_sha256(linear().bfloat16())}
+    digests.add(weights_sha256(nn.Sequential(linear())))
+    assert len(digests) == 4
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_vectors_that_are_not_finite_name_the_model(bad: float) -> None:
+    vectors = np.ones((4, 3), np.float32)
+    check_finite(vectors, "embed_text", "ViT")
+    vectors[2, 1] = bad
+    with pytest.raises(InputError, match=r"embed_text\.model 'ViT' .* 1 of a batch of 4"):
+        check_finite(vectors, "embed_text", "ViT")

@@ -1,0 +1,59 @@
+"""A newcomer's clone and virtual environment, and its two runs, made while other tests run."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.clone import Clone
+
+
+@dataclass(frozen=True)
+class SmallRun:
+    """What was there after the first run, of a small source."""
+
+    params: bytes
+    """`params.yaml`, and what its content was before."""
+    params_before: bytes
+    prediction: bytes
+    metrics: dict[str, float]
+    md5: dict[str, str | None]
+    """Of every output, by its path."""
+
+
+class FreshRuns:
+    """`make submission` of a small source, which installs everything, then of the sample."""
+
+    def __init__(self, folder: Path, source: Path, params: Path) -> None:
+        self.clone = Clone(folder, folder / ".venv/bin")
+        self.options = (f"SOURCE={source}/", f"PARAMS={params}")
+        self.runs = ThreadPoolExecutor(max_workers=1)  # one after the other
+        self._small = self.runs.submit(self.run_small)
+        self._report: Future[str] = self.runs.submit(self.run_sample)
+
+    def small(self) -> SmallRun:
+        return self._small.result()
+
+    def report(self) -> str:
+        """What `make submission` of the sample printed."""
+        return self._report.result()
+
+    def stop(self) -> None:
+        self.runs.shutdown(cancel_futures=True)
+
+    def make_submission(self, *options: str) -> str:
+        return self.clone("make", "submission", *options).stdout
+
+    def run_sample(self) -> str:
+        self.clone("git", "checkout", "--quiet", "params.yaml")
+        return self.make_submission()
+
+    def run_small(self) -> SmallRun:
+        self.make_submission(*self.options)
+        paths = [path for outputs in self.clone.recorded().values() for path in outputs]
+        return SmallRun(
+            params=self.clone.read("params.yaml"),
+            params_before=self.clone.read("params.yaml.before-small"),
+            prediction=self.clone.prediction(),
+            metrics=self.clone.metrics("valid/all"),
+            md5={path: self.clone.found(path) for path in paths},
+        )

@@ -1,0 +1,98 @@
+"""A tiny run that has finished, as the stages before `report` leave it on disk."""
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from ctr import blend, evaluate, predict, train
+from pipeline.common import paths
+from pipeline.common.files import write_json
+from pipeline.settings.params import Params
+from tests.support.worlds.tiny_world import (
+    ITEMS,
+    forget_accelerator,
+    tiny_params,
+    write_params,
+    write_world,
+)
+
+NASTY = "</span><script>alert('x')</script> & \"quoted\" <b>"
+RIGHT_TO_LEFT = "\u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627"
+TITLES = ["", NASTY, RIGHT_TO_LEFT, "", "\U0001f600 " + "long " * 80]
+"""Of the first items; the others have plain ones."""
+UNCOVERED, DAMAGED, UNREAD = 3, 4, 5
+"""Items without a cover, with half of one, and with one that `ingest` did not read."""
+
+BY_BIN = {"auc": [0.7, None], "rows": [140, 10]}
+PLOTS = {
+    "scores": {
+        "probability": [0.25, 0.75] * 2,
+        "share": [0.8, 0.2, 0.3, 0.7],
+        "label": ["not clicked"] * 2 + ["clicked"] * 2,
+    },
+    "auc_by_history": {"items": ["0", "1-4"], **BY_BIN},
+    "auc_by_popularity": {"rows_in_train": ["0", "1-9"], **BY_BIN},
+    "explained_variance": {"components": [1, 2, 3], "explained": [0.5, 0.75, 1.0]},
+}
+METRICS = {
+    "embeddings": {
+        "recall_50": 0.25,
+        "recall_50_cold": None,
+        "recall_50_chance": 0.125,
+        "recall_rows": 9,
+        "separation": 0.75,
+        "effective_rank": 3.5,
+        "near_duplicates": 0.0,
+        "without_vector": 0,
+    },
+    "task1": {"auc": 0.8125, "auc_warm_items": 0.875, "auc_cold_items": None},
+}
+
+
+def report_params() -> Params:
+    """The report's settings, made small enough for 40 items."""
+    params = tiny_params()
+    small = {"tile": 24, "thumbnail": 48, "sheet_items": 40, "sheet_neighbors": 2}
+    return params.model_copy(update={"report": params.report.model_copy(update=small)})
+
+
+def write_run() -> None:
+    """Into the working directory, by the stages where that takes no more than seconds."""
+    write_world()
+    write_params(report_params())
+    write_items()
+    for stage in (train.main, predict.main, blend.main, evaluate.main):
+        forget_accelerator()
+        stage(report_params())
+    forget_accelerator()
+    for name, columns in PLOTS.items():
+        pd.DataFrame(columns).to_csv(Path(f"plots/{name}.csv"), index=False)
+    for name, values in METRICS.items():
+        write_json(paths.metrics_path(name), values)
+
+
+def write_items() -> None:
+    titles = [*TITLES, *(f"thing number {item}" for item in range(len(TITLES), ITEMS + 1))]
+    ids = [0, *(7 * item + 1 for item in range(1, ITEMS + 1))]
+    pq.write_table(pa.table({"item_id": ids, "title": titles}), paths.ITEMS)
+    covers: dict[int, bytes | None] = {item: cover(item) for item in range(1, ITEMS + 1)}
+    covers[DAMAGED], covers[UNREAD] = cover(DAMAGED)[:80], None
+    del covers[UNCOVERED]
+    columns = {
+        "item": pa.array(list(covers), pa.int32()),
+        "image": pa.array(list(covers.values()), pa.binary()),
+    }
+    pq.write_table(pa.table(columns), paths.COVERS, row_group_size=9)
+
+
+def cover(item: int) -> bytes:
+    """PNG, 60 x 40: blocks of colours of the item's own."""
+    blocks = np.random.default_rng(item).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    buffer = BytesIO()
+    Image.fromarray(blocks.repeat(10, 0).repeat(10, 1)).save(buffer, "PNG")
+    return buffer.getvalue()

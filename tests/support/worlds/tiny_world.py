@@ -1,0 +1,149 @@
+"""40 items and some hundred clicks on them, as `ingest` and `embed/` would leave them on disk.
+
+A click is likely on an item of even number, whoever sees it, and unlikely on the others.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from ruamel.yaml import YAML
+from torch import Tensor
+
+from ctr import train
+from ctr.engine.data import ClickLog
+from ctr.engine.scoring import score
+from ctr.evaluation.metrics import auc, logloss
+from ctr.models.architecture import load_model
+from ctr.models.base import Clicks
+from pipeline.common import paths
+from pipeline.common.files import Outputs, write_array, write_json
+from pipeline.common.paths import PARAMS
+from pipeline.settings.params import Params, load_params
+from pipeline.tables.split import LEVELS, Split
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+BIN = Path(sys.executable).parent
+
+ITEMS, TAGS, CONTENT, NEIGHBORS, USERS, HISTORY = 40, 6, 6, 3, 12, 8
+TRAIN_ROWS, VALID_ROWS, TEST_ROWS = 600, 150, 101
+NOISE = 0.1
+"""Share of the labels that are turned over."""
+NEARLY_TIED = 1e-3
+"""Of an AUC over 150 rows: what some pairs count whose order rounding may turn over.
+
+A row's logit is rounded otherwise in another place of a batch.
+"""
+
+TINY_SIZES = {
+    "history": 5,
+    "embedding_dim": 4,
+    "attention_dim": 8,
+    "layers": 2,
+    "rows": 2,
+    "learning_rate": 0.01,
+    "batch_size": 100,
+    "epochs": 4,
+}
+
+
+def tiny_params(
+    *, predict: dict[str, Any] | None = None, blend: dict[str, Any] | None = None, **train: Any
+) -> Params:
+    """The repository's settings with a tiny model, and changes to three sections."""
+    content = load_params(REPOSITORY / PARAMS).model_dump()
+    content["train"] |= TINY_SIZES | train
+    content["predict"] |= predict or {}
+    content["blend"] |= blend or {}
+    return Params.model_validate(content)
+
+
+def write_params(params: Params) -> None:
+    with PARAMS.open("w", encoding="utf-8") as file:
+        YAML().dump(params.model_dump(), file)
+
+
+def write_world(valid_rows: int = VALID_ROWS) -> None:
+    """All that `train` and `predict` read, into the working directory."""
+    rng = np.random.default_rng(11)
+    write_array(paths.split_path("train"), clicks(rng, TRAIN_ROWS))
+    write_array(paths.split_path("valid"), clicks(rng, valid_rows))
+    test = clicks(rng, TEST_ROWS)
+    test[:, Split.TAIL.index("label") - len(Split.TAIL)] = -1
+    write_array(paths.split_path("test"), test)
+    write_array(paths.TEST_ID, 1000 + 3 * rng.permutation(TEST_ROWS))
+    write_array(paths.TAGS, item_table(rng.integers(0, TAGS, (ITEMS, 2)), np.int32))
+    write_array(paths.ITEM, item_table(rng.normal(size=(ITEMS, CONTENT)), np.float32))
+    nearest = [rng.permutation(ITEMS)[:NEIGHBORS] + 1 for _ in range(ITEMS)]
+    with Outputs() as outputs, outputs.path(paths.NEIGHBORS).open("wb") as file:
+        cosine = rng.uniform(size=(ITEMS, NEIGHBORS))
+        ids = item_table(np.stack(nearest), np.int32)
+        np.savez(file, ids=ids, cosine=item_table(cosine, np.float32))
+    write_json(paths.STATS, {"items": ITEMS, "tags": TAGS})
+
+
+def clicks(rng: np.random.Generator, rows: int) -> np.ndarray:
+    """int32 (rows, HISTORY + 5), laid out as `Split`; histories of every length."""
+    history = rng.integers(1, ITEMS + 1, (rows, HISTORY))
+    history[np.arange(HISTORY) < rng.integers(0, HISTORY + 1, (rows, 1))] = 0
+    target = rng.integers(1, ITEMS + 1, rows)
+    label = (target % 2 == 0) ^ (rng.random(rows) < NOISE)
+    likes, views = rng.integers(0, LEVELS, (2, rows))
+    user = rng.integers(1, USERS + 1, rows)
+    return np.column_stack([history, target, likes, views, label, user]).astype(np.int32)
+
+
+def item_table(rows: np.ndarray, dtype: type[np.generic]) -> np.ndarray:
+    """`rows` (N, d) under a padding row of zeros."""
+    return np.concatenate([np.zeros_like(rows[:1]), rows]).astype(dtype)
+
+
+def read_curve() -> pd.DataFrame:
+    """One row an epoch."""
+    return pd.read_csv(paths.TRAIN_CURVE, dtype=str).map(float)  # to the last bit
+
+
+def rescored(batch_size: int, model: str = paths.MAIN_MODEL) -> dict[str, float | None]:
+    """AUC and logloss of the saved model on valid, in this process."""
+    network, settings = load_model(paths.model_files(model))
+    accelerator = Accelerator()
+    data = train.load_data(settings, accelerator)
+    (logits,) = score(network, [data.valid], data.items, batch_size, accelerator)
+    label, probability = data.valid_label, logits.double().sigmoid().numpy()
+    return {"auc": auc(label, probability), "logloss": logloss(label, probability)}
+
+
+def one_batch(log: ClickLog, rows: Tensor) -> tuple[Clicks, Tensor]:
+    """The clicks of the numbered rows and their labels."""
+    return next(log.batches([rows]))
+
+
+def contents(files: Iterable[Path]) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in files}
+
+
+def forget_accelerator() -> None:
+    """Make the next Accelerator a new one, as in a process of its own."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def run_command(command: list[str]) -> str:
+    """What `command` says, the repository on its path; it must succeed, and within two minutes."""
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": ""}
+    environment.pop("OMP_NUM_THREADS", None)  # the launcher's business
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        output, _ = process.communicate(timeout=120)
+    finally:
+        process.terminate()  # and not kill: a launcher still has to end its workers
+    assert process.returncode == 0, output
+    return output

@@ -1,0 +1,155 @@
+"""What README and CONTRIBUTING tell to type is typed, in a clone that has run the small source."""
+
+import json
+import re
+import shlex
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from safetensors.numpy import load_file
+from sklearn.feature_extraction.text import HashingVectorizer
+
+from tests.support.clone import HERE, Clone
+from tests.support.documents import ROOT, blocks, commands, links
+from tests.support.references.run import ReferenceRun
+
+DOCUMENTS = ("README.md", "CONTRIBUTING.md")
+RUN_ELSEWHERE = {
+    "make submission": "tests/support/fresh_runs.py",
+    "make submission SOURCE=<folder>": "tests/support/fresh_runs.py",
+    **{
+        f"make submission PARAMS=recipes/microlens_1m{which}.yaml": (
+            "PARAMS in tests/support/fresh_runs.py, the recipe in "
+            "tests/pipeline/settings/test_recipes.py; the whole downloads gigabytes"
+        )
+        for which in ("", "_published")
+    },
+    "make test": "what runs this",
+    "make lint types unit": "parts of `make test`",
+}
+"""Commands that other tests run, or that run the tests themselves."""
+HERE_RUN = [
+    "dvc repro",
+    "accelerate launch ctr/train.py",
+    "dvc metrics show",
+    "dvc metrics diff",
+    "dvc plots show",
+    "dvc dag",
+    'git commit --all --message "first run"',
+    "dvc exp run --queue -S 'train.rows=3,4'",
+    "dvc queue start",
+    "dvc exp run -S train.learning_rate=0.001",
+    "dvc exp show --only-changed --no-pager --drop '.*/.*|Created|State|Executor'",
+    "dvc exp run -S '+blend.models.seed_7.seed=7' -S '+blend.models.rows_3.rows=3'",
+    "pytest tests/ctr -q",
+    "pre-commit install",
+]
+QUICKLY = {"pytest tests/ctr -q": "pytest tests/ctr/evaluation/test_metrics.py -q"}
+"""In their place, a part."""
+PATIENCE = 300
+"""Seconds for the queue."""
+
+
+def test_every_command_is_run_by_a_test() -> None:
+    told = [command for document in DOCUMENTS for command in commands(document)]
+    assert set(told) == {*RUN_ELSEWHERE, *HERE_RUN}
+
+
+@pytest.mark.parametrize(
+    "document", [*DOCUMENTS, *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
+)
+def test_what_a_document_links_to_is_there(document: str) -> None:
+    folder = (ROOT / document).parent
+    assert [link for link in links(document) if not (folder / link).exists()] == []
+
+
+@pytest.fixture(scope="module")
+def clone(small_run: ReferenceRun, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone in which all is up to date and committed, with the reference's cache."""
+    clone = Clone(tmp_path_factory.mktemp("documents") / "clone", HERE)
+    for name in ("params.yaml", "dvc.lock"):
+        (clone.folder / name).write_bytes(small_run.clone.read(name))
+    clone("dvc", "config", "cache.dir", str(small_run.clone.folder / ".dvc/cache"))
+    clone("dvc", "checkout", "--quiet", "--force")
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+    clone("git", *identity, "commit", "--quiet", "--all", "--message", "small")
+    clone.environment |= {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b"}
+    clone.environment |= {"GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
+    del clone.environment["PYTHONPATH"]  # queued experiments run in another copy
+    return clone
+
+
+@pytest.mark.slow
+def test_the_commands_do_what_is_said(clone: Clone) -> None:
+    printed = {}
+    settings = clone.folder / "params.yaml"
+    settings.write_text(settings.read_text() + "\n")  # or there would be nothing to commit
+    for command in HERE_RUN:
+        printed[command] = run(clone, command)
+        if command == "dvc queue start":
+            wait_for_queue(clone)
+    assert "up to date" in printed["dvc repro"]
+    assert "metrics/summary.json" in printed["dvc metrics show"]
+    assert "| train |" in printed["dvc dag"]
+    table = printed[HERE_RUN[10]]
+    assert table.count("├──") + table.count("└──") == 3
+    assert "auc" in table
+    assert "Running stage 'blend_train@seed_7'" in printed[HERE_RUN[11]]
+    assert "Running stage 'embed_text'" not in printed[HERE_RUN[11]]
+    assert set(json.loads(clone.read("metrics/blend.json"))["model_auc"]) == {
+        *("train", "seed_7", "rows_3")
+    }
+    plots = (clone.folder / "dvc_plots/index.html").read_text()
+    assert plots.count("vegaEmbed(") == 8
+
+
+def run(clone: Clone, command: str) -> str:
+    finished = clone(*shlex.split(QUICKLY.get(command, command)))
+    return finished.stdout + finished.stderr
+
+
+def wait_for_queue(clone: Clone) -> None:
+    end = time.monotonic() + PATIENCE
+    while re.search(r"Queued|Running", status := run(clone, "dvc queue status")):
+        assert time.monotonic() < end, status
+        time.sleep(1)
+    assert status.count("Success") == 2, status
+
+
+@pytest.fixture
+def patched(clone: Clone, request: pytest.FixtureRequest) -> Iterator[Clone]:
+    """The clone with the patch of CONTRIBUTING that has the number asked for."""
+    clone("git", "checkout", "--quiet", ".")
+    clone("dvc", "checkout", "--quiet", "--force")
+    patch = clone.folder / "patch.diff"
+    patch.write_text(blocks("CONTRIBUTING.md", "diff")[request.param])
+    clone("git", "apply", str(patch))
+    clone.environment["PYTHONPATH"] = str(clone.folder)
+    yield clone
+    del clone.environment["PYTHONPATH"]
+    clone("git", "checkout", "--quiet", ".")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("patched", [0], indirect=True)
+def test_the_encoder_gives_the_librarys_own_vectors(patched: Clone) -> None:
+    patched.change("embed_text", library="hashing")
+    patched("python", "-m", "embed.text")
+    titles = pq.read_table(patched.folder / "data/items.parquet")["title"].to_pylist()
+    expected = HashingVectorizer(n_features=256, dtype=np.float32).transform(titles).toarray()
+    found = np.load(patched.folder / "embeddings/text.npy")
+    assert found.any()
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("patched", [1], indirect=True)
+def test_the_feature_is_trained_and_read(patched: Clone) -> None:
+    patched("python", "-m", "ctr.train")
+    assert "length.weight" in load_file(patched.folder / "models/ctr.safetensors")
+    patched("python", "-m", "ctr.predict")
+    auc = patched.metrics("train")["auc"]
+    assert 0 < auc < 1
