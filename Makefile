@@ -13,7 +13,7 @@ FAISS ?= cpu
 SOURCE ?=
 PARAMS ?=
 
-TRUST := $(wildcard $(addprefix tests/,chaos determinism fuzz leakage))
+TRUST := $(addprefix tests/whole/,chaos determinism fuzz leakage)
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 ACTIVE := PATH="$(abspath $(BIN)):$$PATH"

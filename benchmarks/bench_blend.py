@@ -1,8 +1,8 @@
 """What a blend of ranking models adds to the best one of them, on users that did not choose it.
 
 For the data that the pipeline has ingested and embedded in the working directory, with its
-`params.yaml`: `train`'s model and those of `blend.models`, or where there are none a second seed,
-another number of rows, and the transformer. Each is trained as stage `train` does it.
+`params.yaml`: its models, or beside a single one a second seed, another number of rows, and the
+transformer. Each is trained as stage `train` does it.
 
     python -m benchmarks.bench_blend [--json PATH]
 """
@@ -24,6 +24,7 @@ from ctr.engine.scoring import score
 from ctr.evaluation.metrics import auc
 from ctr.models.architecture import build_model, model_config
 from pipeline.common.files import write_json
+from pipeline.common.paths import MAIN_MODEL
 from pipeline.settings.ctr.train import Train
 from pipeline.settings.params import Params, load_params
 from pipeline.tables.split import Split
@@ -48,11 +49,11 @@ def main() -> None:
 
 
 def with_models(params: Params) -> Params:
-    """`MODELS` where the settings name none."""
-    if params.blend.models:
+    """`MODELS` beside the first where the settings name no others."""
+    if len(params.models) > 1:
         return params
     content = params.model_dump()
-    content["blend"]["models"] = MODELS
+    content["models"] = {MAIN_MODEL: {}} | MODELS
     return Params.model_validate(content)
 
 

@@ -34,11 +34,11 @@ from benchmarks.support import embed_world
 from embed.covers.batches import CoverFile
 from embed.covers.decode import decode
 from embed.covers.shards import CoverShards
-from embed.encoders.base import Encoder, autocast, best_device
 from embed.encoders.open_clip_models import ResizeToPixels, load_open_clip
 from embed.encoders.pooling import pool
 from embed.encoders.titles import TitleShards, load_text_encoder
 from embed.extraction.batches import Batch, read_ahead, spans
+from embed.extraction.encoder import Encoder, autocast, best_device
 from embed.extraction.extract import on_device, shards_of
 from embed.extraction.shards import Shards
 from pipeline.common import paths

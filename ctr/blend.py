@@ -3,7 +3,7 @@
 The choice is greedy forward selection (Caruana et al. 2004, "Ensemble selection from libraries of
 models"), each model at most once: the best one first, then whichever raises AUC most, as long as it
 adds more than `blend.min_gain`. Valid chooses, so it flatters the choice; `held_out_gain` is what
-the same choice is worth on users that had no part in it. With no further models the one there is
+the same choice is worth on users that had no part in it. A model alone
 gives the predictions.
 
 Letters: M models, n rows.
@@ -21,7 +21,7 @@ from ctr.evaluation.metrics import auc
 from pipeline.common import paths
 from pipeline.common.files import InputError, Outputs
 from pipeline.common.stage import made, run
-from pipeline.settings.params import Params
+from pipeline.settings.ctr.blend import Blend
 from pipeline.tables.split import Split
 
 SPLITS = ("valid", "test")
@@ -36,8 +36,7 @@ class Gain(NamedTuple):
     standard_error: float | None
 
 
-def main(params: Params) -> None:
-    names = list(params.ranking_models())
+def main(section: Blend, names: list[str]) -> None:
     forget_others(names)
     valid = Split.load("valid")
     tables = {split: read_logits(names, split) for split in SPLITS}
@@ -45,9 +44,9 @@ def main(params: Params) -> None:
     if len(rows) != len(valid):
         raise out_of_step(paths.logits_path(names[0], "valid"), len(rows), len(valid), "valid")
     aucs = single_aucs(scores, valid.label)
-    chosen = choose(scores, valid.label, params.blend.min_gain)
+    chosen = choose(scores, valid.label, section.min_gain)
     blended = auc_of(scores[chosen].mean(0), valid.label)
-    gain = held_out_gain(scores, valid, params.blend.min_gain)
+    gain = held_out_gain(scores, valid, section.min_gain)
     metrics = {
         "auc": blended,
         "best_model_auc": max(aucs),

@@ -13,11 +13,10 @@ from pipeline.common import paths
 from pipeline.common.files import InputError, Outputs, read_json
 from pipeline.common.stage import made, run, shown
 from pipeline.settings.ctr.evaluate import Evaluate
-from pipeline.settings.params import Params
 from pipeline.tables.split import Split
 
 
-def main(params: Params) -> None:
+def main(settings: Evaluate) -> None:
     train, valid = Split.load("train"), Split.load("valid")
     path = paths.predictions_path("valid")
     probability = pd.read_parquet(path)["probability"].to_numpy()
@@ -25,7 +24,6 @@ def main(params: Params) -> None:
         raise InputError(
             f"{path}: has {len(probability)} rows, valid has {len(valid)}; run `dvc repro`"
         )
-    settings = params.evaluate
     overall = rated(valid, probability, settings.calibration_bins)
     metrics = {
         "all": overall | oracle(overall["auc"], read_json(paths.STATS)),

@@ -32,8 +32,7 @@ from pipeline.common.files import write_json
 from pipeline.common.launch import refuse_lost_processes
 from pipeline.common.stage import made, run, shown
 from pipeline.settings.ctr.judge import Judge
-from pipeline.settings.ctr.train import Features
-from pipeline.settings.params import Params
+from pipeline.settings.ctr.training import Features
 from pipeline.tables.split import LEVELS, Split
 
 HISTORY = 64
@@ -42,8 +41,7 @@ HISTORY = 64
 EVERYTHING = Features(id=True, tags=True, content=True, levels=True, history=True, neighbors=False)
 
 
-def main(params: Params) -> None:
-    section = params.judge
+def main(section: Judge) -> None:
     prepare_cpu()
     accelerator = open_accelerator("judge", section.mixed_precision)
     refuse_lost_processes("judge", accelerator.num_processes, section.launch)

@@ -1,6 +1,6 @@
 """Stage `predict`: the model's logits for every row of valid and test.
 
-With `--blend NAME` it is stage `blend_predict@NAME`, for that model of `blend.models`.
+Of the model `main`, or of the one that `--model NAME` names.
 """
 
 import numpy as np
@@ -15,16 +15,15 @@ from pipeline.common import paths
 from pipeline.common.files import InputError, Outputs, read_array
 from pipeline.common.paths import MAIN_MODEL, model_files
 from pipeline.common.stage import made, run_for_model
-from pipeline.settings.params import Params
+from pipeline.settings.ctr.predict import Predict
 
 SPLITS = ("valid", "test")
 
 
-def main(params: Params, model: str = MAIN_MODEL) -> None:
-    params.ranking_model(model)  # or it is refused
+def main(section: Predict, model: str = MAIN_MODEL) -> None:
     files = model_files(model)
     prepare_cpu()
-    accelerator = open_accelerator("predict", params.predict.mixed_precision)
+    accelerator = open_accelerator("predict", section.mixed_precision)
     network, settings = load_model(files)
     network.to(accelerator.device)
     items = load_items(settings.features, accelerator.device)
@@ -32,7 +31,7 @@ def main(params: Params, model: str = MAIN_MODEL) -> None:
         ClickLog.load(split, settings.history, settings.features, accelerator.device)
         for split in SPLITS
     ]
-    scored = score(network, logs, items, params.predict.batch_size, accelerator)
+    scored = score(network, logs, items, section.batch_size, accelerator)
     for split, logits in zip(SPLITS, scored, strict=True):
         refuse_what_is_not_finite(f"{files.weights}: the score of {split}", logits)
     with Outputs() as outputs:

@@ -1,6 +1,6 @@
 """Stage `train`: a model on the train split; the epoch with the best AUC on valid is kept.
 
-With `--blend NAME` it is stage `blend_train@NAME`, which trains that model of `blend.models`.
+The model is `main`, or the one that `--model NAME` names.
 """
 
 from collections.abc import Mapping
@@ -27,10 +27,9 @@ from ctr.models.architecture import build_model, described, model_config
 from pipeline.common import paths
 from pipeline.common.files import Outputs
 from pipeline.common.launch import refuse_lost_processes
-from pipeline.common.paths import MAIN_MODEL, ModelFiles, model_files
+from pipeline.common.paths import MAIN_MODEL, ModelFiles, model_files, model_section
 from pipeline.common.stage import made, run_for_model, stage_of
 from pipeline.settings.ctr.train import Train
-from pipeline.settings.params import Params, model_section
 
 INPUTS = (
     paths.split_path("train"),
@@ -42,8 +41,7 @@ INPUTS = (
 )
 
 
-def main(params: Params, model: str = MAIN_MODEL) -> None:
-    settings = params.ranking_model(model)
+def main(settings: Train, model: str = MAIN_MODEL) -> None:
     prepare_cpu()
     with deterministic_algorithms(settings.deterministic):
         train(settings, model)

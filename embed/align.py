@@ -1,14 +1,14 @@
 """Stage `align`: item vectors that content can tell and behaviour asks for.
 
 Learns from the train period which titles and covers are clicked in the same company, and how often,
-and writes what content predicts of it: embeddings/aligned.npy (N + 1, dim + 1) float32, the company
-in `dim` columns and the appeal in the last. An item that train knows gets the prediction of a
-regression that was fitted without the item's own row. So its vector tells of it what content tells,
-as that of an item that train has never seen does, and a model that learns to trust these vectors
-may trust those of cold items. Its clicks are not without any part in its vector, though: they are
-counted in the company of the items that it was clicked with, on which the regression is fitted, in
-each column's mean, and in the choice of the kernel's width and penalty. And a cold item whose
-content is unlike that of all known ones is predicted worse than a known one. Items without
+and writes what content predicts of it: embeddings/aligned/vectors.npy (N + 1, dim + 1) float32, the
+company in `dim` columns and the appeal in the last. An item that train knows gets the prediction of
+a regression that was fitted without the item's own row. So its vector tells of it what content
+tells, as that of an item that train has never seen does, and a model that learns to trust these
+vectors may trust those of cold items. Its clicks are not without any part in its vector, though:
+they are counted in the company of the items that it was clicked with, on which the regression is
+fitted, in each column's mean, and in the choice of the kernel's width and penalty. And a cold item
+whose content is unlike that of all known ones is predicted worse than a known one. Items without
 content have a row of zeros.
 """
 
@@ -22,7 +22,6 @@ from pipeline.common.outlook import tell_cores
 from pipeline.common.paths import ALIGNED, metrics_path
 from pipeline.common.stage import made, run, shown
 from pipeline.settings.embed.align import Align
-from pipeline.settings.params import Params
 from pipeline.tables.split import Split
 
 FEWEST = 20
@@ -35,8 +34,7 @@ CONFIDENT = 20.0
 """Times that an item is shown until it counts half of what one shown without end does."""
 
 
-def main(params: Params) -> None:
-    section = params.align
+def main(section: Align) -> None:
     tell_cores("align", "fp64")
     content = load_content()
     seen = behaviour(Split.load("train"), len(content.present) - 1, section)

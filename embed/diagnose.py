@@ -11,20 +11,19 @@ from pipeline.common.outlook import tell_cores
 from pipeline.common.paths import ITEM, metrics_path
 from pipeline.common.stage import made, run, shown
 from pipeline.settings.embed.diagnose import Diagnose
-from pipeline.settings.params import Params
 from pipeline.tables.split import Split
 
 
-def main(params: Params) -> None:
+def main(section: Diagnose) -> None:
     tell_cores("diagnose", "fp32")
     found = diagnose(
-        np.asarray(read_array(ITEM)), Split.load("train"), Split.load("valid"), params.diagnose
+        np.asarray(read_array(ITEM)), Split.load("train"), Split.load("valid"), section
     )
     with Outputs() as outputs:
         outputs.json(metrics_path("embeddings"), found)
-    recall = f"recall_{params.diagnose.k}"
+    recall = f"recall_{section.k}"
     made(
-        f"recall@{params.diagnose.k} {shown(found[recall])} (popular items "
+        f"recall@{section.k} {shown(found[recall])} (popular items "
         f"{shown(found[f'{recall}_popular'])}), AUC of the cosine {shown(found['separation'])}, "
         f"effective rank {shown(found['effective_rank'])}"
     )

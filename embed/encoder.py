@@ -23,24 +23,23 @@ from open_clip.transform import PreprocessCfg
 from safetensors.torch import save
 
 from embed.covers.batches import read_covers
-from embed.encoders.base import best_device
 from embed.encoders.contrastive import Pairs, embed, recall, train
 from embed.encoders.open_clip_models import ResizeToPixels
+from embed.extraction.encoder import best_device
 from pipeline.common.files import InputError, Outputs, versions
 from pipeline.common.launch import tell_device
 from pipeline.common.paths import COVERS, ENCODER, ITEMS, metrics_path
 from pipeline.common.stage import made, run
 from pipeline.settings.embed.encoder import Encoder
-from pipeline.settings.params import Params
 
 HELD_OUT = 0.1
 MIN_PAIRS = 20
 """Fewer leave less than two titles to retrieve among."""
 
 
-def main(params: Params) -> None:
-    if params.encoder.train:
-        _train_and_write(params.encoder)
+def main(section: Encoder) -> None:
+    if section.train:
+        _train_and_write(section)
     else:
         _write({}, {}, {"trained": False})
         made("not asked for")

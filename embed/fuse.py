@@ -1,7 +1,7 @@
 """Stage `fuse`: one vector an item by the recipe asked for, and Task 1's file.
 
-Writes embeddings/item.npy (N + 1, dim) float32 and submissions/task1/item_info.parquet, and for
-the eye how much of the features' variance PCA keeps, whatever the recipe.
+Writes embeddings/item/vectors.npy (N + 1, dim) float32 and submissions/task1/item_info.parquet,
+and for the eye how much of the features' variance PCA keeps, whatever the recipe.
 """
 
 from typing import Any
@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from sklearn.decomposition import PCA
 
-from embed.extraction.given import given_vectors
 from embed.vectors.content import Content, load_content
+from embed.vectors.given import given_vectors
 from pipeline.common.files import InputError, Outputs, read_array, versions
 from pipeline.common.paths import (
     ALIGNED,
@@ -24,7 +24,6 @@ from pipeline.common.paths import (
 )
 from pipeline.common.stage import made, run
 from pipeline.settings.embed.fuse import Fuse
-from pipeline.settings.params import Params
 from pipeline.tables.item_info import MAX_DIM, write_item_info
 
 GIVEN = {"item_info": GIVEN_ITEM, "item_emb": GIVEN_ITEM_EMB}
@@ -33,8 +32,7 @@ NEGLIGIBLE = 1e-12
 """A component's variance over the first one's, below which it is float32 rounding."""
 
 
-def main(params: Params) -> None:
-    section = params.fuse
+def main(section: Fuse) -> None:
     if section.recipe == "given":
         vectors = _given_item_vectors(section)
         explained = _principal(vectors[vectors.any(axis=1)], section.dim)[1]

@@ -1,8 +1,8 @@
 """Stage `embed_image`: every item's cover to a vector.
 
-Writes embeddings/image.npy (N + 1, d) float32, not normalised, and image_present.npy (N + 1,) bool.
-An item whose cover is missing or unreadable has a row of zeros and is not present; if no cover is
-readable, d is 0.
+Writes embeddings/image/vectors.npy (N + 1, d) float32, not normalised, and present.npy (N + 1,)
+bool. An item whose cover is missing or unreadable has a row of zeros and is not present; if no
+cover is readable, d is 0.
 """
 
 from collections.abc import Iterator
@@ -18,18 +18,16 @@ from embed.covers.shards import CoverShards
 from embed.encoders.open_clip_models import ResizeToPixels, load_open_clip
 from embed.extraction.batches import Batch, read_ahead, spans
 from embed.extraction.extract import Embedded, extracted, tell_start
-from embed.extraction.given import given_vectors
+from embed.vectors.given import given_vectors
 from pipeline.common.files import Outputs
 from pipeline.common.launch import arithmetic, gpu_or_cpu, open_processes
 from pipeline.common.paths import COVERS, GIVEN_IMAGE, IMAGE, IMAGE_PRESENT, ITEMS, metrics_path
 from pipeline.common.scratch import file_sha256
 from pipeline.common.stage import made, run
 from pipeline.settings.embed.image import EmbedImage
-from pipeline.settings.params import Params
 
 
-def main(params: Params) -> None:
-    section = params.embed_image
+def main(section: EmbedImage) -> None:
     state = open_processes("embed_image", section.launch)
     item_ids = pq.read_table(ITEMS, columns=["item_id"])["item_id"].to_numpy()
     if section.library != "given":

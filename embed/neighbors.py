@@ -1,7 +1,8 @@
 """Stage `neighbors`: each item's nearest items by cosine.
 
-Writes embeddings/neighbors.npz: ids int32 (N + 1, k), dense, and cosine float32 (N + 1, k), nearest
-first. Where an item has fewer than k neighbours, id 0 with cosine 0 fills the row.
+Writes embeddings/neighbors/neighbors.npz: ids int32 (N + 1, k), dense, and cosine float32
+(N + 1, k), nearest first. Where an item has fewer than k neighbours, id 0 with cosine 0 fills the
+row.
 """
 
 import faiss
@@ -12,11 +13,10 @@ from pipeline.common.files import Outputs, read_array, versions
 from pipeline.common.outlook import tell_cores
 from pipeline.common.paths import ITEM, NEIGHBORS, array_info, metrics_path
 from pipeline.common.stage import made, run
-from pipeline.settings.params import Params
+from pipeline.settings.embed.neighbors import Neighbors as Settings
 
 
-def main(params: Params) -> None:
-    section = params.neighbors
+def main(section: Settings) -> None:
     tell_cores("neighbors", "fp32", gpus=searching_gpus())
     vectors = np.asarray(read_array(ITEM))
     k = section.k if section.enabled else 0

@@ -1,7 +1,7 @@
 """Stage `embed_text`: every item's title to a vector.
 
-Writes embeddings/text.npy (N + 1, d) float32, not normalised, and text_present.npy (N + 1,) bool.
-An item without a title has a row of zeros and is not present; if no item has one, d is 0.
+Writes embeddings/text/vectors.npy (N + 1, d) float32, not normalised, and present.npy (N + 1,)
+bool. An item without a title has a row of zeros and is not present; if no item has one, d is 0.
 """
 
 from collections.abc import Iterator
@@ -14,18 +14,16 @@ from accelerate import PartialState
 from embed.encoders.titles import TitleShards, load_text_encoder
 from embed.extraction.batches import Batch, read_ahead, spans
 from embed.extraction.extract import extracted, tell_start
-from embed.extraction.given import given_vectors
 from embed.extraction.shards import text_sha256
+from embed.vectors.given import given_vectors
 from pipeline.common.files import Outputs
 from pipeline.common.launch import arithmetic, gpu_or_cpu, open_processes
 from pipeline.common.paths import GIVEN_TEXT, ITEMS, TEXT, TEXT_PRESENT, metrics_path
 from pipeline.common.stage import made, run
 from pipeline.settings.embed.text import EmbedText
-from pipeline.settings.params import Params
 
 
-def main(params: Params) -> None:
-    section = params.embed_text
+def main(section: EmbedText) -> None:
     state = open_processes("embed_text", section.launch)
     titles = pq.read_table(ITEMS, columns=["title"])["title"].to_pylist()
     if section.library != "given":

@@ -1,8 +1,8 @@
 """Stage `embed_vlm`: every item's title and cover together to one vector, if it is asked for.
 
-Writes embeddings/vlm.npy (N + 1, d) float32, not normalised, and vlm_present.npy (N + 1,) bool. An
-item without a readable cover is read by its title alone; one that has no title either has a row of
-zeros and is not present. With library `none`, and if no item is present, d is 0.
+Writes embeddings/vlm/vectors.npy (N + 1, d) float32, not normalised, and present.npy (N + 1,) bool.
+An item without a readable cover is read by its title alone; one that has no title either has a row
+of zeros and is not present. With library `none`, and if no item is present, d is 0.
 """
 
 from collections.abc import Iterator
@@ -24,11 +24,9 @@ from pipeline.common.paths import COVERS, ITEMS, VLM, VLM_PRESENT, metrics_path
 from pipeline.common.scratch import file_sha256
 from pipeline.common.stage import made, run
 from pipeline.settings.embed.vlm import EmbedVlm
-from pipeline.settings.params import Params
 
 
-def main(params: Params) -> None:
-    section = params.embed_vlm
+def main(section: EmbedVlm) -> None:
     state = open_processes("embed_vlm", section.launch)
     table = pq.read_table(ITEMS, columns=["item_id", "title"])
     item_ids, titles = table["item_id"].to_numpy(), table["title"].to_pylist()

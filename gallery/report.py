@@ -21,13 +21,11 @@ from pipeline.common import paths
 from pipeline.common.files import InputError, Outputs, read_array
 from pipeline.common.launch import tell_device
 from pipeline.common.stage import made, run
-from pipeline.settings.params import Params
 from pipeline.settings.report import Report
 from pipeline.tables.split import Split
 
 
-def main(params: Params) -> None:
-    settings = params.report
+def main(settings: Report) -> None:
     tell_device("report", CPU, "no")
     vectors = np.asarray(read_array(paths.ITEM))
     mapped = embedding_map.mapped_items(vectors, settings.map_items, settings.seed)

@@ -29,17 +29,16 @@ from pipeline.raw.ids import DenseIds
 from pipeline.raw.items import Items, items_table, read_items
 from pipeline.raw.seen import refuse_ignored, refuse_linked_folder
 from pipeline.settings.data import Data
-from pipeline.settings.params import Params
 from pipeline.tables.split import Split
 from pipeline.tables.table import RawTable
 from sample.world import WorldConfig, build
 from sample.write import write_raw
 
 
-def main(params: Params) -> None:
-    with raw_folder(params.data) as (folder, known), Outputs() as outputs:
-        made_with = params.data.model_dump()
-        stats = {"settings": made_with, **ingest(folder, params.data, outputs), **known}
+def main(data: Data) -> None:
+    with raw_folder(data) as (folder, known), Outputs() as outputs:
+        made_with = data.model_dump()
+        stats = {"settings": made_with, **ingest(folder, data, outputs), **known}
         outputs.json(paths.STATS, stats)
     made(closing_line(stats))
 

@@ -11,20 +11,20 @@ from pipeline.common import paths
 from pipeline.common.files import InputError, Outputs, read_array
 from pipeline.common.stage import made, run
 from pipeline.console.environment import environment
-from pipeline.settings.params import Params
+from pipeline.settings.submit import Submit
 
 MEMBER = "prediction.csv"
 
 
-def main(params: Params) -> None:
+def main(section: Submit) -> None:
     predictions = pd.read_parquet(paths.predictions_path("test"))
     ids = np.array(read_array(paths.TEST_ID))
     with Outputs() as outputs:
         outputs.json(paths.ENVIRONMENT, environment())
         archive = outputs.path(paths.SUBMISSION)
-        write_submission(archive, predictions, params.submit.column)
-        check_submission(archive, ids, params.submit.column)
-    made(f"{paths.SUBMISSION}, {len(ids):,} rows, column {params.submit.column}")
+        write_submission(archive, predictions, section.column)
+        check_submission(archive, ids, section.column)
+    made(f"{paths.SUBMISSION}, {len(ids):,} rows, column {section.column}")
 
 
 def write_submission(archive: Path, predictions: pd.DataFrame, column: str) -> None:

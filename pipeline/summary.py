@@ -8,10 +8,9 @@ from typing import Any
 from pipeline.common import paths
 from pipeline.common.files import read_json, write_json
 from pipeline.common.stage import made, run, shown
-from pipeline.settings.params import Params
 
 
-def main(_params: Params) -> None:
+def main() -> None:
     found = summary()
     write_json(paths.SUMMARY, found)
     made(

@@ -30,8 +30,7 @@ from pipeline.common import scratch
 from pipeline.common.files import InputError, read_json, versions, write_json
 from pipeline.common.launch import arithmetic, gathered, refuse_separate_storage, told_by_main
 from pipeline.common.stage import StoppedError, stop_requests
-from pipeline.settings.ctr.judge import Judge
-from pipeline.settings.ctr.train import Train
+from pipeline.settings.ctr.training import Training
 
 ASK = 16
 """Batches after which several processes agree on whether to save; a single one asks each time."""
@@ -214,7 +213,7 @@ def not_written(partial: Path, reason: str) -> InputError:
 
 @contextmanager
 def checkpointing(
-    stage: str, settings: Train | Judge, inputs: Sequence[Path], accelerator: Accelerator
+    stage: str, settings: Training, inputs: Sequence[Path], accelerator: Accelerator
 ) -> Iterator[Checkpoints]:
     """The checkpoints of a stage's run; removed if the block ends well, or left to DVC's next run.
 
@@ -236,7 +235,7 @@ def checkpointing(
 
 
 def identity(
-    settings: Train | Judge, inputs: Sequence[Path], accelerator: Accelerator
+    settings: Training, inputs: Sequence[Path], accelerator: Accelerator
 ) -> dict[str, Any]:
     """All that the run's result depends on."""
     return {

@@ -21,7 +21,7 @@ from ctr.models.base import Clicks, ItemTable
 from pipeline.common import paths
 from pipeline.common.files import InputError, read_array
 from pipeline.common.section import Residence
-from pipeline.settings.ctr.train import Features
+from pipeline.settings.ctr.training import Features
 from pipeline.tables.split import Split
 
 STRATA = 8

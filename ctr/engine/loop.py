@@ -26,7 +26,7 @@ from pipeline.common.files import InputError
 from pipeline.common.outlook import Watch, duration
 from pipeline.common.section import Residence
 from pipeline.common.stage import shown
-from pipeline.settings.ctr.train import Features
+from pipeline.settings.ctr.training import Features
 from pipeline.tables.split import Split
 
 log = logging.getLogger(__name__)

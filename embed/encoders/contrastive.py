@@ -12,8 +12,8 @@ from open_clip.transform import PreprocessCfg
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from embed.encoders.base import best_device
 from embed.encoders.open_clip_models import normalize
+from embed.extraction.encoder import best_device
 from pipeline.common.outlook import Watch, duration
 from pipeline.settings.embed.encoder import Encoder
 

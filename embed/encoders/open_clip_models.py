@@ -18,7 +18,8 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL.Image import Image
 from torch import Tensor
 
-from embed.encoders.base import (
+from embed.encoders.local_files import check_watched
+from embed.extraction.encoder import (
     SHOWN,
     Encoder,
     autocast,
@@ -26,11 +27,9 @@ from embed.encoders.base import (
     few,
     weights_sha256,
 )
-from embed.encoders.local_files import check_watched
 from pipeline.common.files import InputError, versions
 from pipeline.common.paths import ENCODER
-from pipeline.settings.embed.image import EmbedImage
-from pipeline.settings.embed.text import EmbedText
+from pipeline.settings.embed.extraction import WithOpenClip
 
 PACKAGES = (
     "open_clip_torch",
@@ -60,9 +59,7 @@ class OpenClip:
         with _quiet():
             return open_clip.get_tokenizer(self.name)
 
-    def encoder(
-        self, stage: str, section: EmbedText | EmbedImage, forward: Callable[..., Tensor]
-    ) -> Encoder:
+    def encoder(self, stage: str, section: WithOpenClip, forward: Callable[..., Tensor]) -> Encoder:
         """`forward` under the section's precision, with the model's identity."""
         config = {"model": open_clip.get_model_config(self.name), **asdict(self.preprocess)}
         provenance = {
@@ -82,7 +79,7 @@ class OpenClip:
 
         return Encoder(stage, section.model, in_precision, self.device, provenance)
 
-    def image_encoder(self, section: EmbedImage) -> Encoder:
+    def image_encoder(self, section: WithOpenClip) -> Encoder:
         """Of `pixels`, uint8 (B, 3, S, S)."""
 
         def forward(inputs: dict[str, Tensor]) -> Tensor:
@@ -90,7 +87,7 @@ class OpenClip:
 
         return self.encoder("embed_image", section, forward)
 
-    def text_encoder(self, section: EmbedText) -> Encoder:
+    def text_encoder(self, section: WithOpenClip) -> Encoder:
         """Of `text`, int64 (B, context length)."""
         return self.encoder(
             "embed_text", section, lambda inputs: self.model.encode_text(inputs["text"])
@@ -123,7 +120,7 @@ def _moved(channels: tuple[float, ...], device: torch.device) -> Tensor:
     return torch.tensor(channels, device=device)[:, None, None]
 
 
-def load_open_clip(stage: str, section: EmbedText | EmbedImage, device: torch.device) -> OpenClip:
+def load_open_clip(stage: str, section: WithOpenClip, device: torch.device) -> OpenClip:
     """Load the section's model and weights; `trained` is what the encoder stage wrote.
 
     Raises InputError for an unknown model, unknown or unreachable weights, and for a model without
@@ -164,7 +161,7 @@ def load_open_clip(stage: str, section: EmbedText | EmbedImage, device: torch.de
     return OpenClip(network.eval(), name, preprocess, device)
 
 
-def check_files_watched(stage: str, section: EmbedText | EmbedImage, name: str) -> None:
+def check_files_watched(stage: str, section: WithOpenClip, name: str) -> None:
     """Raises InputError if open_clip would read files of this disk that DVC does not watch."""
     if section.model == "trained" or section.model.startswith("hf-hub:"):
         return

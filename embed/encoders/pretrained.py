@@ -14,10 +14,9 @@ from torch import nn
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from embed.encoders.base import few
+from embed.extraction.encoder import few
 from pipeline.common.files import InputError
-from pipeline.settings.embed.text import EmbedText
-from pipeline.settings.embed.vlm import EmbedVlm
+from pipeline.settings.embed.extraction import Extraction
 
 log = logging.getLogger(__name__)
 hide_progress: Callable[[], None] = transformers_logging.disable_progress_bar
@@ -27,7 +26,7 @@ set_verbosity: Callable[[int], None] = transformers_logging.set_verbosity
 
 
 @contextmanager
-def loading(stage: str, section: EmbedText | EmbedVlm) -> Iterator[None]:
+def loading(stage: str, section: Extraction) -> Iterator[None]:
     """For loading `section.model` by transformers, whose own table of weights is hidden, as are its
     bars without a terminal.
 
@@ -52,17 +51,17 @@ def loading(stage: str, section: EmbedText | EmbedVlm) -> Iterator[None]:
         set_verbosity(verbosity)
 
 
-def named(stage: str, section: EmbedText | EmbedVlm) -> str:
+def named(stage: str, section: Extraction) -> str:
     """How every message about a checkpoint begins."""
     return f"params.yaml: {stage}.model is {section.model!r}"
 
 
-def origin(section: EmbedText | EmbedVlm) -> dict[str, Any]:
+def origin(section: Extraction) -> dict[str, Any]:
     return {"revision": section.revision or "main", "trust_remote_code": False}
 
 
 def load_whole(
-    stage: str, section: EmbedText | EmbedVlm, load: Callable[..., Any], unused: str, **options: Any
+    stage: str, section: Extraction, load: Callable[..., Any], unused: str, **options: Any
 ) -> Any:
     """The model that `load`, a `from_pretrained`, makes of the section's checkpoint.
 
@@ -95,9 +94,7 @@ def load_whole(
     return model
 
 
-def _refuse_random(
-    stage: str, section: EmbedText | EmbedVlm, found: dict[str, Any], unused: str
-) -> None:
+def _refuse_random(stage: str, section: Extraction, found: dict[str, Any], unused: str) -> None:
     missing = [name for name in found["missing_keys"] if not re.match(unused, name)]
     if missing:
         unread = found["unexpected_keys"]
@@ -125,7 +122,7 @@ def of_further_layers(unread: Iterable[str], model: nn.Module) -> list[str]:
     return [name for name in unread if own & {kind(name), kind(name).partition(".")[2]}]
 
 
-def load_tokenizer(stage: str, section: EmbedText, subfolder: str) -> Any:
+def load_tokenizer(stage: str, section: Extraction, subfolder: str) -> Any:
     """Raises InputError where the checkpoint has none."""
     with loading(stage, section):
         tokenizer = AutoTokenizer.from_pretrained(
@@ -135,7 +132,7 @@ def load_tokenizer(stage: str, section: EmbedText, subfolder: str) -> Any:
     return tokenizer
 
 
-def check_vocabulary(stage: str, section: EmbedText | EmbedVlm, tokenizer: Any) -> None:
+def check_vocabulary(stage: str, section: Extraction, tokenizer: Any) -> None:
     """Without its files transformers makes a tokenizer to which every word is unknown."""
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise InputError(
@@ -153,7 +150,7 @@ def config_sha256(config: Any, tokenizer: Any) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def commit_of(stage: str, section: EmbedText | EmbedVlm, model: Any) -> str:
+def commit_of(stage: str, section: Extraction, model: Any) -> str:
     """The hub's commit, else the section's revision; where that is left open it is told."""
     commit = getattr(model.config, "_commit_hash", None)
     if commit and not section.revision:

@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn.functional import normalize
 from transformers.utils.hub import cached_file
 
-from embed.encoders.base import few
 from embed.encoders.pretrained import loading, named
+from embed.extraction.encoder import few
 from pipeline.common.files import InputError
 from pipeline.settings.embed.text import EmbedText
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from embed.encoders.base import Encoder
 from embed.encoders.open_clip_models import load_open_clip
 from embed.encoders.transformers_text import Tokenize, Tokens, load_transformers
 from embed.extraction.batches import Batch, even_spans
+from embed.extraction.encoder import Encoder
 from pipeline.settings.embed.text import EmbedText
 
 

@@ -16,7 +16,6 @@ import transformers
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
-from embed.encoders.base import Encoder, autocast, effective_precision, weights_sha256
 from embed.encoders.local_files import check_watched
 from embed.encoders.pooling import pool
 from embed.encoders.pretrained import (
@@ -30,6 +29,7 @@ from embed.encoders.pretrained import (
 )
 from embed.encoders.sentence_modules import SentenceModules, sentence_modules
 from embed.extraction.batches import even_spans
+from embed.extraction.encoder import Encoder, autocast, effective_precision, weights_sha256
 from pipeline.common.files import InputError, versions
 from pipeline.settings.embed.text import EmbedText
 

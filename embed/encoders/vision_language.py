@@ -16,7 +16,6 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from embed.covers.batches import CoverFile
 from embed.covers.decode import CoverError, decode
-from embed.encoders.base import PRECISIONS, Encoder, effective_precision, weights_sha256
 from embed.encoders.local_files import check_watched
 from embed.encoders.pooling import pool
 from embed.encoders.pretrained import (
@@ -29,6 +28,7 @@ from embed.encoders.pretrained import (
     origin,
 )
 from embed.extraction.batches import Batch, even_spans
+from embed.extraction.encoder import PRECISIONS, Encoder, effective_precision, weights_sha256
 from pipeline.common.files import InputError, versions
 from pipeline.settings.embed.vlm import EmbedVlm
 

@@ -18,8 +18,8 @@ from accelerate import PartialState
 from torch import Tensor
 from tqdm import tqdm
 
-from embed.encoders.base import Encoder, check_finite, effective_precision
 from embed.extraction.batches import Batch
+from embed.extraction.encoder import Encoder, check_finite, effective_precision
 from embed.extraction.shards import Shard, Shards
 from pipeline.common.files import InputError
 from pipeline.common.launch import gathered, refuse_separate_storage, tell_device, told_by_main

@@ -79,7 +79,7 @@ class Attention:
 
 def trained() -> tuple[CTRModel, Train]:
     """The trained model, and the settings it was trained with."""
-    return load_model(paths.model_files(paths.MAIN_MODEL))
+    return load_model(paths.MAIN)
 
 
 def attention(

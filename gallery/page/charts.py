@@ -144,14 +144,14 @@ def explained_variance(axes: Axes, table: pd.DataFrame) -> None:
 
 PLANS = (
     Plan(
-        paths.TRAIN_CURVE,
+        paths.MAIN.curve,
         ("epoch", "auc", "gauc"),
         "AUC by epoch",
         "Higher is better. The epoch with the highest AUC is the one that was kept.",
         auc_by_epoch,
     ),
     Plan(
-        paths.TRAIN_CURVE,
+        paths.MAIN.curve,
         ("epoch", "train_loss", "logloss"),
         "Loss by epoch",
         "Lower is better. Where valid rises while train falls, the model learns train by heart.",

@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.common.files import InputError, read_json
 from pipeline.common.paths import (
     BLEND_METRICS,
+    MAIN,
     TASK1_METRICS,
     baseline_metrics_path,
     metrics_path,
@@ -123,7 +124,7 @@ def recalls(found: Metrics) -> list[tuple[str, str]]:
 
 
 def training() -> Table:
-    found = read(metrics_path("train"))
+    found = read(MAIN.metrics)
     rows = [
         ("best epoch", number(found.get("best_epoch"))),
         ("epochs", number(found.get("epochs"))),
@@ -133,7 +134,7 @@ def training() -> Table:
 
 
 def blend() -> list[Table]:
-    """Nothing where `train`'s model is alone."""
+    """Nothing where a model is alone."""
     found = read(BLEND_METRICS)
     if len(found["model_auc"]) == 1:
         return []
@@ -145,7 +146,7 @@ def blend() -> list[Table]:
             ("", "AUC"),
             [*rows, (f"the blend: {found['chosen']}", number(found["auc"]))],
             f"On users that did not choose it the blend adds {gain} to the best model (standard "
-            f"error {error}). The scores above are its; curves by epoch and attention are train's.",
+            f"error {error}). The scores above are its; curves by epoch and attention are main's.",
         )
     ]
 

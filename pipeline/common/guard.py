@@ -1,8 +1,8 @@
 """Starts a stage's command, and where that fails brings the stage's earlier outputs back.
 
 `python -m pipeline.common.guard <command>`, in dvc.yaml. DVC deletes a stage's outputs before it
-runs the command, so whatever fails then, an import or the launcher too, would cost the user the earlier
-result. Imports nothing but the standard library until something has failed.
+runs the command, so whatever fails then, an import or the launcher too, would cost the user the
+earlier result. Imports nothing but the standard library until something has failed.
 """
 
 import json

@@ -8,8 +8,8 @@ PARAMS = Path("params.yaml")
 
 SPLITS = ("train", "valid", "test")
 
-MAIN_MODEL = "train"
-"""The ranking model of section `train`; the others have their names in `blend.models`."""
+MAIN_MODEL = "main"
+"""The ranking model of section `models` that is trained where none is named, and reported on."""
 MODEL_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 # ingest
@@ -24,29 +24,26 @@ TEST_ID = Path("data/test_id.npy")
 STATS = Path("data/stats.json")
 # embed
 ENCODER = Path("models/encoder")
-TEXT = Path("embeddings/text.npy")
-TEXT_PRESENT = Path("embeddings/text_present.npy")
-IMAGE = Path("embeddings/image.npy")
-IMAGE_PRESENT = Path("embeddings/image_present.npy")
-VLM = Path("embeddings/vlm.npy")
-VLM_PRESENT = Path("embeddings/vlm_present.npy")
-ALIGNED = Path("embeddings/aligned.npy")
-ITEM = Path("embeddings/item.npy")
+TEXT = Path("embeddings/text/vectors.npy")
+TEXT_PRESENT = Path("embeddings/text/present.npy")
+IMAGE = Path("embeddings/image/vectors.npy")
+IMAGE_PRESENT = Path("embeddings/image/present.npy")
+VLM = Path("embeddings/vlm/vectors.npy")
+VLM_PRESENT = Path("embeddings/vlm/present.npy")
+ALIGNED = Path("embeddings/aligned/vectors.npy")
+ITEM = Path("embeddings/item/vectors.npy")
 TASK1_METRICS = Path("metrics/task1.json")
-EXPLAINED_VARIANCE = Path("plots/explained_variance.csv")
+EXPLAINED_VARIANCE = Path("plots/fuse/explained_variance.csv")
 ITEM_INFO = Path("submissions/task1/item_info.parquet")
-NEIGHBORS = Path("embeddings/neighbors.npz")
+NEIGHBORS = Path("embeddings/neighbors/neighbors.npz")
 # ctr
-MODEL = Path("models/ctr.safetensors")
-MODEL_CONFIG = Path("models/ctr.json")
-TRAIN_CURVE = Path("plots/train.csv")
 BLEND_METRICS = Path("metrics/blend.json")
 # evaluate and submit
-ROC = Path("plots/roc.csv")
-CALIBRATION = Path("plots/calibration.csv")
-SCORES = Path("plots/scores.csv")
-AUC_BY_HISTORY = Path("plots/auc_by_history.csv")
-AUC_BY_POPULARITY = Path("plots/auc_by_popularity.csv")
+ROC = Path("plots/valid/roc.csv")
+CALIBRATION = Path("plots/valid/calibration.csv")
+SCORES = Path("plots/valid/scores.csv")
+AUC_BY_HISTORY = Path("plots/valid/auc_by_history.csv")
+AUC_BY_POPULARITY = Path("plots/valid/auc_by_popularity.csv")
 SUMMARY = Path("metrics/summary.json")
 SUBMISSION = Path("submissions/task2/prediction.zip")
 ENVIRONMENT = Path("metrics/environment.json")
@@ -69,15 +66,21 @@ class ModelFiles:
 
 
 def model_files(model: str) -> ModelFiles:
-    """Of `train`'s own model, or of one that `blend.models` names."""
-    if model == MAIN_MODEL:
-        return ModelFiles(MODEL, MODEL_CONFIG, TRAIN_CURVE, metrics_path("train"))
+    """Of a model of section `models`."""
     return ModelFiles(
-        Path(f"models/blend/{model}.safetensors"),
-        Path(f"models/blend/{model}.json"),
-        Path(f"plots/blend/{model}.csv"),
-        Path(f"metrics/blend/{model}.json"),
+        Path(f"models/{model}/model.safetensors"),
+        Path(f"models/{model}/config.json"),
+        Path(f"plots/train/{model}.csv"),
+        Path(f"metrics/train/{model}.json"),
     )
+
+
+MAIN = model_files(MAIN_MODEL)
+
+
+def model_section(model: str) -> str:
+    """Where messages look for the settings of a model: most stand in `train`."""
+    return "train" if model == MAIN_MODEL else f"models.{model}"
 
 
 def logits_path(model: str, split: str) -> Path:

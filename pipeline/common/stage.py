@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
+from typing import Any
 
 import psutil
 
@@ -16,8 +17,6 @@ from pipeline.common import scratch
 from pipeline.common.files import InputError, read_json
 from pipeline.common.launcher import refuse_several_processes
 from pipeline.common.paths import MAIN_MODEL, MODEL_NAME, PARAMS, STATS
-from pipeline.settings.data import Data
-from pipeline.settings.params import Params, load_params
 
 log = logging.getLogger(__name__)
 
@@ -54,28 +53,28 @@ class StoppedError(BaseException):
         self.signal = signal
 
 
-def run(stage: str, main: Callable[[Params], None], *, launched: bool = False) -> None:
-    """Run `stage` on `params.yaml`. Exit code 1 and one message for bad input or a failing disk.
+def run(
+    stage: str, main: Callable[..., None], *, model: str | None = None, launched: bool = False
+) -> None:
+    """Run `stage`, one of a ranking model where `model` names it, with its part of `params.yaml`.
 
-    Asked to stop it leaves with 128 and the signal's number. Either way `common/guard.py` brings
-    earlier outputs back. While another run of the stage is at work this one waits, and then
-    refuses. `launched` stages may run in several processes. `--debug` or MMCTR_DEBUG=1 shows the
-    traceback as well.
+    Exit code 1 and one message for bad input or a failing disk; asked to stop it leaves with 128
+    and the signal's number. Either way `guard.py` brings earlier outputs back. While another run of
+    the stage is at work this one waits, and then refuses. `launched` stages may run in several
+    processes. `--debug` or MMCTR_DEBUG=1 shows the traceback as well.
     """
     debug = "--debug" in sys.argv[1:] or os.environ.get("MMCTR_DEBUG", "") not in ("", "0")
     first = os.environ.get("RANK", "0") == "0"
+    name = stage_of(stage, model)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     stop_by_exception()
     try:
         if not launched:
             refuse_several_processes()
-        with scratch.locked(scratch.SCRATCH / stage) if first else nullcontext():
-            params = load_params()
-            if stage != "ingest":  # which makes the data
-                refuse_other_data(stage, params.data)
-            main(params)
+        with scratch.locked(scratch.SCRATCH / name) if first else nullcontext():
+            main(*arguments(stage, name, model))
             if first:
-                close(stage)
+                close(name)
     except BaseException as error:
         if debug:
             raise
@@ -88,6 +87,17 @@ def run(stage: str, main: Callable[[Params], None], *, launched: bool = False) -
         raise
 
 
+def arguments(stage: str, name: str, model: str | None) -> tuple[Any, ...]:
+    """What the stage's `main` is called with. InputError for wrong settings, or other data's."""
+    # Late, since a stage depends on the file of its own section alone.
+    from pipeline.settings.params import load_params
+
+    params = load_params()
+    if stage != "ingest":  # which makes the data
+        refuse_other_data(name, params.data.model_dump())
+    return params.arguments(stage, model)
+
+
 def close(stage: str) -> None:
     """One line of what was made and how long it took, from the start of the process on."""
     seconds = time.time() - psutil.Process().create_time()
@@ -96,35 +106,31 @@ def close(stage: str) -> None:
     log.info("%s: %s (%.1f s)", stage, ", ".join(_told) or "done", seconds)
 
 
-def run_for_model(
-    stage: str, main: Callable[[Params, str], None], *, launched: bool = False
-) -> None:
-    """`run` for the ranking model that `--blend NAME` names, `train`'s own without it."""
+def run_for_model(stage: str, main: Callable[..., None], *, launched: bool = False) -> None:
+    """`run` for the ranking model that `--model NAME` names, `main` without it."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    parser.add_argument("--blend", metavar="NAME", type=model_name, default=MAIN_MODEL)
-    model = parser.parse_known_args()[0].blend
-    run(stage_of(stage, model), lambda params: main(params, model), launched=launched)
+    parser.add_argument("--model", metavar="NAME", type=model_name, default=MAIN_MODEL)
+    run(stage, main, model=parser.parse_known_args()[0].model, launched=launched)
 
 
 def model_name(name: str) -> str:
     """A folder is named by it before the settings are read."""
     if not MODEL_NAME.fullmatch(name):
-        raise argparse.ArgumentTypeError(f"found {name!r}; expected a name in blend.models")
+        raise argparse.ArgumentTypeError(f"found {name!r}; expected a name in models")
     return name
 
 
-def stage_of(stage: str, model: str) -> str:
-    """What DVC calls `stage` for a ranking model."""
-    return stage if model == MAIN_MODEL else f"blend_{stage}@{model}"
+def stage_of(stage: str, model: str | None) -> str:
+    """What DVC calls `stage`, which may be repeated for each ranking model."""
+    return f"{stage}@{model}" if model else stage
 
 
-def refuse_other_data(stage: str, data: Data) -> None:
-    """InputError where data/ was made with other settings than those in `params.yaml`.
+def refuse_other_data(stage: str, asked: Mapping[str, Any]) -> None:
+    """InputError where data/ was made with other settings than those `asked` for in `params.yaml`.
 
     `dvc repro` makes it anew by itself, but not where a stage is run alone.
     """
     made_with = read_json(STATS).get("settings", {}) if STATS.is_file() else {}
-    asked = data.model_dump()
     other = [key for key in asked if made_with.get(key, asked[key]) != asked[key]]
     if other:
         has, says = (

@@ -21,8 +21,8 @@ DATA = (
     paths.ITEM,
     paths.ITEM_INFO,
     paths.NEIGHBORS,
-    paths.MODEL,
-    paths.MODEL_CONFIG,
+    paths.MAIN.weights,
+    paths.MAIN.config,
     paths.BLEND_METRICS,
     paths.predictions_path("test"),
 )

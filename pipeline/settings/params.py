@@ -9,11 +9,12 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.common.files import InputError
-from pipeline.common.paths import ENCODER, MAIN_MODEL, PARAMS
+from pipeline.common.paths import ENCODER, PARAMS
 from pipeline.common.section import Section
 from pipeline.settings.ctr.blend import Blend
 from pipeline.settings.ctr.evaluate import Evaluate
 from pipeline.settings.ctr.judge import Judge
+from pipeline.settings.ctr.models import Models
 from pipeline.settings.ctr.predict import Predict
 from pipeline.settings.ctr.train import Train
 from pipeline.settings.data import Data
@@ -41,6 +42,7 @@ class Params(Section):
     fuse: Fuse
     neighbors: Neighbors
     diagnose: Diagnose
+    models: Models
     train: Train
     judge: Judge
     predict: Predict
@@ -75,7 +77,7 @@ class Params(Section):
     def _blended_models_are_sound(self) -> Self:
         faults = [
             fault
-            for name, changes in self.blend.models.items()
+            for name, changes in self.models.items()
             for fault in faults_of_override(self.train, name, changes)
         ]
         if faults:
@@ -86,34 +88,45 @@ class Params(Section):
     def _history_is_there(self) -> Self:
         for name, settings in self.ranking_models().items():
             if settings.history > self.data.history:
+                section = f"models.{name}" if "history" in self.models[name] else "train"
                 raise ValueError(
-                    f"{model_section(name)}.history is {settings.history}, "
+                    f"{section}.history is {settings.history}, "
                     f"but the data holds data.history = {self.data.history} items a row"
                 )
         return self
 
     def ranking_models(self) -> dict[str, Train]:
-        """All models that are trained, by name: `train`'s own first, then those of the blend."""
-        blended = {
+        """The settings of every model that is trained, by name."""
+        return {
             name: Train.model_validate(overridden(self.train.model_dump(), changes))
-            for name, changes in self.blend.models.items()
+            for name, changes in self.models.items()
         }
-        return {MAIN_MODEL: self.train} | blended
 
     def ranking_model(self, name: str) -> Train:
         """Raises InputError for a name that the settings do not hold."""
         models = self.ranking_models()
         if name not in models:
-            known = ", ".join(self.blend.models) or "none"
             raise InputError(
-                f"--blend {name}: {PARAMS} has no model of that name; blend.models holds {known}"
+                f"--model {name}: {PARAMS} has no model of that name; models holds "
+                f"{', '.join(models)}"
             )
         return models[name]
 
-
-def model_section(name: str) -> str:
-    """Where the settings of a ranking model stand in `params.yaml`."""
-    return MAIN_MODEL if name == MAIN_MODEL else f"blend.models.{name}"
+    def arguments(self, stage: str, model: str | None = None) -> tuple[Any, ...]:
+        """What the `main` of a stage is called with: its own section, and what else it is told."""
+        match stage, model:
+            case "train", str():
+                return self.ranking_model(model), model
+            case "predict", str():
+                self.ranking_model(model)  # or it is refused
+                return self.predict, model
+            case "blend", _:
+                return self.blend, list(self.models)
+            case "ingest", _:
+                return (self.data,)
+            case "summary", _:
+                return ()
+        return (getattr(self, stage),)
 
 
 def overridden(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,9 +141,9 @@ def overridden(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[
 
 def faults_of_override(train: Train, name: str, changes: Mapping[str, Any]) -> list[str]:
     """What is wrong with `changes` to the settings of `train`, a line each."""
-    section = model_section(name)
+    section = f"models.{name}"
     if "launch" in changes:
-        return [f"{section}.launch: every model is trained by {MAIN_MODEL}.launch; remove it here"]
+        return [f"{section}.launch: every model is trained by train.launch; remove it here"]
     try:
         Train.model_validate(overridden(train.model_dump(), changes))
     except ValidationError as error:

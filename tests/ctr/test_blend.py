@@ -1,6 +1,7 @@
 """The choice of models on made-up logits, and the stage on models of the tiny world."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,10 @@ from tests.support.worlds.tiny_world import (
 
 ROWS, USERS = 4000, 400
 PREDICTIONS = [paths.predictions_path(split) for split in ("valid", "test")]
-MODELS = {"seed_7": {"seed": 7}, "two": {"layers": 1, "features": {"levels": False}}}
+MODELS: dict[str, dict[str, Any]] = {
+    "seed_7": {"seed": 7},
+    "two": {"layers": 1, "features": {"levels": False}},
+}
 
 
 def made_up(noise: list[float], seed: int = 3, rows: int = ROWS) -> tuple[np.ndarray, Split]:
@@ -125,7 +129,7 @@ def test_labels_of_one_class_are_refused() -> None:
 
 @pytest.mark.usefixtures("cpu", "world")
 class TestStage:
-    PARAMS = tiny_params(epochs=2, blend={"models": MODELS})
+    PARAMS = tiny_params(epochs=2, models=MODELS)
 
     @pytest.fixture(autouse=True)
     def _trained(self, cpu: torch.device, world: Path) -> None:
@@ -136,14 +140,14 @@ class TestStage:
     def run(self, params: Params, *models: str) -> None:
         for model in models:
             forget_accelerator()
-            train.main(params, model)
-            predict.main(params, model)
+            train.main(params.ranking_model(model), model)
+            predict.main(params.predict, model)
 
     def test_the_mean_of_the_chosen_logits(self) -> None:
-        blend.main(self.PARAMS)
+        blend.main(*self.PARAMS.arguments("blend"))
         metrics = read_json(paths.BLEND_METRICS)
         label, chosen = Split.load("valid").label, metrics["chosen"].split(" + ")
-        assert set(metrics["model_auc"]) == {"train", *MODELS}
+        assert set(metrics["model_auc"]) == {"main", *MODELS}
         for split, rows in (("valid", VALID_ROWS), ("test", TEST_ROWS)):
             logits = [pd.read_parquet(paths.logits_path(name, split)) for name in chosen]
             mean = np.mean([table["logit"].to_numpy(np.float64) for table in logits], axis=0)
@@ -161,7 +165,9 @@ class TestStage:
         assert metrics["auc"] >= metrics["best_model_auc"]
 
     def test_a_model_that_is_not_chosen_has_no_say(self) -> None:
-        blend.main(tiny_params(epochs=2, blend={"models": MODELS, "min_gain": 0.5}))
+        blend.main(
+            *tiny_params(epochs=2, models=MODELS, blend={"min_gain": 0.5}).arguments("blend")
+        )
         metrics = read_json(paths.BLEND_METRICS)
         aucs = metrics["model_auc"]
         assert metrics["chosen"] == max(aucs, key=lambda name: aucs[name])
@@ -170,44 +176,44 @@ class TestStage:
         np.testing.assert_allclose(found, expit(logits.astype(float)), rtol=1e-12)
 
     def test_models_differ_in_what_their_settings_say(self) -> None:
-        trained = {name: read_json(paths.model_files(name).config) for name in ("train", *MODELS)}
+        trained = {name: read_json(paths.model_files(name).config) for name in ("main", *MODELS)}
         assert [each["train"]["seed"] for each in trained.values()] == [2025, 7, 2025]
         assert [each["config"]["layers"] for each in trained.values()] == [2, 2, 1]
         assert trained["two"]["train"]["features"] == {
-            **trained["train"]["train"]["features"],
+            **trained["main"]["train"]["features"],
             "levels": False,
         }
-        assert (Path("scratch") / "blend_train@two").is_dir()
+        assert (Path("scratch") / "train@two").is_dir()
 
     def test_one_model_gives_its_own_probabilities(self) -> None:
         """And a folder that a model has left behind, of which the settings know no more, none."""
-        blend.main(tiny_params(epochs=2))
-        logits = torch.tensor(pd.read_parquet(paths.logits_path("train", "test"))["logit"])
+        blend.main(*tiny_params(epochs=2).arguments("blend"))
+        logits = torch.tensor(pd.read_parquet(paths.logits_path("main", "test"))["logit"])
         found = pd.read_parquet(PREDICTIONS[1])["probability"].to_numpy()
         np.testing.assert_allclose(found, logits.double().sigmoid().numpy(), rtol=1e-12)
         metrics = read_json(paths.BLEND_METRICS)
-        assert metrics["chosen"] == "train"
+        assert metrics["chosen"] == "main"
         assert metrics["auc"] == metrics["best_model_auc"]
         assert metrics["held_out_gain"] == metrics["held_out_gain_se"] == 0
-        assert list(metrics["model_auc"]) == ["train"]
+        assert list(metrics["model_auc"]) == ["main"]
 
     def test_equal_inputs_equal_bytes(self) -> None:
         outputs = [*PREDICTIONS, paths.BLEND_METRICS]
-        blend.main(self.PARAMS)
+        blend.main(*self.PARAMS.arguments("blend"))
         before = contents(outputs)
-        blend.main(self.PARAMS)
+        blend.main(*self.PARAMS.arguments("blend"))
         assert contents(outputs) == before
 
     @pytest.mark.parametrize(
         ("split", "change", "message"),
         [
-            ("valid", "rows", r"models/two/valid\.parquet: has 149 rows, .*train/valid.* has 150"),
-            ("test", "rows", r"models/two/test\.parquet: has 100 rows, .*train/test.* has 101"),
-            ("test", "id", r"models/two/test\.parquet, row 4: ID -1; .*train/test\.parquet has"),
+            ("valid", "rows", r"models/two/valid\.parquet: has 149 rows, .*main/valid.* has 150"),
+            ("test", "rows", r"models/two/test\.parquet: has 100 rows, .*main/test.* has 101"),
+            ("test", "id", r"models/two/test\.parquet, row 4: ID -1; .*main/test\.parquet has"),
         ],
     )
     def test_models_out_of_step_are_refused(self, split: str, change: str, message: str) -> None:
-        blend.main(self.PARAMS)
+        blend.main(*self.PARAMS.arguments("blend"))
         before = contents(PREDICTIONS)
         path = paths.logits_path("two", split)
         table = pd.read_parquet(path)
@@ -217,14 +223,14 @@ class TestStage:
             table.loc[4, "ID"] = -1
         table.to_parquet(path, index=False)
         with pytest.raises(InputError, match=message):
-            blend.main(self.PARAMS)
+            blend.main(*self.PARAMS.arguments("blend"))
         assert contents(PREDICTIONS) == before
 
     def test_another_valid_than_the_models_scored_is_refused(self) -> None:
         rows = Split.load("valid").rows[:-1].copy()
         write_array(paths.split_path("valid"), rows)
-        with pytest.raises(InputError, match=r"train/valid\.parquet: has 150 rows, valid has 149"):
-            blend.main(self.PARAMS)
+        with pytest.raises(InputError, match=r"main/valid\.parquet: has 150 rows, valid has 149"):
+            blend.main(*self.PARAMS.arguments("blend"))
 
 
 def test_the_gain_is_to_the_best_model_wherever_it_stands() -> None:
@@ -245,9 +251,9 @@ def test_scores_of_models_taken_out_are_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("train", "kept", "gone"):
+    for name in ("main", "kept", "gone"):
         path = paths.logits_path(name, "valid")
         path.parent.mkdir(parents=True)
         path.touch()
-    blend.forget_others(["train", "kept"])
-    assert {path.name for path in Path("predictions/models").iterdir()} == {"train", "kept"}
+    blend.forget_others(["main", "kept"])
+    assert {path.name for path in Path("predictions/models").iterdir()} == {"main", "kept"}

@@ -76,7 +76,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.usefixtures("workspace")
 def test_files() -> None:
     params = load_params(ROOT / "params.yaml")
-    main(params)
+    main(params.evaluate)
     metrics = read_json(paths.valid_metrics_path("all"))
     assert metrics["auc"] == 0.75
     assert metrics["gauc"] == 0.5
@@ -106,4 +106,4 @@ def test_files() -> None:
 def test_predictions_of_another_split_are_refused() -> None:
     write_array(paths.split_path("valid"), VALID[:3])
     with pytest.raises(InputError, match=r"valid\.parquet: has 4 rows, valid has 3"):
-        main(load_params(ROOT / "params.yaml"))
+        main(load_params(ROOT / "params.yaml").evaluate)

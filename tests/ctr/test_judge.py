@@ -66,7 +66,7 @@ def settings(**changes: Any) -> Params:
 
 def verdict(**changes: Any) -> dict[str, Any]:
     forget_accelerator()
-    stage.main(settings(**changes))
+    stage.main(settings(**changes).judge)
     return read_json(TASK1_METRICS)
 
 

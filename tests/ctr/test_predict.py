@@ -31,13 +31,13 @@ PREDICTIONS = [paths.logits_path("train", split) for split in ("valid", "test")]
 
 @pytest.fixture
 def trained() -> None:
-    train.main(PARAMS)
+    train.main(PARAMS.train)
 
 
 def reference_logits(split: str, cpu: torch.device) -> np.ndarray:
     """float64 (n,): the saved model, one row at a time."""
-    model = QIN(QINConfig(**read_json(paths.MODEL_CONFIG)["config"]))
-    model.load_state_dict(load_file(paths.MODEL))
+    model = QIN(QINConfig(**read_json(paths.MAIN.config)["config"]))
+    model.load_state_dict(load_file(paths.MAIN.weights))
     model.eval()
     items = load_items(PARAMS.train.features, cpu)
     log = ClickLog.load(split, PARAMS.train.history, PARAMS.train.features, cpu)
@@ -50,7 +50,7 @@ def reference_logits(split: str, cpu: torch.device) -> np.ndarray:
 
 @pytest.mark.parametrize("split", ["valid", "test"])
 def test_logits_are_the_saved_models(split: str, cpu: torch.device) -> None:
-    predict.main(PARAMS)
+    predict.main(PARAMS.predict)
     table = pd.read_parquet(paths.logits_path("train", split))
     assert table.columns.tolist() == ["ID", "logit"]
     assert table["logit"].dtype == np.float32
@@ -60,7 +60,7 @@ def test_logits_are_the_saved_models(split: str, cpu: torch.device) -> None:
 
 
 def test_ids_are_tests_own_and_valids_row_numbers() -> None:
-    predict.main(PARAMS)
+    predict.main(PARAMS.predict)
     valid, test = (pd.read_parquet(path) for path in PREDICTIONS)
     assert valid["ID"].tolist() == list(range(VALID_ROWS))
     assert test["ID"].tolist() == np.load(paths.TEST_ID).tolist()
@@ -69,7 +69,7 @@ def test_ids_are_tests_own_and_valids_row_numbers() -> None:
 
 def test_the_models_own_settings_count_and_not_those_of_today(cpu: torch.device) -> None:
     other = tiny_params(history=2, embedding_dim=6, layers=1)
-    predict.main(other)
+    predict.main(other.predict)
     table = pd.read_parquet(paths.logits_path("train", "test"))
     np.testing.assert_allclose(table["logit"], reference_logits("test", cpu), rtol=1e-4, atol=1e-5)
 
@@ -77,7 +77,7 @@ def test_the_models_own_settings_count_and_not_those_of_today(cpu: torch.device)
 @pytest.mark.parametrize("path", [paths.ITEM, paths.TAGS, paths.NEIGHBORS])
 def test_a_model_of_other_items_is_refused(path: Path) -> None:
     """Of the same sizes: nothing else would tell."""
-    predict.main(PARAMS)
+    predict.main(PARAMS.predict)
     before = contents(PREDICTIONS)
     if path == paths.NEIGHBORS:
         with np.load(path) as file:
@@ -85,7 +85,7 @@ def test_a_model_of_other_items_is_refused(path: Path) -> None:
     else:
         write_array(path, np.array(read_array(path))[::-1])
     with pytest.raises(InputError, match=f"ctr.safetensors: was trained on another {path} than"):
-        predict.main(PARAMS)
+        predict.main(PARAMS.predict)
     assert contents(PREDICTIONS) == before
 
 
@@ -106,15 +106,15 @@ def first_test_row_with(item: int) -> int:
 
 
 def test_a_score_that_is_not_finite_is_refused_and_nothing_is_written() -> None:
-    predict.main(PARAMS)
+    predict.main(PARAMS.predict)
     before = contents(PREDICTIONS)
     item = next(item for item in range(1, ITEMS) if first_test_row_with(item) > 0)
     hide_item_from_valid(item)
-    weights = load_file(paths.MODEL)
+    weights = load_file(paths.MAIN.weights)
     weights["item.id.weight"][item] = torch.nan
-    save_file(weights, paths.MODEL)
+    save_file(weights, paths.MAIN.weights)
     row = first_test_row_with(item)
     with pytest.raises(InputError, match=rf"ctr\.safetensors: the score of test row {row} is not"):
-        predict.main(PARAMS)
+        predict.main(PARAMS.predict)
     assert contents(PREDICTIONS) == before
     assert {path.name for path in PREDICTIONS[0].parent.iterdir()} == {p.name for p in before}

@@ -29,13 +29,13 @@ from tests.support.worlds.tiny_world import (
 
 pytestmark = pytest.mark.usefixtures("cpu", "world")
 
-METRICS = paths.metrics_path("train")
-OUTPUTS = [paths.MODEL, paths.MODEL_CONFIG, paths.TRAIN_CURVE, METRICS]
+METRICS = paths.MAIN.metrics
+OUTPUTS = [paths.MAIN.weights, paths.MAIN.config, paths.MAIN.curve, METRICS]
 
 
 def test_training_learns_and_keeps_the_best_epoch() -> None:
     params = tiny_params(epochs=40, patience=2)
-    train.main(params)
+    train.main(params.train)
     curve, metrics = read_curve(), read_json(METRICS)
     assert curve.columns.tolist() == [
         "epoch", "learning_rate", "train_loss", "auc", "gauc", "logloss",
@@ -56,13 +56,13 @@ def test_training_learns_and_keeps_the_best_epoch() -> None:
 
 def test_the_model_is_saved_with_what_it_takes_to_use_it() -> None:
     params = tiny_params(epochs=1)
-    train.main(params)
-    content = read_json(paths.MODEL_CONFIG)
+    train.main(params.train)
+    content = read_json(paths.MAIN.config)
     assert Train.model_validate(content["train"]) == params.train
     assert content["model"] == "qin"
     assert content["config"]["items"] == 40
     assert content["config"]["neighbors"] is True
-    weights = load_file(paths.MODEL)
+    weights = load_file(paths.MAIN.weights)
     learned = [
         value.numel()
         for name, value in weights.items()
@@ -78,7 +78,7 @@ def test_it_tells_on_what_it_trains_and_what_an_epoch_takes(
     monkeypatch.setattr("pipeline.common.launch.unused_gpu", lambda: None)
     monkeypatch.setattr("pipeline.common.outlook.SECONDS", 0.0)
     with caplog.at_level(logging.INFO):
-        train.main(tiny_params(epochs=3, batch_size=50, mixed_precision="bf16"))
+        train.main(tiny_params(epochs=3, batch_size=50, mixed_precision="bf16").train)
     told = [line for line in caplog.messages if not line.startswith("epoch ")]
     assert len(told) == 2
     assert re.fullmatch(r"train: on 1 thread of a CPU \(\w+\), bf16", told[0])
@@ -89,8 +89,8 @@ def test_it_tells_on_what_it_trains_and_what_an_epoch_takes(
 def test_equal_seeds_give_equal_bytes_and_others_do_not() -> None:
     seen = []
     for seed in (1, 1, 2):
-        train.main(tiny_params(epochs=2, seed=seed))
-        seen.append(contents([paths.MODEL, paths.TRAIN_CURVE]))
+        train.main(tiny_params(epochs=2, seed=seed).train)
+        seen.append(contents([paths.MAIN.weights, paths.MAIN.curve]))
     assert seen[0] == seen[1]
     for path in seen[0]:
         assert seen[0][path] != seen[2][path]
@@ -100,8 +100,8 @@ def test_the_seed_draws_the_initial_weights() -> None:
     """Seen at a rate so low that they hardly change."""
     seen = []
     for seed in (1, 2):
-        train.main(tiny_params(epochs=1, seed=seed, learning_rate=1e-9))
-        seen.append(load_file(paths.MODEL)["asta.query.weight"])
+        train.main(tiny_params(epochs=1, seed=seed, learning_rate=1e-9).train)
+        seen.append(load_file(paths.MAIN.weights)["asta.query.weight"])
     assert (seen[0] - seen[1]).abs().mean() > 0.1
 
 
@@ -147,13 +147,13 @@ def test_the_rate_has_a_floor(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_divergence_is_an_input_error_and_leaves_earlier_outputs() -> None:
-    train.main(tiny_params(epochs=1))
+    train.main(tiny_params(epochs=1).train)
     before = contents(OUTPUTS)
     content = read_array(paths.ITEM).copy()
     content[3] = math.nan
     write_array(paths.ITEM, content)
     with pytest.raises(InputError, match=r"diverged.*lower learning_rate"):
-        train.main(tiny_params(epochs=1))
+        train.main(tiny_params(epochs=1).train)
     assert contents(OUTPUTS) == before
     assert not [path for output in OUTPUTS for path in output.parent.glob(".*")]
 
@@ -162,7 +162,7 @@ def test_a_gauc_that_does_not_exist_is_null() -> None:
     rows = Split.load("valid").rows.copy()
     rows[:, -1] = range(len(rows))  # every user once
     write_array(paths.split_path("valid"), rows)
-    train.main(tiny_params(epochs=1))
+    train.main(tiny_params(epochs=1).train)
     metrics = read_json(METRICS)
     assert metrics["gauc"] is None
     assert metrics["auc"] == read_curve()["auc"][0]
@@ -172,9 +172,9 @@ def test_bf16_trains_as_well() -> None:
     aucs, weights = [], []
     for mixed_precision in ("no", "bf16"):
         forget_accelerator()
-        train.main(tiny_params(epochs=8, mixed_precision=mixed_precision))
+        train.main(tiny_params(epochs=8, mixed_precision=mixed_precision).train)
         aucs.append(read_json(METRICS)["auc"])
-        weights.append(load_file(paths.MODEL))
+        weights.append(load_file(paths.MAIN.weights))
     assert aucs[1] == pytest.approx(aucs[0], abs=0.02)
     assert not torch.equal(*(weight["qnn.out.weight"] for weight in weights))
     assert {value.dtype for value in weights[1].values()} == {torch.float32, torch.int64}
@@ -211,8 +211,8 @@ def test_a_valid_of_one_class_cannot_choose_an_epoch() -> None:
     rows[:, Split.TAIL.index("label") - len(Split.TAIL)] = 1
     write_array(paths.split_path("valid"), rows)
     with pytest.raises(InputError, match=r"valid\.npy: all labels are 1; AUC"):
-        train.main(tiny_params(epochs=1))
-    assert not paths.MODEL.exists()
+        train.main(tiny_params(epochs=1).train)
+    assert not paths.MAIN.weights.exists()
 
 
 def test_a_log_line_says_none_where_there_is_no_gauc() -> None:
@@ -229,5 +229,5 @@ def test_freed_memory_is_bounded_after_each_batch(monkeypatch: pytest.MonkeyPatc
     bounded: list[None] = []
     counter = SimpleNamespace(bound=lambda: bounded.append(None))
     monkeypatch.setattr(loop, "FREED_MEMORY", counter)  # and not that of scoring
-    train.main(tiny_params(epochs=1))
+    train.main(tiny_params(epochs=1).train)
     assert len(bounded) == 6

@@ -146,7 +146,7 @@ def trained_files(params: Params, tmp_path_factory: pytest.TempPathFactory) -> d
         patch.chdir(folder)
         write_catalogue(build_catalogue())
         torch.manual_seed(99)  # the stage must not depend on what ran before it
-        encoder.main(params)
+        encoder.main(params.encoder)
     written = [path for name in ("models", "metrics") for path in (folder / name).rglob("*.*")]
     return {str(path.relative_to(folder)): path.read_bytes() for path in written}
 

@@ -84,7 +84,7 @@ def small(params: Params) -> Params:
 
 
 def aligned(params: Params) -> np.ndarray:
-    stage.main(small(params))
+    stage.main(small(params).align)
     return np.array(read_array(ALIGNED))
 
 
@@ -138,8 +138,8 @@ def test_metrics_say_what_was_learned_from(params: Params) -> None:
 
 
 def embedding_bytes(params: Params) -> list[bytes]:
-    stage.main(small(params))
-    fuse.main(small(params))
+    stage.main(small(params).align)
+    fuse.main(small(params).fuse)
     return [path.read_bytes() for path in (ALIGNED, ITEM, ITEM_INFO)]
 
 
@@ -177,7 +177,7 @@ def test_the_graph_knows_of_no_way_from_valid_and_test_to_the_vectors() -> None:
 def test_a_second_run_gives_the_same_bytes(params: Params) -> None:
     runs = []
     for _ in range(2):
-        stage.main(small(params))
+        stage.main(small(params).align)
         runs.append([path.read_bytes() for path in OUTPUTS])
     assert runs[0] == runs[1]
 
@@ -207,7 +207,7 @@ def test_too_few_items_give_no_columns_and_fuse_says_what_to_do(params: Params) 
     assert metrics["dim"] == 0
     assert metrics["r2_company"] is metrics["r2_appeal"] is None
     with pytest.raises(InputError, match=r"aligned\.npy: has no columns.*fuse\.recipe to pca"):
-        fuse.main(small(params))
+        fuse.main(small(params).fuse)
     assert not ITEM.exists()
 
 
@@ -255,5 +255,5 @@ def test_a_run_that_is_killed_leaves_nothing_half_and_can_be_repeated(params: Pa
 def test_content_that_is_all_the_same_tells_nothing(params: Params) -> None:
     for path in (TEXT, IMAGE, VLM):
         write_array(path, np.ones((N + 1, 3), np.float32))
-    stage.main(small(params))
+    stage.main(small(params).align)
     assert not read_array(ALIGNED).any()  # and not rounding, which would be scaled up

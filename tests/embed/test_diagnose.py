@@ -144,7 +144,7 @@ def test_stage_writes_what_was_found(
     write_array(ITEM, item_vectors())
     write_array(split_path("train"), TRAIN.rows)
     write_array(split_path("valid"), VALID.rows)
-    stage.main(params)
+    stage.main(params.diagnose)
     found = read_json(metrics_path("embeddings"))
     assert found == pytest.approx(diagnose(item_vectors(), TRAIN, VALID, params.diagnose))
     assert found["recall_50"] > 0

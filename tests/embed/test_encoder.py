@@ -42,7 +42,7 @@ def test_same_seed_gives_the_same_bytes(
     catalogue: Catalogue, params: Params, trained_files: dict[str, bytes]
 ) -> None:
     assert catalogue.covers
-    encoder.main(params)
+    encoder.main(params.encoder)
     assert {name: Path(name).read_bytes() for name in trained_files} == trained_files
 
 
@@ -51,7 +51,7 @@ def test_other_seed_gives_other_weights(
 ) -> None:
     assert catalogue.covers
     section = params.encoder.model_copy(update={"seed": 1})
-    encoder.main(params.model_copy(update={"encoder": section}))
+    encoder.main(params.model_copy(update={"encoder": section}).encoder)
     weights = ENCODER / "open_clip_model.safetensors"
     assert weights.read_bytes() != trained_files[str(weights)]
 
@@ -59,7 +59,7 @@ def test_other_seed_gives_other_weights(
 def test_training_can_be_switched_off(catalogue: Catalogue, params: Params) -> None:
     assert catalogue.covers
     section = params.encoder.model_copy(update={"train": False})
-    encoder.main(params.model_copy(update={"encoder": section}))
+    encoder.main(params.model_copy(update={"encoder": section}).encoder)
     assert read_json(ENCODER / "open_clip_config.json") == {}
     assert load_file(ENCODER / "open_clip_model.safetensors") == {}
     assert read_json(metrics_path("encoder")) == {"trained": False}
@@ -70,7 +70,7 @@ def test_too_few_pairs_say_what_to_set(catalogue: Catalogue, params: Params) -> 
         del catalogue.covers[item]
     write_catalogue(catalogue)
     with pytest.raises(InputError, match=rf"{COVERS}: 17 items.*set encoder\.train to false"):
-        encoder.main(params)
+        encoder.main(params.encoder)
     assert [path.name for path in ENCODER.iterdir()] == []
 
 
@@ -80,7 +80,7 @@ def test_a_source_without_covers_is_told_as_such(catalogue: Catalogue, params: P
     titled = sum(bool(title.strip()) for title in catalogue.titles)
     found = rf"0 items have both a title \({titled} have one\) and a readable cover \(0 have one\)"
     with pytest.raises(InputError, match=f"{found}.*see what `ingest` says of its covers"):
-        encoder.main(params)
+        encoder.main(params.encoder)
 
 
 @pytest.mark.usefixtures("catalogue")
@@ -93,7 +93,7 @@ def test_a_full_disk_is_told_before_any_work(
 
     monkeypatch.setattr("os.posix_fallocate", refuse, raising=False)
     with pytest.raises(InputError, match=r"models/encoder: no room for 125,952 .*No space left"):
-        encoder.main(params)
+        encoder.main(params.encoder)
     assert list(ENCODER.iterdir()) == []
 
 

@@ -256,7 +256,7 @@ def write_parts() -> list[np.ndarray]:
 
 def test_stage_writes_vectors_metrics_and_task_1(catalogue: Catalogue, params: Params) -> None:
     given = write_parts()
-    stage.main(with_fuse(params, recipe="pca", dim=6))
+    stage.main(with_fuse(params, recipe="pca", dim=6).fuse)
     expected, explained = fused("pca", 6, *given)
     np.testing.assert_allclose(read_array(ITEM), expected, atol=1e-6)
     metrics = read_json(metrics_path("fuse"))
@@ -277,7 +277,7 @@ def test_stage_writes_vectors_metrics_and_task_1(catalogue: Catalogue, params: P
 @pytest.mark.usefixtures("catalogue")
 def test_stage_reads_the_aligned_vectors(params: Params) -> None:
     write_parts()
-    stage.main(with_fuse(params, recipe="align", dim=4))
+    stage.main(with_fuse(params, recipe="align", dim=4).fuse)
     np.testing.assert_allclose(
         cosines(read_array(ITEM)), cosines(aligned_vectors()[: N + 1].astype(float)), atol=1e-6
     )
@@ -297,7 +297,7 @@ def test_stage_reads_the_aligned_vectors(params: Params) -> None:
 @pytest.mark.parametrize("recipe", ["align", "pca"])
 def test_stage_tells_what_pca_explains_whatever_the_recipe(params: Params, recipe: str) -> None:
     given = write_parts()
-    stage.main(with_fuse(params, recipe=recipe, dim=6))
+    stage.main(with_fuse(params, recipe=recipe, dim=6).fuse)
     _, ratios = fused("pca", 6, *given)
     table = pd.read_csv(EXPLAINED_VARIANCE)
     assert table["components"].tolist() == [1, 2, 3, 4, 5, 6]
@@ -308,7 +308,7 @@ def test_stage_tells_what_pca_explains_whatever_the_recipe(params: Params, recip
 @pytest.mark.usefixtures("catalogue")
 def test_vlm_vectors_are_a_third_part(params: Params) -> None:
     given = write_parts()
-    stage.main(with_fuse(params, recipe="concat", dim=20))
+    stage.main(with_fuse(params, recipe="concat", dim=20).fuse)
     two = plain_concatenation((given[0], given[1], given[2], given[3]), N + 1)
     rows = given[4][given[5]].astype(float)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
@@ -324,7 +324,7 @@ def test_stage_gives_the_same_bytes_twice(params: Params, recipe: str) -> None:
     write_parts()
     runs = []
     for _ in range(2):
-        stage.main(with_fuse(params, recipe=recipe))
+        stage.main(with_fuse(params, recipe=recipe).fuse)
         runs.append([path.read_bytes() for path in (ITEM, ITEM_INFO, metrics_path("fuse"))])
     assert runs[0] == runs[1]
 
@@ -340,7 +340,7 @@ def test_given_item_vectors_are_used_as_they_are(
     for path in GIVEN.values():
         write_array(path, random.normal(size=shape).astype(np.float32))
     given = read_array(GIVEN[name])
-    stage.main(with_fuse(params, recipe="given", given=name))
+    stage.main(with_fuse(params, recipe="given", given=name).fuse)
     np.testing.assert_array_equal(read_array(ITEM)[1:], given[1:])
     assert not read_array(ITEM)[0].any()
     assert pd.read_csv(EXPLAINED_VARIANCE)["explained"].iloc[-1] == pytest.approx(1)
@@ -365,5 +365,5 @@ def test_given_item_vectors_that_cannot_be_used(
     (other_name,) = GIVEN.keys() - {name}
     remedy = f"take {f'fuse.given: {other_name}, or ' if other else ''}another fuse.recipe$"
     with pytest.raises(InputError, match=f"{message}.*{remedy}"):
-        stage.main(with_fuse(params, recipe="given", given=name))
+        stage.main(with_fuse(params, recipe="given", given=name).fuse)
     assert not ITEM.exists()

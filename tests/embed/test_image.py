@@ -27,7 +27,7 @@ def with_image(params: Params, **changes: object) -> Params:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_rows_are_the_items_covers(trained: Catalogue, params: Params, workers: int) -> None:
     """Against open_clip's own model and preprocessing, one cover at a time."""
-    image.main(with_image(params, workers=workers))
+    image.main(with_image(params, workers=workers).embed_image)
     vectors, present = read_array(IMAGE), read_array(IMAGE_PRESENT)
     assert np.flatnonzero(present).tolist() == trained.embeddable
     assert not vectors[~present].any()
@@ -41,9 +41,9 @@ def test_rows_are_the_items_covers(trained: Catalogue, params: Params, workers: 
 
 def test_workers_do_not_change_a_bit(trained: Catalogue, params: Params) -> None:
     assert trained.covers
-    image.main(with_image(params, workers=0))
+    image.main(with_image(params, workers=0).embed_image)
     alone = IMAGE.read_bytes()
-    image.main(with_image(params, workers=2))
+    image.main(with_image(params, workers=2).embed_image)
     assert IMAGE.read_bytes() == alone
 
 
@@ -51,7 +51,7 @@ def test_unreadable_covers_are_counted_and_named_once(
     trained: Catalogue, params: Params, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
-    image.main(params)
+    image.main(params.embed_image)
     raw_ids = [trained.item_ids[item] for item in trained.unreadable]
     assert read_json(metrics_path("embed_image")) == {
         "items": N,
@@ -70,7 +70,7 @@ def test_only_the_first_unreadable_items_are_named(trained: Catalogue, params: P
     for item in range(13, N + 1):
         trained.covers[item] = b"not a picture"
     write_catalogue(trained)
-    image.main(params)
+    image.main(params.embed_image)
     metrics = read_json(metrics_path("embed_image"))
     assert metrics["unreadable"] == N - 10
     assert metrics["unreadable_items"] == trained.item_ids[11:31]
@@ -80,7 +80,7 @@ def test_no_readable_cover_at_all(trained: Catalogue, params: Params) -> None:
     for item in trained.covers:
         trained.covers[item] = b""
     write_catalogue(trained)
-    image.main(params)
+    image.main(params.embed_image)
     assert read_array(IMAGE).shape == (N + 1, 0)
     assert not read_array(IMAGE_PRESENT).any()
     assert read_json(metrics_path("embed_image"))["unreadable"] == len(trained.covers)
@@ -90,7 +90,7 @@ def test_given_vectors_pass_through(catalogue: Catalogue, params: Params) -> Non
     given = np.random.default_rng(0).normal(size=(len(catalogue.titles), 3)).astype(np.float32)
     given[[0, 4]] = 0
     write_array(GIVEN_IMAGE, given)
-    image.main(with_image(params, library="given"))
+    image.main(with_image(params, library="given").embed_image)
     np.testing.assert_array_equal(read_array(IMAGE), given)
     assert read_json(metrics_path("embed_image"))["missing"] == 1
     assert read_json(array_info(IMAGE_PRESENT))["encoder"] == "given"
@@ -99,4 +99,4 @@ def test_given_vectors_pass_through(catalogue: Catalogue, params: Params) -> Non
 def test_given_vectors_that_are_not_there(catalogue: Catalogue, params: Params) -> None:
     write_array(GIVEN_IMAGE, np.zeros((len(catalogue.titles), 0), np.float32))
     with pytest.raises(InputError, match=r"embed_image\.library .* the source has none"):
-        image.main(with_image(params, library="given"))
+        image.main(with_image(params, library="given").embed_image)

@@ -27,7 +27,7 @@ def vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
 
 
 def test_stage_writes_ids_cosines_and_metrics(vectors: np.ndarray, params: Params) -> None:
-    neighbors.main(with_neighbors(params, k=5))
+    neighbors.main(with_neighbors(params, k=5).neighbors)
     expected = nearest_items(vectors, 5, 10**9, 0)
     with np.load(NEIGHBORS) as arrays:
         np.testing.assert_array_equal(arrays["ids"], expected.ids)
@@ -43,7 +43,7 @@ def test_stage_writes_ids_cosines_and_metrics(vectors: np.ndarray, params: Param
 
 
 def test_shape_dtype_and_provenance_stand_beside_it(vectors: np.ndarray, params: Params) -> None:
-    neighbors.main(with_neighbors(params, k=100))
+    neighbors.main(with_neighbors(params, k=100).neighbors)
     info = read_json(array_info(NEIGHBORS))
     assert info["ids"] == {"shape": [len(vectors), 100], "dtype": "int32"}
     assert info["cosine"] == {"shape": [len(vectors), 100], "dtype": "float32"}
@@ -60,13 +60,13 @@ def test_bytes_are_the_same_twice(
     runs = []
     for time in (1_000_000_000.0, 1_700_000_000.0):
         monkeypatch.setattr("time.time", lambda now=time: now)
-        neighbors.main(with_neighbors(params, exact_below=exact_below))
+        neighbors.main(with_neighbors(params, exact_below=exact_below).neighbors)
         runs.append([path.read_bytes() for path in (NEIGHBORS, array_info(NEIGHBORS))])
     assert runs[0] == runs[1]
 
 
 def test_disabled_writes_no_columns(vectors: np.ndarray, params: Params) -> None:
-    neighbors.main(with_neighbors(params, enabled=False))
+    neighbors.main(with_neighbors(params, enabled=False).neighbors)
     with np.load(NEIGHBORS) as arrays:
         assert arrays["ids"].shape == arrays["cosine"].shape == (len(vectors), 0)
     metrics = read_json(metrics_path("neighbors"))

@@ -10,7 +10,7 @@ from tests.embed.conftest import Catalogue, N, encode_titles, write_catalogue
 
 
 def test_rows_are_the_items_titles(trained: Catalogue, params: Params) -> None:
-    text.main(params)
+    text.main(params.embed_text)
     vectors, present = read_array(TEXT), read_array(TEXT_PRESENT)
     absent = [0, *trained.untitled]
     assert np.flatnonzero(~present).tolist() == absent
@@ -23,7 +23,7 @@ def test_rows_are_the_items_titles(trained: Catalogue, params: Params) -> None:
 
 
 def test_metrics_and_provenance(trained: Catalogue, params: Params) -> None:
-    text.main(params)
+    text.main(params.embed_text)
     assert read_json(metrics_path("embed_text")) == {
         "items": N,
         "empty": len(trained.untitled),
@@ -40,7 +40,7 @@ def test_metrics_and_provenance(trained: Catalogue, params: Params) -> None:
 def test_no_title_at_all(trained: Catalogue, params: Params) -> None:
     trained.titles[:] = [""] * (N + 1)
     write_catalogue(trained)
-    text.main(params)
+    text.main(params.embed_text)
     assert read_array(TEXT).shape == (N + 1, 0)
     assert not read_array(TEXT_PRESENT).any()
 
@@ -50,7 +50,7 @@ def test_given_vectors_pass_through(catalogue: Catalogue, params: Params) -> Non
     given[4] = 0
     write_array(GIVEN_TEXT, given)
     section = params.embed_text.model_copy(update={"library": "given"})
-    text.main(params.model_copy(update={"embed_text": section}))
+    text.main(params.model_copy(update={"embed_text": section}).embed_text)
     np.testing.assert_array_equal(read_array(TEXT)[1:], given[1:])
     assert np.flatnonzero(~read_array(TEXT_PRESENT)).tolist() == [0, 4]
     assert read_json(array_info(TEXT))["encoder"] == "given"
@@ -60,7 +60,7 @@ def test_given_vectors_that_are_not_there(catalogue: Catalogue, params: Params) 
     write_array(GIVEN_TEXT, np.zeros((len(catalogue.titles), 0), np.float32))
     section = params.embed_text.model_copy(update={"library": "given"})
     with pytest.raises(InputError, match=r"embed_text\.library .* the source has none"):
-        text.main(params.model_copy(update={"embed_text": section}))
+        text.main(params.model_copy(update={"embed_text": section}).embed_text)
     assert not TEXT.exists()
 
 

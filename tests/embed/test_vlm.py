@@ -35,7 +35,7 @@ def test_rows_are_the_items_titles_and_covers(
     catalogue.titles[11] = " "  # and its cover is unreadable
     write_catalogue(catalogue)
     settings = with_vlm(params, model)
-    vlm.main(settings)
+    vlm.main(settings.embed_vlm)
     vectors, present = read_array(VLM), read_array(VLM_PRESENT)
     assert vectors.shape == (N + 1, WIDTH)
     assert np.flatnonzero(~present).tolist() == [0, 9, 11]
@@ -50,7 +50,7 @@ def test_rows_are_the_items_titles_and_covers(
 
 
 def test_metrics_and_provenance(catalogue: Catalogue, params: Params, model: Path) -> None:
-    vlm.main(with_vlm(params, model))
+    vlm.main(with_vlm(params, model).embed_vlm)
     raw_ids = [catalogue.item_ids[item] for item in catalogue.unreadable]
     assert read_json(metrics_path("embed_vlm")) == {
         "items": N,
@@ -69,22 +69,22 @@ def test_metrics_and_provenance(catalogue: Catalogue, params: Params, model: Pat
 def test_workers_and_shards_taken_up_do_not_change_a_bit(
     params: Params, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vlm.main(with_vlm(params, model))
+    vlm.main(with_vlm(params, model).embed_vlm)
     undisturbed = VLM.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr("embed.extraction.shards.Shards.clear", lambda _self: None)
-        vlm.main(with_vlm(params, model, workers=2))
+        vlm.main(with_vlm(params, model, workers=2).embed_vlm)
     assert VLM.read_bytes() == undisturbed
     shards = sorted(Path("scratch/embed_vlm").glob("*/shard-*"))
     assert len(shards) == 3
     shards[1].unlink()
-    vlm.main(with_vlm(params, model))
+    vlm.main(with_vlm(params, model).embed_vlm)
     assert VLM.read_bytes() == undisturbed
 
 
 def test_left_out(catalogue: Catalogue, params: Params) -> None:
     assert params.embed_vlm.library == "none"
-    vlm.main(params)
+    vlm.main(params.embed_vlm)
     assert read_array(VLM).shape == (len(catalogue.titles), 0)
     assert read_array(VLM).dtype == np.float32
     assert not read_array(VLM_PRESENT).any()
@@ -97,7 +97,7 @@ def test_nothing_to_read_at_all(catalogue: Catalogue, params: Params, model: Pat
     catalogue.covers.clear()
     catalogue.covers[3] = b"torn"
     write_catalogue(catalogue)
-    vlm.main(with_vlm(params, model))
+    vlm.main(with_vlm(params, model).embed_vlm)
     assert read_array(VLM).shape == (N + 1, 0)
     assert not read_array(VLM_PRESENT).any()
 

@@ -32,7 +32,7 @@ READ = (
     paths.COVERS,
     paths.TAGS,
     paths.NEIGHBORS,
-    paths.MODEL,
+    paths.MAIN.weights,
     paths.logits_path(paths.MAIN_MODEL, "valid"),
     paths.split_path("valid"),
     paths.valid_metrics_path("all"),
@@ -46,7 +46,7 @@ def changed(**values: float) -> Params:
 
 
 def made(params: Params) -> str:
-    report.main(params)
+    report.main(params.report)
     return REPORT.read_text(encoding="utf-8")
 
 
@@ -111,8 +111,8 @@ def test_without_vectors_and_neighbours_there_is_a_page_all_the_same() -> None:
     with Outputs() as outputs, outputs.path(paths.NEIGHBORS).open("wb") as file:
         nothing = np.zeros((ITEMS + 1, 0))
         np.savez(file, ids=nothing.astype(np.int32), cosine=nothing.astype(np.float32))
-    described = read_json(paths.MODEL_CONFIG)  # as of a model that was trained on them
-    write_json(paths.MODEL_CONFIG, described | {"items": item_digests()})
+    described = read_json(paths.MAIN.config)  # as of a model that was trained on them
+    write_json(paths.MAIN.config, described | {"items": item_digests()})
     html = made(report_params())
     assert "No item has a vector" in html
     assert "No item has neighbours" in html
@@ -132,7 +132,7 @@ def test_a_missing_input_costs_no_earlier_report(path: Path) -> None:
     REPORT.write_text("earlier")
     path.unlink()
     with pytest.raises((InputError, FileNotFoundError), match=re.escape(str(path))):
-        report.main(report_params())
+        report.main(report_params().report)
     assert REPORT.read_text() == "earlier"
     assert [file.name for file in REPORT.parent.iterdir()] == [REPORT.name]
 
@@ -147,7 +147,7 @@ def test_a_full_disk_costs_no_earlier_report(monkeypatch: pytest.MonkeyPatch) ->
     earlier = REPORT.read_bytes()
     monkeypatch.setattr(Path, "write_text", half_written)
     with pytest.raises(InputError, match=rf"^{REPORT}: could not be written: .*free some space"):
-        report.main(changed(seed=1))
+        report.main(changed(seed=1).report)
     assert REPORT.read_bytes() == earlier
     assert [file.name for file in REPORT.parent.iterdir()] == [REPORT.name]
 
@@ -159,4 +159,4 @@ def test_a_full_disk_costs_no_earlier_report(monkeypatch: pytest.MonkeyPatch) ->
 def test_tables_of_another_run_are_named(path: Path, rows: int) -> None:
     write_array(path, np.array(read_array(path)[:rows]))
     with pytest.raises(InputError, match=rf"{rows}.*run `dvc repro`"):
-        report.main(report_params())
+        report.main(report_params().report)

@@ -82,11 +82,11 @@ def test_data_are_known_by_the_settings_that_they_were_made_with(raw: RawFolder)
     content = load_params(ROOT / "params.yaml").model_dump()
     content["train"]["history"] = content["data"]["history"] = data.history
     params = Params.model_validate(content | {"data": data.model_dump()})
-    main(params)
-    refuse_other_data("fuse", data)
+    main(params.data)
+    refuse_other_data("fuse", data.model_dump())
     for key, value in (("source", "sample"), ("history", 3), ("tags", 4), ("seed", 2)):
         with pytest.raises(InputError, match=f"params.yaml says data.{key}: {value}. Type"):
-            refuse_other_data("fuse", data.model_copy(update={key: value}))
+            refuse_other_data("fuse", data.model_dump() | {key: value})
 
 
 @pytest.mark.usefixtures("workspace")

@@ -92,11 +92,11 @@ def test_a_refused_submission_leaves_the_earlier_one(
         path.touch()
     predictions = paths.predictions_path("test")
     table([0.1, 0.2, 0.3]).to_parquet(predictions)
-    main(params)
+    main(params.submit)
     before = paths.SUBMISSION.read_bytes()
     made_from = read_json(paths.ENVIRONMENT)["sha256"]
     assert made_from[str(predictions)] == file_sha256(predictions)
     table([0.1, 0.2, 3.0]).to_parquet(predictions)
     with pytest.raises(InputError, match="row 2"):
-        main(params)
+        main(params.submit)
     assert paths.SUBMISSION.read_bytes() == before

@@ -4,7 +4,6 @@ import pytest
 
 from pipeline.common import paths
 from pipeline.common.files import read_json, write_json
-from pipeline.settings.params import load_params
 from pipeline.summary import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,7 +19,7 @@ def test_few_figures_of_both_tasks(
     write_json(paths.valid_metrics_path("all"), RATED | oracle)
     write_json(paths.valid_metrics_path("cold_items"), RATED | {"auc": None})
     write_json(paths.TASK1_METRICS, JUDGED)
-    main(load_params(ROOT / "params.yaml"))
+    main()
     assert read_json(paths.SUMMARY) == {
         "auc": 0.8,
         "gauc": 0.7,

@@ -43,7 +43,7 @@ HERE_RUN = [
     "dvc queue start",
     "dvc exp run -S train.learning_rate=0.001",
     "dvc exp show --only-changed --no-pager --drop '.*/.*|Created|State|Executor'",
-    "dvc exp run -S '+blend.models.seed_7.seed=7' -S '+blend.models.rows_3.rows=3'",
+    "dvc exp run -S '+models.seed_7.seed=7' -S '+models.rows_3.rows=3'",
     "pytest tests/ctr -q",
     "pre-commit install",
 ]
@@ -97,7 +97,7 @@ def test_the_commands_do_what_is_said(clone: Clone) -> None:
     table = printed[HERE_RUN[10]]
     assert table.count("├──") + table.count("└──") == 3
     assert "auc" in table
-    assert "Running stage 'blend_train@seed_7'" in printed[HERE_RUN[11]]
+    assert "Running stage 'train@seed_7'" in printed[HERE_RUN[11]]
     assert "Running stage 'embed_text'" not in printed[HERE_RUN[11]]
     assert set(json.loads(clone.read("metrics/blend.json"))["model_auc"]) == {
         *("train", "seed_7", "rows_3")
@@ -140,7 +140,7 @@ def test_the_encoder_gives_the_librarys_own_vectors(patched: Clone) -> None:
     patched("python", "-m", "embed.text")
     titles = pq.read_table(patched.folder / "data/items.parquet")["title"].to_pylist()
     expected = HashingVectorizer(n_features=256, dtype=np.float32).transform(titles).toarray()
-    found = np.load(patched.folder / "embeddings/text.npy")
+    found = np.load(patched.folder / "embeddings/text/vectors.npy")
     assert found.any()
     np.testing.assert_array_equal(found, expected)
 
@@ -149,7 +149,7 @@ def test_the_encoder_gives_the_librarys_own_vectors(patched: Clone) -> None:
 @pytest.mark.parametrize("patched", [1], indirect=True)
 def test_the_feature_is_trained_and_read(patched: Clone) -> None:
     patched("python", "-m", "ctr.train")
-    assert "length.weight" in load_file(patched.folder / "models/ctr.safetensors")
+    assert "length.weight" in load_file(patched.folder / "models/main/model.safetensors")
     patched("python", "-m", "ctr.predict")
     auc = patched.metrics("train")["auc"]
     assert 0 < auc < 1

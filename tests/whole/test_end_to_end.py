@@ -71,7 +71,7 @@ def test_the_sample_is_learned(clone: Clone, report: str) -> None:
     assert metrics["oracle_share"] > 0.89
     assert metrics["auc"] > clone.metrics("single_feature/item_mean")["auc"] + 0.03
     assert clone.metrics("train")["auc"] == pytest.approx(metrics["auc"], abs=1e-5)
-    curve = pd.read_csv(clone.folder / "plots/train.csv")
+    curve = pd.read_csv(clone.folder / "plots/train/main.csv")
     assert curve["auc"].max() == pytest.approx(metrics["auc"], abs=1e-5)
 
 
@@ -130,7 +130,7 @@ def test_a_setting_reruns_its_stage_and_what_follows_alone(clone: Clone, report:
 def test_a_faulty_setting_costs_nothing(clone: Clone, report: str) -> None:
     assert report
     before = clone.read("params.yaml")
-    outputs = ("models/ctr.safetensors", "metrics/train.json", "plots/train.csv")
+    outputs = ("models/main/model.safetensors", "metrics/train/main.json", "plots/train/main.csv")
     earlier = [clone.read(path) for path in outputs]
     try:
         clone.change("train", learning_rate=-1.0)
@@ -154,8 +154,8 @@ def test_going_back_to_the_other_source_takes_its_results_from_the_cache(
     trained = clone("accelerate", "launch", "ctr/train.py").stdout
     assert "\nepoch   2" in trained
     assert "\nepoch   3" not in trained
-    models = clone.read("models/ctr.safetensors")
+    models = clone.read("models/main/model.safetensors")
     clone("git", "checkout", "--quiet", "params.yaml")
     refused = clone("accelerate", "launch", "ctr/train.py", status=1)
     assert "params.yaml says data.source: sample. Type `dvc repro train`" in refused.stderr
-    assert clone.read("models/ctr.safetensors") == models
+    assert clone.read("models/main/model.safetensors") == models

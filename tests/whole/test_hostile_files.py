@@ -33,7 +33,7 @@ from pipeline.common.files import InputError, write_array, write_json
 from pipeline.common.paths import PARAMS
 from pipeline.download.archive import unpack
 from pipeline.download.files import download
-from pipeline.settings.ctr.train import Features
+from pipeline.settings.ctr.training import Features
 from pipeline.settings.params import Params, load_params
 from pipeline.tables.item_info import read_item_info
 from pipeline.tables.split import Split
@@ -157,14 +157,14 @@ def test_a_shard_with_a_valid_seal() -> None:
 
 
 def test_the_models_own_weights(params: Params) -> None:
-    put(paths.MODEL, torch_file())
+    put(paths.MAIN.weights, torch_file())
     config = {
         "items": 2, "tags": 2, "levels": 11, "content_dim": 1, "embedding_dim": 8,
         "attention_dim": 8, "layers": 1, "rows": 1, "dropout": 0.0, "neighbors": False,
         "collapsed": True,
     }  # fmt: skip
     described = {"model": "qin", "config": config, "train": params.train.model_dump()}
-    write_json(paths.MODEL_CONFIG, described)
+    write_json(paths.MAIN.config, described)
     refused(lambda: load_model(paths.model_files("train")), SafetensorError)
 
 

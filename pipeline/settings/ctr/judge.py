@@ -4,38 +4,20 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.common.section import (
-    Count,
-    CtrPrecision,
-    Launch,
-    Minutes,
-    Rate,
-    Section,
-    Seed,
-)
+from pipeline.settings.ctr.training import Training
 
 
-class Judge(Section):
-    """`judge`: the organisers' DIN, which reads Task 1's file. They let five settings be tuned."""
+class Judge(Training):
+    """`judge`: the organisers' DIN, which reads Task 1's file. They let five settings be tuned:
+    both regularizers, `net_dropout`, learning rate and batch size."""
 
     file: Annotated[str, Field(min_length=1)]
     """In the schema of `item_info.parquet`."""
-    embedding_regularizer: Annotated[float, Field(ge=0, lt=1)]
-    net_regularizer: Annotated[float, Field(ge=0, lt=1)]
     net_dropout: Annotated[float, Field(ge=0, lt=1)]
-    learning_rate: Rate
-    batch_size: Annotated[int, Field(ge=2)]
-    """The last of the five; of all processes together."""
     rows: Annotated[int, Field(ge=0)]
     """The last rows of train that are read; 0 reads all, as the organisers do."""
     runs: Annotated[int, Field(ge=1, le=100)]
     """Trainings with seeds of their own, whose metrics are averaged."""
-    epochs: Count
-    patience: Count
-    mixed_precision: CtrPrecision
-    checkpoint_minutes: Minutes
-    launch: Launch
-    seed: Seed
 
     @property
     def max_grad_norm(self) -> float:

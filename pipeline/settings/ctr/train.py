@@ -6,25 +6,10 @@ from pydantic import Field, model_validator
 
 from pipeline.common.section import (
     Count,
-    CtrPrecision,
-    Launch,
-    Minutes,
-    Rate,
     Residence,
     Section,
-    Seed,
 )
-
-
-class Features(Section):
-    """What the model sees; switching one off replaces it by padding (for ablations)."""
-
-    id: bool
-    tags: bool
-    content: bool
-    levels: bool
-    history: bool
-    neighbors: bool
+from pipeline.settings.ctr.training import Features, Training
 
 
 class TransformerDCN(Section):
@@ -53,7 +38,7 @@ class TransformerDCN(Section):
         return self
 
 
-class Train(Section):
+class Train(Training):
     """`train`: a ranking model and its training."""
 
     model: Literal["qin", "transformer_dcn"]
@@ -68,19 +53,7 @@ class Train(Section):
     rows: Annotated[int, Field(ge=1, le=64)]
     """Khatri-Rao rows R of each QNN layer."""
     dropout: Annotated[float, Field(ge=0, lt=1)]
-    embedding_regularizer: Annotated[float, Field(ge=0, lt=1)]
-    """L2 of every embedding table and the multimodal linear map."""
-    net_regularizer: Annotated[float, Field(ge=0, lt=1)]
-    """L2 of all other weights; the paper has none."""
-    learning_rate: Rate
-    batch_size: Annotated[int, Field(ge=2)]
-    """Of all processes together."""
-    epochs: Count
-    patience: Count
-    """Epochs without a better valid AUC before training stops."""
     max_grad_norm: Annotated[float, Field(gt=0)]
-    mixed_precision: CtrPrecision
-    """Of matrix products; the weights are fp32. tf32 and fp16 need a GPU."""
     collapsed: bool
     """One dropout mask for the sum of a QNN layer's rows, not one a row: a quarter of the
     arithmetic, but not the published form."""
@@ -92,7 +65,3 @@ class Train(Section):
     """Whether `torch.compile` fuses the model's operations (a minute or more at the start)."""
     deterministic: bool
     """Refuse operations of a GPU that may give other bytes the next time; a CPU has none."""
-    checkpoint_minutes: Minutes
-    launch: Launch
-    """Flags of `accelerate launch` for this stage; results depend on the number of processes."""
-    seed: Seed

@@ -4,20 +4,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.settings.embed.extraction import Extraction
+from pipeline.settings.embed.extraction import WithOpenClip
 
 
-class EmbedText(Extraction):
+class EmbedText(WithOpenClip):
     """`embed_text`: which model turns titles into vectors."""
 
     library: Literal["open_clip", "transformers", "given"]
     """`given`: the source's own `txt_emb_BERT`."""
     model: Annotated[str, Field(min_length=1)]
     """`trained` (the encoder stage's), an open_clip name, a hub id, or a local folder."""
-    pretrained: str
-    """open_clip's weights tag; empty where the model brings its own weights."""
-    revision: str
-    """Of a model from the hub: branch, tag or commit; empty for the newest."""
     pooling: Literal["model", "mean", "cls", "last", "max"]
     """Of a transformers encoder's last hidden states. `model`: as the checkpoint says, `mean` where
     it says nothing."""

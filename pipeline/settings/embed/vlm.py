@@ -14,8 +14,6 @@ class EmbedVlm(Extraction):
     """`none` leaves the step out."""
     model: Annotated[str, Field(min_length=1)]
     """A hub id or a local folder."""
-    revision: str
-    """Branch, tag or commit; empty for the newest."""
     prompt: str
     """What the model reads after the cover; `{title}` stands for the title."""
     layer: Annotated[int, Field(ge=-1000, le=1000)]

@@ -20,7 +20,7 @@ from pipeline.common.files import InputError
 from pipeline.common.scratch import file_sha256
 from pipeline.common.stage import StoppedError
 from pipeline.settings.params import Params
-from tests.support.interrupted import (
+from tests.support.worlds.interrupted import (
     EVERY_BATCH,
     METRICS,
     PARAMS,

@@ -11,7 +11,7 @@ from ctr.engine.data import ClickLog, fits, load_items, shuffled, shuffled_batch
 from pipeline.common import paths
 from pipeline.common.files import InputError, write_array
 from pipeline.common.section import Residence
-from pipeline.settings.ctr.train import Features
+from pipeline.settings.ctr.training import Features
 from tests.support.worlds.tiny_world import one_batch
 
 EVERYTHING = Features(id=True, tags=True, content=True, levels=True, history=True, neighbors=True)

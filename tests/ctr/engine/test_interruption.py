@@ -16,7 +16,7 @@ from tests.support.worlds.tiny_world import contents, tiny_params, write_params
 
 pytestmark = pytest.mark.usefixtures("cpu", "world")
 
-OUTPUTS = [paths.MODEL, paths.MODEL_CONFIG, paths.TRAIN_CURVE, paths.metrics_path("train")]
+OUTPUTS = [paths.MAIN.weights, paths.MAIN.config, paths.MAIN.curve, paths.MAIN.metrics]
 ALONE = ["-m", "ctr.train"]
 TOGETHER = [
     *("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"),

@@ -34,7 +34,7 @@ def test_the_launch_command_scores_every_row_once_and_prints_a_line_an_epoch() -
     command = [str(BIN / "accelerate"), "launch", *flags.split(), "--multi_gpu"]
     output = run_command([*command, str(Path(train.__file__))])
     assert "were not passed" not in output  # the launcher warns of every flag it has to guess
-    metrics, found = read_json(paths.metrics_path("train")), rescored(batch_size=151)
+    metrics, found = read_json(paths.MAIN.metrics), rescored(batch_size=151)
     assert found["auc"] == pytest.approx(metrics["auc"], abs=NEARLY_TIED)
     assert found["logloss"] == pytest.approx(metrics["logloss"], rel=1e-5)
     assert read_curve()["train_loss"].between(0.1, 1.0).all()
@@ -44,7 +44,7 @@ def test_the_launch_command_scores_every_row_once_and_prints_a_line_an_epoch() -
     assert f"valid AUC {metrics['auc']:.4f}" in lines[metrics["best_epoch"] - 1]
     assert lines[metrics["best_epoch"] - 1].endswith("*")
 
-    predict.main(params)
+    predict.main(params.predict)
     predictions = pd.read_parquet(paths.logits_path("train", "valid"))
     label = Split.load("valid").label
     found_auc = auc(label, predictions["logit"].to_numpy())

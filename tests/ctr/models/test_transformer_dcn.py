@@ -193,18 +193,18 @@ def test_the_penalty_covers_every_table_and_the_content_map_alone() -> None:
 @pytest.mark.parametrize("mixed_precision", ["no", "bf16"])
 def test_the_stages_train_it_and_predict_with_it(mixed_precision: str) -> None:
     params = tiny_transformer(epochs=12, patience=12, mixed_precision=mixed_precision)
-    train.main(params)
-    described = read_json(paths.MODEL_CONFIG)
+    train.main(params.train)
+    described = read_json(paths.MAIN.config)
     assert described["model"] == "transformer_dcn"
     assert described["config"]["width"] == 8
     assert described["config"]["encoder_dropout"] == params.train.transformer_dcn.dropout
-    metrics = read_json(paths.metrics_path("train"))
+    metrics = read_json(paths.MAIN.metrics)
     assert metrics["auc"] > 0.8
     forget_accelerator()
     if mixed_precision == "no":
         found = rescored(params.train.batch_size)["auc"]
         assert found == pytest.approx(metrics["auc"], abs=NEARLY_TIED)
-    predict.main(params)
+    predict.main(params.predict)
 
 
 @pytest.mark.usefixtures("cpu", "world")
@@ -212,7 +212,7 @@ def test_features_can_be_switched_off() -> None:
     """Every row looks the same, wherever it stands in a batch."""
     off = dict.fromkeys(tiny_params().train.features.model_dump(), False)
     assert spread_of_logits(off) < 1e-5
-    assert read_json(paths.MODEL_CONFIG)["config"]["neighbors"] is False
+    assert read_json(paths.MAIN.config)["config"]["neighbors"] is False
 
 
 @pytest.mark.usefixtures("cpu", "world")
@@ -225,8 +225,8 @@ def test_a_feature_that_is_on_tells_rows_apart(seen: str) -> None:
 def spread_of_logits(features: dict[str, bool]) -> float:
     """Of valid, after an epoch with these features."""
     params = tiny_transformer(epochs=1, features=features)
-    train.main(params)
-    predict.main(params)
+    train.main(params.train)
+    predict.main(params.predict)
     return float(np.ptp(pd.read_parquet(paths.logits_path("train", "valid"))["logit"]))
 
 

@@ -42,7 +42,7 @@ def test_each_title_is_nearest_to_its_paraphrase(
     folder = str(model_folder())
     settings = {"library": "transformers", "model": folder, "local": folder, "shard_size": 4}
     section = params.embed_text.model_copy(update=settings)
-    text.main(params.model_copy(update={"embed_text": section}))
+    text.main(params.model_copy(update={"embed_text": section}).embed_text)
     vectors = read_array(TEXT)[1 : 1 + len(titles)]
     assert vectors.shape == (10, 384)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -119,8 +119,8 @@ def test_both_stages_give_the_models_own_vectors(
 ) -> None:
     config = SIGLIP if kind == "siglip" else transformers_tower(tmp_path / "bert")
     name = save(tmp_path / "clip", config)
-    text.main(with_model(params, name))
-    image.main(with_model(params, name))
+    text.main(with_model(params, name).embed_text)
+    image.main(with_model(params, name).embed_image)
     model, _, preprocess = open_clip.create_model_and_transforms(name)
     assert isinstance(model.eval(), CustomTextCLIP)
     tokenize = open_clip.get_tokenizer(name)
@@ -165,10 +165,10 @@ def test_a_revision_from_the_hubs_cache(
     shutil.copytree(snapshots / old, snapshots / new)
     (snapshots / new / "open_clip_model.safetensors").unlink()
     settings = with_model(params, "hf-hub:some/siglip", revision=old)
-    image.main(settings)
+    image.main(settings.embed_image)
     assert read_array(IMAGE).shape == (len(catalogue.titles), 64)
     assert read_json(array_info(IMAGE))["revision"] == old
     with pytest.raises(InputError, match=f"embed_image.revision '{new}'.* could not be loaded"):
-        image.main(with_model(params, "hf-hub:some/siglip", revision=new))
+        image.main(with_model(params, "hf-hub:some/siglip", revision=new).embed_image)
     with pytest.raises(InputError, match=r"embed_image.revision 'c+'.*open_clip cannot load it"):
-        image.main(with_model(params, "hf-hub:some/siglip", revision="c" * 40))
+        image.main(with_model(params, "hf-hub:some/siglip", revision="c" * 40).embed_image)

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from embed.covers.decode import decode
-from embed.encoders.base import autocast, check_finite, weights_sha256
 from embed.encoders.open_clip_models import ResizeToPixels, load_open_clip, normalize
+from embed.extraction.encoder import autocast, check_finite, weights_sha256
 from pipeline.common.files import InputError
 from pipeline.common.paths import ENCODER
 from pipeline.settings.params import Params

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from transformers import BertForMaskedLM
 
-from embed.encoders.base import few
 from embed.encoders.pretrained import of_further_layers
 from embed.encoders.titles import load_text_encoder
+from embed.extraction.encoder import few
 from pipeline.common.files import InputError
 from pipeline.settings.params import Params
 from tests.embed.conftest import CPU

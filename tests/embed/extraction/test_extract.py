@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from embed.encoders.base import Encoder
 from embed.extraction import extract
 from embed.extraction.batches import Batch
+from embed.extraction.encoder import Encoder
 from embed.extraction.extract import agreed, assembled, shards_of
 from embed.extraction.shards import Shard, Shards
 from pipeline.common.files import InputError

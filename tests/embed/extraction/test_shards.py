@@ -95,12 +95,12 @@ def test_a_damaged_shard_alone_is_computed_again(
     params: Params, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    text.main(params)
+    text.main(params.embed_text)
     vectors, before = TEXT.read_bytes(), inodes()
     assert len(before) == 5  # 37 distinct titles in shards of 9
     damaged = Path(sorted(before)[2])
     damaged.write_bytes(damaged.read_bytes()[:-9])
-    text.main(params)
+    text.main(params.embed_text)
     assert recomputed(before) == ["shard-00002"]
     assert "shard-00002 is damaged" in caplog.text
     assert "4 of 5 shards are there from an earlier run" in caplog.text
@@ -112,7 +112,7 @@ def test_a_damaged_shard_alone_is_computed_again(
 def test_what_the_vectors_depend_on(
     change: str, trained: Catalogue, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text.main(params)
+    text.main(params.embed_text)
     before = inodes()
     if change == "title":
         trained.titles[40] += "!"
@@ -128,7 +128,7 @@ def test_what_the_vectors_depend_on(
         key, value = ("batch_size", 6) if change == "setting" else ("workers", 1)
         section = params.embed_text.model_copy(update={key: value})
         params = params.model_copy(update={"embed_text": section})
-    text.main(params)
+    text.main(params.embed_text)
     assert len(recomputed(before)) == (0 if change == "workers" else 5)
 
 
@@ -136,7 +136,7 @@ def test_what_the_vectors_depend_on(
 def test_nothing_is_left_when_the_outputs_are_written(params: Params) -> None:
     stale = Shards("embed_text", "0" * 64)
     stale.write(0, SHARD)
-    text.main(params)
+    text.main(params.embed_text)
     assert TEXT.exists()
     assert not list(Path("scratch/embed_text").iterdir())
 
@@ -153,5 +153,5 @@ def test_a_shard_that_another_process_did_not_leave_here(
 
     monkeypatch.setattr(Shards, "write", lost)
     with pytest.raises(InputError, match=r"shard-00003 is missing .* storage that all of them"):
-        text.main(params)
+        text.main(params.embed_text)
     assert not TEXT.exists()

@@ -94,7 +94,7 @@ def test_the_bars_begin_at_chance() -> None:
 
 def test_lines_go_through_the_files_points() -> None:
     axes = Figure().add_subplot()
-    curve = pd.read_csv(paths.TRAIN_CURVE)
+    curve = pd.read_csv(paths.MAIN.curve)
     charts.auc_by_epoch(axes, curve)
     auc, gauc = (np.asarray(line.get_ydata()) for line in axes.lines)
     assert auc.tolist() == curve["auc"].tolist()

@@ -125,7 +125,7 @@ def test_the_page_needs_no_script_and_no_other_file(page: Path) -> None:
 
 @pytest.fixture
 def page(run: Path) -> Path:
-    report.main(report_params())
+    report.main(report_params().report)
     return run / paths.REPORT
 
 

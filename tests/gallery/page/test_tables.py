@@ -75,7 +75,7 @@ def test_item_vectors_are_those_of_the_judge_and_of_diagnose() -> None:
 
 
 def test_training() -> None:
-    epochs = read_json(paths.metrics_path("train"))["epochs"]
+    epochs = read_json(paths.MAIN.metrics)["epochs"]
     assert ("epochs", str(epochs)) in training().rows
 
 
@@ -92,12 +92,12 @@ def test_a_missing_or_damaged_file_is_named(path: Path) -> None:
 def test_a_blend_is_told_where_there_is_one() -> None:
     assert "Blend" not in [table.title for table in tables()]
     found = read_json(BLEND_METRICS)
-    models = {"model_auc": {"train": 0.7, "b": 0.75}, "chosen": "b + train"}
+    models = {"model_auc": {"main": 0.7, "b": 0.75}, "chosen": "b + main"}
     write_json(BLEND_METRICS, found | models | {"auc": 0.8, "held_out_gain": None})
     (blend,) = [table for table in tables() if table.title == "Blend"]
     assert list(blend.rows) == [
         ("b", "0.7500"),
-        ("train", "0.7000"),
-        ("the blend: b + train", "0.8000"),
+        ("main", "0.7000"),
+        ("the blend: b + main", "0.8000"),
     ]
     assert "adds - to" in blend.note

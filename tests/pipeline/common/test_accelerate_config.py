@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from accelerate.commands import launch
 from accelerate.commands.config import config_args
 from accelerate.utils.launch import prepare_multi_gpu_env, prepare_simple_launcher_cmd_env
 
-from tests.whole.test_dvc import STAGES
+from tests.support.graph import graph
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMON: dict[str, Any] = {
@@ -61,6 +60,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "cpu": {"distributed_type": "MULTI_CPU", "use_cpu": True, "num_processes": 4},
     "debug": {"debug": True, "enable_cpu_affinity": True},
 }
+STAGES = graph()
 LAUNCHED = sorted(stage for stage in STAGES if "accelerate" in STAGES[stage]["cmd"])
 LAUNCHES = ("--num_processes 1", "--num_processes 4 --multi_gpu", "--num_processes 1 --cpu")
 
@@ -79,9 +79,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def started(stage: str, flags: str) -> tuple[list[str], dict[str, str]]:
     """The command and the environment with which the launcher starts the stage's processes."""
-    command = re.sub(r"\$\{\w+\.launch\}", flags, STAGES[stage]["cmd"]).split("accelerate launch")[
-        1
-    ]
+    command = STAGES[stage]["cmd"].replace(LAUNCHES[0], flags).split("accelerate launch")[1]
     args = launch.launch_command_parser().parse_args(shlex.split(command))
     args, _, _ = launch._validate_launch_command(args)
     ways = (args.use_deepspeed, args.use_fsdp, args.use_megatron_lm, args.tpu)

@@ -24,9 +24,9 @@ schema: '2.0'
 stages:
   fuse:
     outs:
-    - {{path: embeddings/item.npy, hash: md5, md5: {FILE}, size: 3}}
+    - {{path: embeddings/item/vectors.npy, hash: md5, md5: {FILE}, size: 3}}
     - {{path: covers, hash: md5, md5: {FOLDER}, size: 6, nfiles: 2}}
-  blend_train@rows_3:
+  train@rows_3:
     outs:
     - {{path: rows_3.npy, hash: md5, md5: {FILE}, size: 3}}
 """
@@ -65,7 +65,7 @@ def test_what_fails_before_the_stages_own_code_costs_no_output(workspace: Path) 
     before = contents(workspace)
     assert guard.main(FAIL) == 1
     assert contents(workspace) == before | {
-        "embeddings/item.npy": "old",
+        "embeddings/item/vectors.npy": "old",
         "covers/1.jpg": "old",
         "covers/more/2.jpg": "old",
     }
@@ -77,13 +77,13 @@ def test_a_command_that_cannot_be_started(
 ) -> None:
     assert guard.main(command) == guard.NOT_FOUND
     assert capfd.readouterr().err.startswith(f"error: {command[0]} cannot be started: ")
-    assert (workspace / "embeddings/item.npy").read_text() == "old"
+    assert (workspace / "embeddings/item/vectors.npy").read_text() == "old"
 
 
 def test_the_launcher_that_fails(workspace: Path) -> None:
     command = [str(HERE / "accelerate"), "launch", "--config_file", "missing.yaml", "x.py"]
     assert guard.main(command) == 1
-    assert (workspace / "embeddings/item.npy").read_text() == "old"
+    assert (workspace / "embeddings/item/vectors.npy").read_text() == "old"
 
 
 def test_a_command_that_ends_well_is_left_alone(workspace: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_command_that_ends_well_is_left_alone(workspace: Path) -> None:
 
 
 def test_a_repeated_stage(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DVC_STAGE", "blend_train@rows_3")
+    monkeypatch.setenv("DVC_STAGE", "train@rows_3")
     guard.main(FAIL)
     assert (workspace / "rows_3.npy").read_text() == "old"
     assert not (workspace / "embeddings").exists()
@@ -109,7 +109,7 @@ def test_outside_dvc_nothing_is_brought_back(
 
 
 def test_what_is_there_is_not_overwritten(workspace: Path) -> None:
-    for path in ("embeddings/item.npy", "covers/3.jpg"):
+    for path in ("embeddings/item/vectors.npy", "covers/3.jpg"):
         (workspace / path).parent.mkdir()
         (workspace / path).write_text("newer")
     before = contents(workspace)
@@ -136,7 +136,7 @@ def test_a_copy_that_fails_leaves_nothing_and_costs_no_other(workspace: Path) ->
     (workspace / "moved").rename(workspace / ".dvc/cache/files/md5" / FILE[:2] / FILE[2:])
     listing.write_text("no JSON")
     guard.main(FAIL)
-    assert (workspace / "embeddings/item.npy").read_text() == "old"
+    assert (workspace / "embeddings/item/vectors.npy").read_text() == "old"
 
 
 def test_a_cache_elsewhere_is_found(workspace: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_cache_elsewhere_is_found(workspace: Path) -> None:
         "[core]\n    no_scm = True\n[cache]\n    dir = ../big_disk\n"
     )
     guard.main(FAIL)
-    assert (workspace / "embeddings/item.npy").read_text() == "old"
+    assert (workspace / "embeddings/item/vectors.npy").read_text() == "old"
 
 
 @pytest.mark.parametrize("lock", ["<<<<<<< HEAD", "stages: {fuse: {outs: [{path: x}]}}", None])
@@ -260,7 +260,7 @@ def test_ctrl_c_reaches_the_stage_once_and_is_waited_for() -> None:
 
 def test_a_killed_stage_gets_its_outputs_back(workspace: Path) -> None:
     assert guard.main([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]) == 137
-    assert (workspace / "embeddings/item.npy").read_text() == "old"
+    assert (workspace / "embeddings/item/vectors.npy").read_text() == "old"
 
 
 def test_it_imports_the_standard_library_alone() -> None:

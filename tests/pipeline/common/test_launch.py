@@ -21,7 +21,7 @@ from pipeline.common.launch import (
     unused_gpu,
     use_all_cores,
 )
-from tests.support.started import start_by
+from tests.support.worlds.started import start_by
 
 pytestmark = pytest.mark.usefixtures("cpu")
 

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.common.files import InputError
 from pipeline.common.launch import let_params_decide, refuse_lost_processes
-from tests.support.started import start_by
+from tests.support.worlds.started import start_by
 
 pytestmark = pytest.mark.usefixtures("cpu")
 

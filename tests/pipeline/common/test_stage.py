@@ -77,7 +77,7 @@ def test_a_stop_signal_clears_up_and_leaves_a_message(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def interrupted(_params: Params) -> None:
-        with replacing(workspace / "embeddings/item.npy") as partial:
+        with replacing(workspace / "embeddings/item/vectors.npy") as partial:
             partial.write_text("half")
             signal.raise_signal(number)
 
@@ -174,9 +174,9 @@ def test_only_the_first_process_tells(
 @pytest.mark.parametrize(
     ("arguments", "stage_name", "model"),
     [
-        ([], "predict", "train"),
-        (["--debug"], "predict", "train"),
-        (["--blend", "rows_3"], "blend_predict@rows_3", "rows_3"),
+        ([], "predict@main", "main"),
+        (["--debug"], "predict@main", "main"),
+        (["--model", "rows_3"], "predict@rows_3", "rows_3"),
     ],
 )
 def test_each_ranking_model_has_a_stage_and_a_lock_of_its_own(
@@ -200,11 +200,11 @@ def test_a_model_that_cannot_be_one_is_refused_before_anything_is_made(
     capsys: pytest.CaptureFixture[str],
     name: str,
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["stage", "--blend", name])
+    monkeypatch.setattr("sys.argv", ["stage", "--model", name])
     with pytest.raises(SystemExit) as exit:
         stage.run_for_model("train", lambda params, _: fail(params))
     assert exit.value.code == 2
-    assert f"--blend: found {name!r}; expected a name in blend.models" in capsys.readouterr().err
+    assert f"--model: found {name!r}; expected a name in models" in capsys.readouterr().err
     assert not (workspace / "scratch").exists()
 
 

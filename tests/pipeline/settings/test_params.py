@@ -153,12 +153,7 @@ def test_yaml_reads_exponents_as_dvc_does(tmp_path: Path) -> None:
 
 def test_every_section_is_a_stage() -> None:
     stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-    sections = set(Params.model_fields) - {"data"} | {
-        "ingest",
-        "blend_train",
-        "blend_predict",
-        "summary",
-    }
+    sections = set(Params.model_fields) - {"data", "models"} | {"ingest", "summary"}
     assert sections == set(stages)
 
 
@@ -173,17 +168,17 @@ def test_a_tilde_in_the_source_is_refused(tmp_path: Path) -> None:
         load(tmp_path, changed("data", "source", "~/raw"))
 
 
-def blending(models: str) -> str:
-    """The settings with these models in the blend, in YAML's flow style."""
-    return changed("blend", "models", models)
+def with_models(models: str) -> str:
+    """The settings with these models, in YAML's flow style, beside the first."""
+    return changed("models", "main", "{}\n  " + models)
 
 
 def test_a_blended_model_is_train_with_its_own_changes(tmp_path: Path) -> None:
-    text = blending("{rows_3: {rows: 3}, other: {features: {id: false}, learning_rate: 1e-3}}")
+    text = with_models("rows_3: {rows: 3}\n  other: {features: {id: false}, learning_rate: 1e-3}")
     params = load(tmp_path, text)
     models, train = params.ranking_models(), params.train
-    assert list(models) == ["train", "rows_3", "other"]
-    assert models["train"] == train
+    assert list(models) == ["main", "rows_3", "other"]
+    assert models["main"] == train
     assert models["rows_3"] == train.model_copy(update={"rows": 3})
     features = train.features.model_copy(update={"id": False})
     changes = {"features": features, "learning_rate": 0.001}
@@ -192,37 +187,49 @@ def test_a_blended_model_is_train_with_its_own_changes(tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"--blend rows_4: .*blend.models holds rows_3$"):
-        load(tmp_path, blending("{rows_3: {rows: 3}}")).ranking_model("rows_4")
-    with pytest.raises(InputError, match=r"--blend rows_4: .*blend.models holds none$"):
+    with pytest.raises(InputError, match=r"--model rows_4: .*models holds main, rows_3$"):
+        load(tmp_path, with_models("rows_3: {rows: 3}")).ranking_model("rows_4")
+    with pytest.raises(InputError, match=r"--model rows_4: .*models holds main$"):
         load(tmp_path, SETTINGS).ranking_model("rows_4")
 
 
 @pytest.mark.parametrize(
     ("models", "message"),
     [
-        ("{a: {row: 3}}", r"blend.models.a.row: unknown key; known here: model, features, history"),
-        ("{a: {rows: 0}}", r"blend.models.a.rows: .*greater than or equal to 1, found 0"),
-        ("{a: {features: {ids: true}}}", r"blend.models.a.features.ids: unknown key; .*: id, tags"),
-        ("{a: {launch: --num_processes 2}}", r"blend.models.a.launch: every .* train.launch; rem"),
-        ("{a: {history: 101}}", r"blend.models.a.history is 101, .* data.history = 100"),
-        ("{a: {transformer_dcn: {width: 33}}}", r"blend.models.a: .*width is 33; .* which are 2"),
-        ("{a: 3}", r"blend.models.a: Input should be a valid dictionary, found 3"),
-        ("{train: {}}", r"blend.models: found the name 'train'; .* and not 'train'"),
-        ("{Rows: {}}", r"blend.models: found the name 'Rows'; expected lower-case letters"),
-        ("{3: {}}", r"blend.models.3"),
-        ("[]", r"blend.models: Input should be a valid dictionary"),
+        ("a: {row: 3}", r"models.a.row: unknown key; known here: model, features, history"),
+        ("a: {rows: 0}", r"models.a.rows: .*greater than or equal to 1, found 0"),
+        ("a: {features: {ids: true}}", r"models.a.features.ids: unknown key; .*: id, tags"),
+        ("a: {launch: --num_processes 2}", r"models.a.launch: every .* train.launch; rem"),
+        ("a: {history: 101}", r"models.a.history is 101, .* data.history = 100"),
+        ("a: {transformer_dcn: {width: 33}}", r"models.a: .*width is 33; .* which are 2"),
+        ("a: 3", r"models.a: Input should be a valid dictionary, found 3"),
+        ("encoder: {}", r"models: found the name 'encoder'; .* and not 'encoder'"),
+        ("Rows: {}", r"models: found the name 'Rows'; expected lower-case letters"),
+        ("3: {}", r"models.3"),
     ],
 )
 def test_faults_of_a_blended_model(tmp_path: Path, models: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        load(tmp_path, blending(models))
+        load(tmp_path, with_models(models))
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        ("{other: {}}", r"models: found no 'main', the model that is reported on; add it"),
+        ("[]", r"models: Input should be a valid dictionary"),
+    ],
+)
+def test_the_first_model_is_there(tmp_path: Path, models: str, message: str) -> None:
+    text = changed("models", "main", "{}").replace("models:\n  main: {}", f"models: {models}")
+    with pytest.raises(InputError, match=message):
+        load(tmp_path, text)
 
 
 def test_every_fault_of_every_blended_model_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
-        load(tmp_path, blending("{a: {rows: 0, row: 3}, b: {epochs: 0}}"))
-    for key in ("blend.models.a.rows", "blend.models.a.row", "blend.models.b.epochs"):
+        load(tmp_path, with_models("a: {rows: 0, row: 3}\n  b: {epochs: 0}"))
+    for key in ("models.a.rows", "models.a.row", "models.b.epochs"):
         assert f"\n  {key}: " in str(error.value)
 
 

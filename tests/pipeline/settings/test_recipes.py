@@ -53,7 +53,7 @@ PUBLISHED = {
     "train.mixed_precision": "no",
     "train.collapsed": False,
     "train.compile": False,
-    "blend.models": {},
+    "models": {"main": {}},
     # No encoder of ours, and nothing from the hub:
     "encoder.train": False,
     "embed_text.library": "given",
@@ -72,7 +72,7 @@ def recipe(name: str) -> Params:
 
 
 def flat(settings: dict[str, Any], start: str = "") -> Iterator[tuple[str, Any]]:
-    """Each setting by its full name, what `blend.models` holds as one."""
+    """Each setting by its full name, what `models` holds as one."""
     for key, value in settings.items():
         if isinstance(value, dict) and key != "models":
             yield from flat(value, f"{start}{key}.")
@@ -118,7 +118,7 @@ def test_the_best_recipe_is_the_published_model_with_what_is_ours(
     )
     assert {name for name in PUBLISHED if best[name] != PUBLISHED[name]} == {
         *("fuse.recipe", "neighbors.enabled", "train.features.neighbors"),
-        *("train.mixed_precision", "train.collapsed", "blend.models"),
+        *("train.mixed_precision", "train.collapsed", "models"),
         *("embed_text.library", "embed_image.library"),
     }
     assert best.keys() == published.keys()

@@ -16,6 +16,7 @@ from pipeline.settings.params import Params
 from tests.support.worlds.tiny_world import (
     ITEMS,
     forget_accelerator,
+    run_main,
     tiny_params,
     write_params,
     write_world,
@@ -30,14 +31,14 @@ UNCOVERED, DAMAGED, UNREAD = 3, 4, 5
 
 BY_BIN = {"auc": [0.7, None], "rows": [140, 10]}
 PLOTS = {
-    "scores": {
+    "valid/scores": {
         "probability": [0.25, 0.75] * 2,
         "share": [0.8, 0.2, 0.3, 0.7],
         "label": ["not clicked"] * 2 + ["clicked"] * 2,
     },
-    "auc_by_history": {"items": ["0", "1-4"], **BY_BIN},
-    "auc_by_popularity": {"rows_in_train": ["0", "1-9"], **BY_BIN},
-    "explained_variance": {"components": [1, 2, 3], "explained": [0.5, 0.75, 1.0]},
+    "valid/auc_by_history": {"items": ["0", "1-4"], **BY_BIN},
+    "valid/auc_by_popularity": {"rows_in_train": ["0", "1-9"], **BY_BIN},
+    "fuse/explained_variance": {"components": [1, 2, 3], "explained": [0.5, 0.75, 1.0]},
 }
 METRICS = {
     "embeddings": {
@@ -66,12 +67,14 @@ def write_run() -> None:
     write_world()
     write_params(report_params())
     write_items()
-    for stage in (train.main, predict.main, blend.main, evaluate.main):
+    for stage in (train, predict, blend, evaluate):
         forget_accelerator()
-        stage(report_params())
+        run_main(stage, report_params())
     forget_accelerator()
     for name, columns in PLOTS.items():
-        pd.DataFrame(columns).to_csv(Path(f"plots/{name}.csv"), index=False)
+        path = Path(f"plots/{name}.csv")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame(columns).to_csv(path, index=False)
     for name, values in METRICS.items():
         write_json(paths.metrics_path(name), values)
 

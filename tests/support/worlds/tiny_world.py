@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -55,14 +56,26 @@ TINY_SIZES = {
 
 
 def tiny_params(
-    *, predict: dict[str, Any] | None = None, blend: dict[str, Any] | None = None, **train: Any
+    *,
+    predict: dict[str, Any] | None = None,
+    blend: dict[str, Any] | None = None,
+    models: dict[str, dict[str, Any]] | None = None,
+    **train: Any,
 ) -> Params:
-    """The repository's settings with a tiny model, and changes to three sections."""
+    """The repository's settings with a tiny model, and changes to four sections."""
     content = load_params(REPOSITORY / PARAMS).model_dump()
     content["train"] |= TINY_SIZES | train
     content["predict"] |= predict or {}
     content["blend"] |= blend or {}
+    content["models"] |= models or {}
     return Params.model_validate(content)
+
+
+def run_main(stage: ModuleType, params: Params, model: str = paths.MAIN_MODEL) -> None:
+    """A stage's own `main`, with its part of `params`."""
+    name = stage.__name__.rpartition(".")[2]
+    section = f"embed_{name}" if name in ("text", "image", "vlm") else name
+    stage.main(*params.arguments(section, model))
 
 
 def write_params(params: Params) -> None:
@@ -107,7 +120,7 @@ def item_table(rows: np.ndarray, dtype: type[np.generic]) -> np.ndarray:
 
 def read_curve() -> pd.DataFrame:
     """One row an epoch."""
-    return pd.read_csv(paths.TRAIN_CURVE, dtype=str).map(float)  # to the last bit
+    return pd.read_csv(paths.MAIN.curve, dtype=str).map(float)  # to the last bit
 
 
 def rescored(batch_size: int, model: str = paths.MAIN_MODEL) -> dict[str, float | None]:

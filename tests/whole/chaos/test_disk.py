@@ -50,7 +50,7 @@ def test_files_that_may_not_grow(run: ReferenceRun, long: bool, tmp_path: Path) 
 
 def test_a_full_disk(run: ReferenceRun, long: bool, mounts: list[str]) -> None:
     fill = mounted(mounts, "mount -t tmpfs -o size=4k none predictions")
-    told = r"^error: predictions/models/train/\w+\.parquet: .*No space left"
+    told = r"^error: predictions/models/main/\w+\.parquet: .*No space left"
     assert_fails_clearly(run, "predict", fill, told)
     if long:
         fill = mounted(mounts, "mount -t tmpfs -o size=64k none models")

@@ -17,10 +17,10 @@ from tests.support.stage_processes import ENVIRONMENT, to_cores
 from tests.support.worlds.tiny_world import contents, tiny_params, write_params, write_world
 
 OUTPUTS = [
-    paths.MODEL,
-    paths.MODEL_CONFIG,
-    paths.TRAIN_CURVE,
-    paths.metrics_path("train"),
+    paths.MAIN.weights,
+    paths.MAIN.config,
+    paths.MAIN.curve,
+    paths.MAIN.metrics,
     *(paths.logits_path("train", split) for split in ("valid", "test")),
     paths.BLEND_METRICS,
     paths.predictions_path("valid"),
@@ -47,7 +47,7 @@ def trained(
                 check=True,
             )
         found = contents(OUTPUTS)
-    found[paths.MODEL_CONFIG] = b""  # it tells whether `deterministic` was set
+    found[paths.MAIN.config] = b""  # it tells whether `deterministic` was set
     return found
 
 

@@ -134,7 +134,11 @@ def test_the_comparison_sees_a_change_of_train(
     np.save(path, split.rows)
     run.stages(*VECTOR_STAGES)
     moved = differing(learned(reference), learned(run))
-    assert {"embeddings/aligned.npy", "embeddings/item.npy", "embeddings/neighbors.npz"} < {*moved}
+    assert {
+        "embeddings/aligned/vectors.npy",
+        "embeddings/item/vectors.npy",
+        "embeddings/neighbors/neighbors.npz",
+    } < {*moved}
     assert str(paths.ITEM_INFO) in moved
 
 

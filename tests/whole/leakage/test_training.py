@@ -24,12 +24,12 @@ OF_TRAIN = ["epoch", "learning_rate", "train_loss"]
 
 
 def weights(run: Run) -> bytes:
-    return (run.work / paths.MODEL).read_bytes()
+    return (run.work / paths.MAIN.weights).read_bytes()
 
 
 def curve(run: Run) -> pd.DataFrame:
     """Digits as they were written."""
-    return pd.read_csv(run.work / paths.TRAIN_CURVE, dtype=str)
+    return pd.read_csv(run.work / paths.MAIN.curve, dtype=str)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from pipeline.settings.params import Params, load_params
 from pipeline.tables.split import Split
 from sample.world import WorldConfig, build
 from sample.write import write_raw
-from tests.support.worlds.tiny_world import REPOSITORY, TINY_SIZES, forget_accelerator
+from tests.support.worlds.tiny_world import REPOSITORY, TINY_SIZES, forget_accelerator, run_main
 
 CONTENT_STAGES = (encoder, text, image, vlm)
 VECTOR_STAGES = (align, fuse, neighbors)
@@ -86,7 +86,7 @@ def run_stages(folder: Path, stages: Iterable[ModuleType], params: Params) -> No
         for stage in stages:
             forget_accelerator()
             torch.manual_seed(99)  # no stage may depend on what ran before it
-            stage.main(params)
+            run_main(stage, params)
 
 
 def raw_world(folder: Path, seed: int, config: WorldConfig = SMALL) -> Path:

@@ -14,8 +14,8 @@ from pipeline.common import paths
 from pipeline.settings.params import Params
 from tests.support.worlds.tiny_world import contents, forget_accelerator, tiny_params
 
-METRICS = paths.metrics_path("train")
-OUTPUTS = [paths.MODEL, paths.MODEL_CONFIG, paths.TRAIN_CURVE, METRICS]
+METRICS = paths.MAIN.metrics
+OUTPUTS = [paths.MAIN.weights, paths.MAIN.config, paths.MAIN.curve, METRICS]
 SCRATCH = Path("scratch/train")
 PARAMS = tiny_params(epochs=3, dropout=0.3)
 """Six batches an epoch, which do not take the minutes until it is time for a checkpoint."""
@@ -33,7 +33,7 @@ def trained(params: Params = PARAMS) -> dict[Path, bytes]:
     torch.manual_seed(os.getpid())  # a new process has other numbers here
     for path in OUTPUTS:
         path.unlink(missing_ok=True)
-    train.main(params)
+    train.main(params.train)
     return contents(OUTPUTS)
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embed.extraction.given import given_vectors
+from embed.vectors.given import given_vectors
 from pipeline.common.files import InputError, write_array
 
 

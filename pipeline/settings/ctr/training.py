@@ -1,0 +1,39 @@
+"""What the sections `train` and `judge` share."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from pipeline.common.section import Count, CtrPrecision, Launch, Minutes, Rate, Section, Seed
+
+
+class Features(Section):
+    """What the model sees; switching one off replaces it by padding (for ablations)."""
+
+    id: bool
+    tags: bool
+    content: bool
+    levels: bool
+    history: bool
+    neighbors: bool
+
+
+class Training(Section):
+    """How a model is trained."""
+
+    embedding_regularizer: Annotated[float, Field(ge=0, lt=1)]
+    """L2 of every embedding table and the multimodal linear map."""
+    net_regularizer: Annotated[float, Field(ge=0, lt=1)]
+    """L2 of all other weights; QIN's paper has none."""
+    learning_rate: Rate
+    batch_size: Annotated[int, Field(ge=2)]
+    """Of all processes together."""
+    epochs: Count
+    patience: Count
+    """Epochs without a better valid AUC before training stops."""
+    mixed_precision: CtrPrecision
+    """Of matrix products; the weights are fp32. tf32 and fp16 need a GPU."""
+    checkpoint_minutes: Minutes
+    launch: Launch
+    """Flags of `accelerate launch` for this stage; results depend on the number of processes."""
+    seed: Seed
