@@ -18,8 +18,8 @@ from accelerate.utils import set_seed
 from benchmarks.support.recipes import opened
 from ctr import train
 from ctr.blend import choose, held_out_gain
-from ctr.engine.loop import fit, seed_dropout
-from ctr.engine.machine import prepare_cpu
+from ctr.engine.loop import fit
+from ctr.engine.machine import prepare_cpu, seed_dropout
 from ctr.engine.scoring import score
 from ctr.evaluation.metrics import auc
 from ctr.models.architecture import build_model, model_config

@@ -24,10 +24,11 @@ from scipy.stats import spearmanr
 from benchmarks.support import cold_items
 from benchmarks.support.recipes import RECIPES, opened, vectors_of
 from ctr.engine.data import load_items
-from ctr.engine.loop import fit, load_data, seed_dropout
-from ctr.engine.machine import prepare_cpu
-from ctr.judge import judge, load_judged
+from ctr.engine.loop import fit, load_data
+from ctr.engine.machine import prepare_cpu, seed_dropout
+from ctr.judge import judge
 from ctr.models.architecture import build_model, model_config
+from ctr.task1.items import load_judged_items
 from embed.diagnose import diagnose
 from embed.vectors.content import load_content
 from embed.vectors.nearest import nearest_items
@@ -87,7 +88,8 @@ def judged(vectors: np.ndarray, section: Judge) -> dict[str, Any]:
         file = Path(folder) / "item_info.parquet"
         write_item_info(file, vectors)
         accelerator = opened("judge", section.mixed_precision)
-        return judge(load_judged(file, section, accelerator), section, accelerator)
+        data = load_data(load_judged_items(file, accelerator.device), section, accelerator)
+        return judge(data, section, accelerator)
 
 
 def ranked_by_qin(vectors: np.ndarray, params: Params) -> float:
@@ -102,7 +104,7 @@ def ranked_by_qin(vectors: np.ndarray, params: Params) -> float:
         cosine=torch.from_numpy(near.cosine).to(accelerator.device),
     )
     set_seed(settings.seed)
-    data = load_data(items, settings.history, settings.features, accelerator, settings.residence)
+    data = load_data(items, settings, accelerator)
     model = build_model(model_config(settings, items), settings)
     seed_dropout(settings.seed, accelerator)
     return max(entry["auc"] for entry in fit(model, data, settings, accelerator).curve)

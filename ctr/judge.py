@@ -14,54 +14,29 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from ctr.engine.checkpoint import Checkpoints, checkpointing
-from ctr.engine.loop import (
-    TrainingData,
-    fit,
-    load_data,
-    none_for_nan,
-    refuse_uneven_batches,
-    seed_dropout,
-)
-from ctr.engine.machine import open_accelerator, prepare_cpu
+from ctr.engine.loop import TrainingData, fit, load_data, none_for_nan
+from ctr.engine.machine import seed_dropout, training_machine
 from ctr.engine.scoring import score
 from ctr.evaluation.metrics import auc
 from ctr.task1.din import DIN, DINConfig
 from ctr.task1.items import load_judged_items
 from pipeline.common import paths
 from pipeline.common.files import write_json
-from pipeline.common.launch import refuse_lost_processes
 from pipeline.common.stage import made, run, shown
 from pipeline.settings.ctr.judge import Judge
-from pipeline.settings.ctr.training import Features
 from pipeline.tables.split import LEVELS, Split
-
-HISTORY = 64
-"""The last items of a history that the organisers' DIN reads."""
-
-EVERYTHING = Features(id=True, tags=True, content=True, levels=True, history=True, neighbors=False)
 
 
 def main(section: Judge) -> None:
-    prepare_cpu()
-    accelerator = open_accelerator("judge", section.mixed_precision)
-    refuse_lost_processes("judge", accelerator.num_processes, section.launch)
-    refuse_uneven_batches("judge", section.batch_size, accelerator.num_processes)
     file = Path(section.file)
     inputs = (file, paths.split_path("train"), paths.split_path("valid"), paths.STATS)
-    data = load_judged(file, section, accelerator)
-    with checkpointing("judge", section, inputs, accelerator) as checkpoints:
-        verdict = judge(data, section, accelerator, checkpoints)
-        if accelerator.is_main_process:
-            write_json(paths.TASK1_METRICS, verdict)
-            made(f"{file}: valid AUC {shown(verdict['auc'])}")
-    accelerator.end_training()
-
-
-def load_judged(file: Path, section: Judge, accelerator: Accelerator) -> TrainingData:
-    """The clicks, and the items as `file` has them."""
-    items = load_judged_items(file, accelerator.device)
-    history = min(HISTORY, Split.load("train").history.shape[1])
-    return load_data(items, history, EVERYTHING, accelerator, last=section.rows)
+    with training_machine("judge", "judge", section) as accelerator:
+        data = load_data(load_judged_items(file, accelerator.device), section, accelerator)
+        with checkpointing("judge", section, inputs, accelerator) as checkpoints:
+            verdict = judge(data, section, accelerator, checkpoints)
+            if accelerator.is_main_process:
+                write_json(paths.TASK1_METRICS, verdict)
+                made(f"{file}: valid AUC {shown(verdict['auc'])}")
 
 
 def judge(

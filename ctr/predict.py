@@ -5,15 +5,16 @@ Of the model `main`, or of the one that `--model NAME` names.
 
 import numpy as np
 import pandas as pd
+from accelerate import Accelerator
 from torch import Tensor
 
 from ctr.engine.data import ClickLog, load_items
-from ctr.engine.machine import open_accelerator, prepare_cpu
+from ctr.engine.machine import machine
 from ctr.engine.scoring import score
 from ctr.models.architecture import load_model
 from pipeline.common import paths
 from pipeline.common.files import InputError, Outputs, read_array
-from pipeline.common.paths import MAIN_MODEL, model_files
+from pipeline.common.paths import MAIN_MODEL, ModelFiles, model_files
 from pipeline.common.stage import made, run_for_model
 from pipeline.settings.ctr.predict import Predict
 
@@ -22,8 +23,19 @@ SPLITS = ("valid", "test")
 
 def main(section: Predict, model: str = MAIN_MODEL) -> None:
     files = model_files(model)
-    prepare_cpu()
-    accelerator = open_accelerator("predict", section.mixed_precision)
+    with machine("predict", section.mixed_precision) as accelerator:
+        scored = scores(files, section.batch_size, accelerator)
+    with Outputs() as outputs:
+        for split, logits in scored.items():
+            path = outputs.path(paths.logits_path(model, split))
+            table = pd.DataFrame({"ID": row_ids(split, len(logits)), "logit": logits.numpy()})
+            table.to_parquet(path, index=False)
+    rows = ", ".join(f"{len(logits):,} of {split}" for split, logits in scored.items())
+    made(f"{files.weights} scored {rows}")
+
+
+def scores(files: ModelFiles, batch_size: int, accelerator: Accelerator) -> dict[str, Tensor]:
+    """Each split's logits, float32 (n,), on the host."""
     network, settings = load_model(files)
     network.to(accelerator.device)
     items = load_items(settings.features, accelerator.device)
@@ -31,16 +43,11 @@ def main(section: Predict, model: str = MAIN_MODEL) -> None:
         ClickLog.load(split, settings.history, settings.features, accelerator.device)
         for split in SPLITS
     ]
-    scored = score(network, logs, items, section.batch_size, accelerator)
-    for split, logits in zip(SPLITS, scored, strict=True):
+    scored = score(network, logs, items, batch_size, accelerator)
+    found = dict(zip(SPLITS, scored, strict=True))
+    for split, logits in found.items():
         refuse_what_is_not_finite(f"{files.weights}: the score of {split}", logits)
-    with Outputs() as outputs:
-        for split, logits in zip(SPLITS, scored, strict=True):
-            path = outputs.path(paths.logits_path(model, split))
-            table = pd.DataFrame({"ID": row_ids(split, len(logits)), "logit": logits.numpy()})
-            table.to_parquet(path, index=False)
-    rows = ", ".join(f"{len(x):,} of {split}" for split, x in zip(SPLITS, scored, strict=True))
-    made(f"{files.weights} scored {rows}")
+    return found
 
 
 def refuse_what_is_not_finite(scores: str, logits: Tensor) -> None:

@@ -8,25 +8,16 @@ from typing import Any
 
 import pandas as pd
 from accelerate import Accelerator
-from accelerate.utils import set_seed
 from safetensors.torch import save
 
 from ctr.engine import loop
 from ctr.engine.checkpoint import checkpointing
 from ctr.engine.data import load_items
-from ctr.engine.loop import (
-    Trained,
-    TrainingData,
-    fit,
-    none_for_nan,
-    refuse_uneven_batches,
-    seed_dropout,
-)
-from ctr.engine.machine import deterministic_algorithms, open_accelerator, prepare_cpu
+from ctr.engine.loop import Trained, TrainingData, fit, none_for_nan
+from ctr.engine.machine import seed_dropout, training_machine
 from ctr.models.architecture import build_model, described, model_config
 from pipeline.common import paths
 from pipeline.common.files import Outputs
-from pipeline.common.launch import refuse_lost_processes
 from pipeline.common.paths import MAIN_MODEL, ModelFiles, model_files, model_section
 from pipeline.common.stage import made, run_for_model, stage_of
 from pipeline.settings.ctr.train import Train
@@ -42,33 +33,22 @@ INPUTS = (
 
 
 def main(settings: Train, model: str = MAIN_MODEL) -> None:
-    prepare_cpu()
-    with deterministic_algorithms(settings.deterministic):
-        train(settings, model)
-
-
-def train(settings: Train, model: str) -> None:
     section = model_section(model)
-    accelerator = open_accelerator(section, settings.mixed_precision)
-    refuse_lost_processes("train", accelerator.num_processes, settings.launch)
-    refuse_uneven_batches(section, settings.batch_size, accelerator.num_processes)
-    set_seed(settings.seed)
-    data = load_data(settings, accelerator)
-    config = model_config(settings, data.items)
-    network = build_model(config, settings)
-    seed_dropout(settings.seed, accelerator)
-    with checkpointing(stage_of("train", model), settings, INPUTS, accelerator) as checkpoints:
-        trained = fit(network, data, settings, accelerator, checkpoints)
-        if accelerator.is_main_process:
-            write(trained, described(config, settings), model_files(model))
-    accelerator.end_training()
+    deterministic = settings.deterministic
+    with training_machine("train", section, settings, deterministic=deterministic) as accelerator:
+        data = load_data(settings, accelerator)
+        config = model_config(settings, data.items)
+        network = build_model(config, settings)
+        seed_dropout(settings.seed, accelerator)
+        stage = stage_of("train", model)
+        with checkpointing(stage, settings, INPUTS, accelerator) as checkpoints:
+            trained = fit(network, data, settings, accelerator, checkpoints)
+            if accelerator.is_main_process:
+                write(trained, described(config, settings), model_files(model))
 
 
 def load_data(settings: Train, accelerator: Accelerator) -> TrainingData:
-    items = load_items(settings.features, accelerator.device)
-    return loop.load_data(
-        items, settings.history, settings.features, accelerator, settings.residence
-    )
+    return loop.load_data(load_items(settings.features, accelerator.device), settings, accelerator)
 
 
 def write(trained: Trained, description: Mapping[str, Any], files: ModelFiles) -> None:

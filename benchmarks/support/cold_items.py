@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.support.linear_reader import read
 from benchmarks.support.recipes import opened, vectors_of
 from ctr.engine.loop import load_data
-from ctr.judge import EVERYTHING, HISTORY, judged_once
+from ctr.judge import judged_once
 from ctr.task1.items import load_judged_items
 from embed.vectors.content import load_content
 from pipeline.common.files import read_array, read_json, write_array, write_json
@@ -125,7 +125,7 @@ def judged_cold(
     write_item_info(file, vectors_of(recipe, load_content(), params))
     accelerator = opened("judge", params.judge.mixed_precision)
     table = load_judged_items(file, accelerator.device)
-    data = load_data(table, HISTORY, EVERYTHING, accelerator, last=params.judge.rows)
+    data = load_data(table, params.judge, accelerator)
     warm = ~np.isin(Split.load("valid").target, items)
     sections = [params.judge.model_copy(update={"seed": seed}) for seed in seeds]
     return [judged_once(data, warm, section, accelerator) for section in sections]

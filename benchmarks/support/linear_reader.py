@@ -10,7 +10,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from ctr.evaluation.metrics import auc
-from ctr.judge import HISTORY
 from pipeline.tables.split import Split
 
 RECENT = 10
@@ -19,6 +18,9 @@ PENALTY = 1 / 0.003
 
 CHUNK = 2048
 """Rows whose histories' vectors are in memory at a time."""
+
+HISTORY = 64
+"""The last items of a history that are read, as the judge reads them."""
 
 
 def read(

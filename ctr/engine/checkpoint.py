@@ -241,7 +241,7 @@ def identity(
     return {
         "settings": settings.model_dump(exclude={"checkpoint_minutes", "launch", "residence"}),
         "inputs": {str(path): scratch.file_sha256(path) for path in inputs if path.is_file()},
-        "code": {name: scratch.code_sha256(name) for name in ("ctr", "pipeline")},
+        "code": scratch.code_sha256("ctr", "pipeline/common", "pipeline/tables"),
         "versions": versions("accelerate", "numpy", "torch"),
         "processes": accelerator.num_processes,
         **arithmetic(accelerator.device),

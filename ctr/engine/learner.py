@@ -12,7 +12,7 @@ from ctr.models.layers import share_batches
 
 
 class Settings(Protocol):
-    """How a model is trained; `pipeline/settings/params.py` says what each means."""
+    """How a model is trained; `pipeline/settings/ctr` says what each means."""
 
     @property
     def learning_rate(self) -> float: ...

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -53,17 +53,21 @@ class Trained:
     parameters: int
 
 
-def load_data(
-    items: ItemTable,
-    history: int,
-    features: Features,
-    accelerator: Accelerator,
-    residence: Residence = "auto",
-    last: int = 0,
-) -> TrainingData:
-    """Both splits, the last `history` items of each row, and `items`.
+class Reads(Protocol):
+    """Settings of what is read of the clicks."""
 
-    Of train the `last` rows, all of them for 0.
+    @property
+    def features(self) -> Features: ...
+    @property
+    def history(self) -> int: ...
+    @property
+    def residence(self) -> Residence: ...
+    @property
+    def last_rows(self) -> int: ...
+
+
+def load_data(items: ItemTable, settings: Reads, accelerator: Accelerator) -> TrainingData:
+    """This process's rows of both splits, and `items`.
 
     Raises InputError if train has too few rows for the processes there are.
     """
@@ -71,16 +75,16 @@ def load_data(
     def load(split: str, last: int = 0) -> ClickLog:
         return ClickLog.load(
             split,
-            history,
-            features,
+            settings.history,
+            settings.features,
             accelerator.device,
             accelerator.process_index,
             accelerator.num_processes,
-            residence,
+            settings.residence,
             last,
         )
 
-    valid, train = Split.load("valid"), load("train", last)
+    valid, train = Split.load("valid"), load("train", settings.last_rows)
     refuse_few_rows(train.total, accelerator.num_processes)
     return TrainingData(train, load("valid"), valid.label, valid.user, items)
 
@@ -240,21 +244,6 @@ def progress_line(entry: dict[str, float], rate: float, is_best: bool) -> str:
 def none_for_nan(value: float) -> float | None:
     """JSON has no NaN; gAUC is NaN where no user of valid has both labels."""
     return None if math.isnan(value) else value
-
-
-def seed_dropout(seed: int, accelerator: Accelerator) -> None:
-    """Give each process's GPU dropout masks of its own; a CPU's are drawn for all processes."""
-    if accelerator.device.type == "cuda":
-        torch.cuda.manual_seed(seed + accelerator.process_index)
-
-
-def refuse_uneven_batches(section: str, batch_size: int, processes: int) -> None:
-    """Every process has an equal part of a batch, and batch norm needs two rows."""
-    if batch_size % processes or batch_size < 2 * processes:
-        raise InputError(
-            f"params.yaml: {section}.batch_size is {batch_size} for {processes} processes; "
-            f"make it a multiple of {processes}, at least {2 * processes}"
-        )
 
 
 def refuse_few_rows(rows: int, processes: int) -> None:

@@ -1,4 +1,4 @@
-"""The machine a stage runs on: its precision, cores and memory."""
+"""The machine a stage runs on: its processes, precision, cores and memory."""
 
 import ctypes
 import math
@@ -9,14 +9,47 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
 
 from pipeline.common.files import InputError
-from pipeline.common.launch import let_params_decide, tell_device, use_all_cores
+from pipeline.common.launch import (
+    let_params_decide,
+    refuse_lost_processes,
+    tell_device,
+    use_all_cores,
+)
 from pipeline.common.section import CtrPrecision
+from pipeline.settings.ctr.training import Training
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """From glibc's malloc.h."""
+
+
+@contextmanager
+def training_machine(
+    stage: str, section: str, settings: Training, *, deterministic: bool = False
+) -> Iterator[Accelerator]:
+    """What trains, ready for the seed's first draw: precision, processes, batches are as asked for.
+
+    `section` is where messages look for the settings. Raises InputError before any work for what
+    this machine or this launch cannot do.
+    """
+    with machine(section, settings.mixed_precision, deterministic=deterministic) as accelerator:
+        refuse_lost_processes(stage, accelerator.num_processes, settings.launch)
+        refuse_uneven_batches(section, settings.batch_size, accelerator.num_processes)
+        set_seed(settings.seed)
+        yield accelerator
+        accelerator.end_training()
+
+
+@contextmanager
+def machine(
+    section: str, mixed_precision: CtrPrecision, *, deterministic: bool = False
+) -> Iterator[Accelerator]:
+    """What computes: all cores or the GPU, in the precision that the settings ask for."""
+    prepare_cpu()
+    with deterministic_algorithms(deterministic):
+        yield open_accelerator(section, mixed_precision)
 
 
 def open_accelerator(section: str, mixed_precision: CtrPrecision) -> Accelerator:
@@ -57,6 +90,21 @@ def deterministic_algorithms(wanted: bool) -> Iterator[None]:
         ) from error
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def seed_dropout(seed: int, accelerator: Accelerator) -> None:
+    """Give each process's GPU dropout masks of its own; a CPU's are drawn for all processes."""
+    if accelerator.device.type == "cuda":
+        torch.cuda.manual_seed(seed + accelerator.process_index)
+
+
+def refuse_uneven_batches(section: str, batch_size: int, processes: int) -> None:
+    """Every process has an equal part of a batch, and batch norm needs two rows."""
+    if batch_size % processes or batch_size < 2 * processes:
+        raise InputError(
+            f"params.yaml: {section}.batch_size is {batch_size} for {processes} processes; "
+            f"make it a multiple of {processes}, at least {2 * processes}"
+        )
 
 
 def prepare_cpu() -> None:

@@ -88,18 +88,18 @@ def fingerprint(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def code_sha256(package: str) -> dict[str, str]:
-    """A digest of each file below the project's `package` that this process has loaded.
+def code_sha256(*folders: str) -> dict[str, str]:
+    """A digest of each file in the project's `folders` that this process has loaded.
 
-    By its path from there: code in a folder of the package counts as much as code at its top.
+    By its path from the repository's root; code in a folder below counts as well.
     """
-    folder = Path(__file__).resolve().parents[2] / package
+    root = Path(__file__).resolve().parents[2]
     files = [getattr(module, "__file__", None) or "" for module in list(sys.modules.values())]
-    own = {Path(file).resolve() for file in files if package in Path(file).parts}
+    loaded = sorted({Path(file).resolve() for file in files if file.endswith(".py")})
     return {
-        path.relative_to(folder).as_posix(): file_sha256(path)
-        for path in sorted(own)
-        if path.is_relative_to(folder)
+        path.relative_to(root).as_posix(): file_sha256(path)
+        for path in loaded
+        if any(path.is_relative_to(root / folder) for folder in folders)
     }
 
 

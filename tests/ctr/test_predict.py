@@ -26,7 +26,7 @@ from tests.support.worlds.tiny_world import (
 pytestmark = pytest.mark.usefixtures("cpu", "world", "trained")
 
 PARAMS = tiny_params(epochs=1, predict={"batch_size": 40})
-PREDICTIONS = [paths.logits_path("train", split) for split in ("valid", "test")]
+PREDICTIONS = [paths.logits_path("main", split) for split in ("valid", "test")]
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def reference_logits(split: str, cpu: torch.device) -> np.ndarray:
 @pytest.mark.parametrize("split", ["valid", "test"])
 def test_logits_are_the_saved_models(split: str, cpu: torch.device) -> None:
     predict.main(PARAMS.predict)
-    table = pd.read_parquet(paths.logits_path("train", split))
+    table = pd.read_parquet(paths.logits_path("main", split))
     assert table.columns.tolist() == ["ID", "logit"]
     assert table["logit"].dtype == np.float32
     expected = reference_logits(split, cpu)
@@ -70,7 +70,7 @@ def test_ids_are_tests_own_and_valids_row_numbers() -> None:
 def test_the_models_own_settings_count_and_not_those_of_today(cpu: torch.device) -> None:
     other = tiny_params(history=2, embedding_dim=6, layers=1)
     predict.main(other.predict)
-    table = pd.read_parquet(paths.logits_path("train", "test"))
+    table = pd.read_parquet(paths.logits_path("main", "test"))
     np.testing.assert_allclose(table["logit"], reference_logits("test", cpu), rtol=1e-4, atol=1e-5)
 
 
@@ -84,7 +84,7 @@ def test_a_model_of_other_items_is_refused(path: Path) -> None:
             np.savez(path, ids=file["ids"][::-1], cosine=file["cosine"])
     else:
         write_array(path, np.array(read_array(path))[::-1])
-    with pytest.raises(InputError, match=f"ctr.safetensors: was trained on another {path} than"):
+    with pytest.raises(InputError, match=f"model.safetensors: was trained on another {path} than"):
         predict.main(PARAMS.predict)
     assert contents(PREDICTIONS) == before
 

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from ctr import train
 from ctr.engine import loop
-from ctr.engine.loop import Trained, refuse_few_rows, refuse_uneven_batches
+from ctr.engine.loop import Trained, refuse_few_rows
+from ctr.engine.machine import refuse_uneven_batches
 from ctr.models.architecture import qin_config
 from ctr.models.qin import QIN
 from pipeline.common import paths

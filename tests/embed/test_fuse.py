@@ -1,3 +1,5 @@
+"""The recipes on made-up vectors against plain loops, and the stage on a catalogue's files."""
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -6,100 +8,40 @@ import pytest
 
 from embed import fuse as stage
 from embed.fuse import fuse
-from embed.vectors.content import Content, standardize
 from pipeline.common.files import InputError, read_array, read_json, write_array
 from pipeline.common.paths import (
     ALIGNED,
     EXPLAINED_VARIANCE,
     GIVEN_ITEM,
     GIVEN_ITEM_EMB,
-    IMAGE,
-    IMAGE_PRESENT,
     ITEM,
     ITEM_INFO,
-    TEXT,
-    TEXT_PRESENT,
-    VLM,
-    VLM_PRESENT,
     metrics_path,
 )
 from pipeline.settings.embed.fuse import Fuse
 from pipeline.settings.params import Params
 from tests.embed.conftest import Catalogue, N
+from tests.embed.vectors.made_up import (
+    aligned_vectors,
+    content_of,
+    cosines,
+    parts,
+    plain_concatenation,
+    plain_scores,
+    with_signs_of,
+    write_parts,
+)
 
-Parts = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 NOTHING = np.zeros((50, 0), np.float32)
 """What `align` writes where there is nothing to learn from."""
 
 
-def parts(rows: int = 50, text_dim: int = 7, image_dim: int = 9) -> Parts:
-    """Text and image vectors; items 3 to 6 lack one, item 7 both; row 0 is padding."""
-    random = np.random.default_rng(1)
-    text = random.normal(2, [1 + i for i in range(text_dim)], (rows, text_dim)).astype(np.float32)
-    image = random.normal(-1, 3, (rows, image_dim)).astype(np.float32)
-    text_present, image_present = np.ones(rows, bool), np.ones(rows, bool)
-    text_present[[0, 3, 4, 7]] = False
-    image_present[[0, 5, 6, 7]] = False
-    text[~text_present] = 0
-    image[~image_present] = 0
-    return text, text_present, image, image_present
-
-
-def content_of(*given: np.ndarray) -> Content:
-    """Vectors and presence in turn, as `load_content` would make them content."""
-    present = list(given[1::2])
-    joined = [standardize(vectors, rows) for vectors, rows in zip(given[::2], present, strict=True)]
-    return Content(joined, np.logical_or.reduce(present))
-
-
-def asked(recipe: str, dim: int) -> Fuse:
-    return Fuse.model_validate({"recipe": recipe, "given": "item_info", "dim": dim})
-
-
-def fused(recipe: str, dim: int, *given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`given` by a recipe that does not ask for aligned vectors."""
-    section = asked(recipe, dim)
-    return fuse(content_of(*given), NOTHING, section)
-
-
-def aligned_vectors(columns: int = 4) -> np.ndarray:
-    """Of the items of `parts`; float32, of mean norm about 20."""
-    vectors = np.random.default_rng(2).normal(0, 10, (50, columns)).astype(np.float32)
-    vectors[[0, 7]] = 0
-    return vectors
-
-
-def plain_concatenation(text: Parts, rows: int = 50) -> np.ndarray:
-    """Item by item, in plain loops: unit rows less their mean, zeros where absent."""
-    columns = []
-    for vectors, present in ((text[0], text[1]), (text[2], text[3])):
-        unit = {
-            i: vectors[i].astype(float) / np.sqrt((vectors[i].astype(float) ** 2).sum())
-            for i in range(rows)
-            if present[i]
-        }
-        mean = sum(unit.values()) / len(unit)
-        columns.append([unit[i] - mean if i in unit else mean * 0 for i in range(rows)])
-    return np.concatenate(columns, axis=1)
-
-
-def plain_scores(given: Parts, columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """(50, columns) by a plain SVD, of mean norm 1 over present rows, and the variance ratios."""
-    joined = plain_concatenation(given)
-    present = given[1] | given[3]
-    _, singular, axes = np.linalg.svd(joined[present], full_matrices=False)
-    scores = joined @ axes[:columns].T
-    ratios = singular**2 / (singular**2).sum()
-    return scores / np.linalg.norm(scores[present], axis=1).mean(), ratios[:columns]
-
-
-def with_signs_of(columns: np.ndarray, pattern: np.ndarray) -> np.ndarray:
-    return np.asarray(columns * np.sign((columns * pattern).sum(axis=0)))
-
-
-def cosines(vectors: np.ndarray) -> np.ndarray:
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
-    return np.asarray(unit @ unit.T)
+def fused(
+    recipe: str, dim: int, *given: np.ndarray, aligned: np.ndarray = NOTHING
+) -> tuple[np.ndarray, np.ndarray]:
+    """What `recipe` makes of vectors and presence in turn."""
+    section = Fuse.model_validate({"recipe": recipe, "given": "item_info", "dim": dim})
+    return fuse(content_of(*given), aligned, section)
 
 
 def test_pca_is_a_plain_svd_up_to_sign_and_one_scale() -> None:
@@ -129,8 +71,7 @@ def test_all_components_keep_every_cosine() -> None:
 
 def test_align_passes_its_columns_through_up_to_one_scale() -> None:
     aligned = aligned_vectors()
-    section = asked("align", 6)
-    vectors, explained = fuse(content_of(*parts()), aligned, section)
+    vectors, explained = fused("align", 6, *parts(), aligned=aligned)
     norms = np.linalg.norm(aligned.astype(float), axis=1)
     np.testing.assert_allclose(vectors[:, :4], aligned / norms[norms > 0].mean(), rtol=1e-5)
     assert not vectors[:, 4:].any()
@@ -139,7 +80,7 @@ def test_align_passes_its_columns_through_up_to_one_scale() -> None:
 
 def test_both_puts_the_first_components_after_the_aligned_columns_at_their_mean_norm() -> None:
     given, aligned = parts(), aligned_vectors()
-    vectors, explained = fuse(content_of(*given), aligned, asked("both", 9))
+    vectors, explained = fused("both", 9, *given, aligned=aligned)
     scores, ratios = plain_scores(given, 5)
     present = given[1] | given[3]
     first = aligned / np.linalg.norm(aligned[present].astype(float), axis=1).mean()
@@ -150,24 +91,22 @@ def test_both_puts_the_first_components_after_the_aligned_columns_at_their_mean_
 
 
 def test_both_without_room_for_a_component_is_align() -> None:
-    content, aligned = content_of(*parts()), aligned_vectors()
-    expected, _ = fuse(content, aligned, asked("align", 4))
-    vectors, explained = fuse(content, aligned, asked("both", 4))
+    given, aligned = parts(), aligned_vectors()
+    expected, _ = fused("align", 4, *given, aligned=aligned)
+    vectors, explained = fused("both", 4, *given, aligned=aligned)
     np.testing.assert_allclose(vectors, expected, rtol=1e-6)
     assert len(explained) == 0
 
 
 @pytest.mark.parametrize("recipe", ["align", "both"])
 def test_aligned_vectors_without_columns_name_what_to_do(recipe: str) -> None:
-    section = asked(recipe, 6)
-    with pytest.raises(InputError, match=r"aligned\.npy: has no columns.* fuse\.recipe to pca"):
-        fuse(content_of(*parts()), NOTHING, section)
+    with pytest.raises(InputError, match=rf"{ALIGNED}: has no columns.* fuse\.recipe to pca"):
+        fused(recipe, 6, *parts())
 
 
 @pytest.mark.parametrize("recipe", ["pca", "concat", "align", "both"])
 def test_mean_norm_is_1_and_absent_items_are_zero(recipe: str) -> None:
-    section = asked(recipe, 16)
-    vectors, _ = fuse(content_of(*parts()), aligned_vectors(), section)
+    vectors, _ = fused(recipe, 16, *parts(), aligned=aligned_vectors())
     assert vectors.shape == (50, 16)
     assert vectors.dtype == np.float32
     norms = np.linalg.norm(vectors, axis=1)
@@ -239,28 +178,16 @@ def test_concatenation_that_does_not_fit_names_the_widths() -> None:
         fused("concat", 15, *parts())
 
 
-def with_fuse(params: Params, **changes: object) -> Params:
-    return params.model_copy(update={"fuse": params.fuse.model_copy(update=changes)})
-
-
-def write_parts() -> list[np.ndarray]:
-    """What the embedding stages and `align` write; item 7 has nothing but a vector of the VLM."""
-    vlm, vlm_present = np.random.default_rng(3).normal(size=(N + 1, 3)), np.arange(N + 1) % 5 == 2
-    given = [*parts(rows=N + 1), vlm.astype(np.float32), vlm_present]
-    paths = (TEXT, TEXT_PRESENT, IMAGE, IMAGE_PRESENT, VLM, VLM_PRESENT)
-    for path, array in zip(paths, given, strict=True):
-        write_array(path, array)
-    write_array(ALIGNED, aligned_vectors()[: N + 1])
-    return given
+def run_stage(params: Params, **changes: object) -> None:
+    stage.main(params.fuse.model_copy(update=changes))
 
 
 def test_stage_writes_vectors_metrics_and_task_1(catalogue: Catalogue, params: Params) -> None:
     given = write_parts()
-    stage.main(with_fuse(params, recipe="pca", dim=6).fuse)
+    run_stage(params, recipe="pca", dim=6)
     expected, explained = fused("pca", 6, *given)
     np.testing.assert_allclose(read_array(ITEM), expected, atol=1e-6)
-    metrics = read_json(metrics_path("fuse"))
-    assert metrics == {
+    assert read_json(metrics_path("fuse")) == {
         "recipe": "pca",
         "components": 6,
         "explained_variance_ratio": pytest.approx(explained.sum()),
@@ -277,17 +204,12 @@ def test_stage_writes_vectors_metrics_and_task_1(catalogue: Catalogue, params: P
 @pytest.mark.usefixtures("catalogue")
 def test_stage_reads_the_aligned_vectors(params: Params) -> None:
     write_parts()
-    stage.main(with_fuse(params, recipe="align", dim=4).fuse)
+    run_stage(params, recipe="align", dim=4)
     np.testing.assert_allclose(
         cosines(read_array(ITEM)), cosines(aligned_vectors()[: N + 1].astype(float)), atol=1e-6
     )
-    metrics = read_json(metrics_path("fuse"))
-    assert metrics == {
-        "recipe": "align",
-        "items": N,
-        "items_without": 1,
-        "dim": 4,
-    }
+    expected = {"recipe": "align", "items": N, "items_without": 1, "dim": 4}
+    assert read_json(metrics_path("fuse")) == expected
     np.testing.assert_array_equal(
         np.stack(pq.read_table(ITEM_INFO)["item_emb_d128"].to_pylist()), read_array(ITEM)
     )
@@ -297,7 +219,7 @@ def test_stage_reads_the_aligned_vectors(params: Params) -> None:
 @pytest.mark.parametrize("recipe", ["align", "pca"])
 def test_stage_tells_what_pca_explains_whatever_the_recipe(params: Params, recipe: str) -> None:
     given = write_parts()
-    stage.main(with_fuse(params, recipe=recipe, dim=6).fuse)
+    run_stage(params, recipe=recipe, dim=6)
     _, ratios = fused("pca", 6, *given)
     table = pd.read_csv(EXPLAINED_VARIANCE)
     assert table["components"].tolist() == [1, 2, 3, 4, 5, 6]
@@ -308,7 +230,7 @@ def test_stage_tells_what_pca_explains_whatever_the_recipe(params: Params, recip
 @pytest.mark.usefixtures("catalogue")
 def test_vlm_vectors_are_a_third_part(params: Params) -> None:
     given = write_parts()
-    stage.main(with_fuse(params, recipe="concat", dim=20).fuse)
+    run_stage(params, recipe="concat", dim=20)
     two = plain_concatenation((given[0], given[1], given[2], given[3]), N + 1)
     rows = given[4][given[5]].astype(float)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
@@ -324,7 +246,7 @@ def test_stage_gives_the_same_bytes_twice(params: Params, recipe: str) -> None:
     write_parts()
     runs = []
     for _ in range(2):
-        stage.main(with_fuse(params, recipe=recipe).fuse)
+        run_stage(params, recipe=recipe)
         runs.append([path.read_bytes() for path in (ITEM, ITEM_INFO, metrics_path("fuse"))])
     assert runs[0] == runs[1]
 
@@ -340,17 +262,13 @@ def test_given_item_vectors_are_used_as_they_are(
     for path in GIVEN.values():
         write_array(path, random.normal(size=shape).astype(np.float32))
     given = read_array(GIVEN[name])
-    stage.main(with_fuse(params, recipe="given", given=name).fuse)
+    run_stage(params, recipe="given", given=name)
     np.testing.assert_array_equal(read_array(ITEM)[1:], given[1:])
     assert not read_array(ITEM)[0].any()
     assert pd.read_csv(EXPLAINED_VARIANCE)["explained"].iloc[-1] == pytest.approx(1)
     assert pq.read_schema(ITEM_INFO).field("item_emb_d128").type == pa.list_(pa.float32())
-    assert read_json(metrics_path("fuse")) == {
-        "recipe": "given",
-        "items": N,
-        "items_without": 0,
-        "dim": 128,
-    }
+    expected = {"recipe": "given", "items": N, "items_without": 0, "dim": 128}
+    assert read_json(metrics_path("fuse")) == expected
 
 
 @pytest.mark.parametrize("other", [0, 128])
@@ -365,5 +283,5 @@ def test_given_item_vectors_that_cannot_be_used(
     (other_name,) = GIVEN.keys() - {name}
     remedy = f"take {f'fuse.given: {other_name}, or ' if other else ''}another fuse.recipe$"
     with pytest.raises(InputError, match=f"{message}.*{remedy}"):
-        stage.main(with_fuse(params, recipe="given", given=name).fuse)
+        run_stage(params, recipe="given", given=name)
     assert not ITEM.exists()

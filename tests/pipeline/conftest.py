@@ -12,9 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
+from pipeline.common.files import Outputs
+from pipeline.ingest import ingest
 from pipeline.settings.data import Data
 
 HISTORY = 4
+TRAIN, VALID, TEST = (f"MicroLens_1M_x1/{split}" for split in ("train", "valid", "test"))
+"""Names of tables, as `item_feature` is."""
 RAW_IDS = (2, 3, 5, 8)
 """The items' raw ids have gaps; their dense ids are 1..4."""
 
@@ -53,11 +57,11 @@ class RawFolder:
         del test["label"]
         self.tables = {
             "item_feature": item_columns(),
-            "MicroLens_1M_x1/train": click_columns(
+            TRAIN: click_columns(
                 [[0, 0, 0, 0], [0, 0, 0, 2], [2, 3, 5, 8], [0, 8, 8, 2]], [2, 3, 5, 8]
             ),
-            "MicroLens_1M_x1/valid": click_columns([[0, 0, 0, 3], [0, 2, 3, 3]], [5, 3]),
-            "MicroLens_1M_x1/test": test,
+            VALID: click_columns([[0, 0, 0, 3], [0, 2, 3, 3]], [5, 3]),
+            TEST: test,
         }
 
     def file(self, table: str) -> Path:
@@ -76,6 +80,11 @@ class RawFolder:
         (images / "3.jpg").write_bytes(b"not a picture")
         (images / "99.jpg").write_bytes(b"of no item")
         return self
+
+    def ingest(self) -> dict[str, Any]:
+        """As the stage does, into the working directory; returns the statistics."""
+        with Outputs() as outputs:
+            return ingest(self.path, self.data, outputs)
 
     @property
     def data(self) -> Data:

@@ -76,13 +76,25 @@ class Clone:
             return archive.read("prediction.csv")
 
     def recorded(self) -> dict[str, dict[str, str]]:
-        """Stage to its outputs, path to MD5, as dvc.lock has them."""
+        """Stage to its outputs, file by file, path to MD5, by dvc.lock and DVC's cache."""
         lock = self.folder / "dvc.lock"
         stages = YAML(typ="safe").load(lock)["stages"] if lock.exists() else {}
         return {
-            stage: {out["path"]: out["md5"] for out in entry["outs"]}
+            stage: {
+                path: md5
+                for out in entry["outs"]
+                for path, md5 in self.files_of(out["path"], out["md5"]).items()
+            }
             for stage, entry in stages.items()
         }
+
+    def files_of(self, path: str, md5: str) -> dict[str, str]:
+        """Of an output: of a folder DVC's cache holds the list under the MD5 that the lock has."""
+        if not md5.endswith(".dir"):
+            return {path: md5}
+        listing = self.folder / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
+        entries = json.loads(listing.read_text())
+        return {f"{path}/{entry['relpath']}": entry["md5"] for entry in entries}
 
     def found(self, path: str) -> str | None:
         """The MD5 of a file, if it is there."""

@@ -93,6 +93,6 @@ def runs_a_module(process: psutil.Process) -> bool:
     with suppress(psutil.NoSuchProcess):
         line = " ".join(process.cmdline()[1:])
         return bool(
-            re.fullmatch(r"(-m (ctr|embed|pipeline)\.\w+|(ctr|embed)/\w+\.py)( --blend \w+)?", line)
+            re.fullmatch(r"(-m (ctr|embed|pipeline)\.\w+|(ctr|embed)/\w+\.py)( --model \w+)?", line)
         )
     return False

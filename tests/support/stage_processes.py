@@ -132,7 +132,7 @@ def end_of(pid: int) -> int:
 
 
 def become(stage: str, folder: str, log: str) -> None:
-    """`python -m embed.<stage>` in `folder`, its output in the file `log`."""
+    """A stage of `embed`, as `python -m` runs it, in `folder`, its output in the file `log`."""
     os.chdir(folder)
     with Path(log).open("w") as file:
         for stream in (1, 2):

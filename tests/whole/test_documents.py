@@ -1,8 +1,9 @@
-"""What README and CONTRIBUTING tell to type is typed, in a clone that has run the small source."""
+"""What the documents tell to type is typed, in a clone that has run the small source."""
 
 import json
 import re
 import shlex
+import subprocess
 import time
 from collections.abc import Iterator
 
@@ -13,10 +14,24 @@ from safetensors.numpy import load_file
 from sklearn.feature_extraction.text import HashingVectorizer
 
 from tests.support.clone import HERE, Clone
-from tests.support.documents import ROOT, blocks, commands, links
+from tests.support.documents import (
+    ROOT,
+    blocks,
+    broken_links,
+    commands,
+    folders_of_code,
+    folders_told,
+)
 from tests.support.references.run import ReferenceRun
 
-DOCUMENTS = ("README.md", "CONTRIBUTING.md")
+DOCUMENTS = (
+    *("README.md", "CONTRIBUTING.md"),
+    *(f"docs/{path.name}" for path in sorted(ROOT.glob("docs/*.md"))),
+)
+EVERY_DOCUMENT = sorted(
+    str(path.relative_to(ROOT)) for names in ("*.md", "[!.]*/*.md") for path in ROOT.glob(names)
+)
+"""Those beside the code, too."""
 RUN_ELSEWHERE = {
     "make submission": "tests/support/fresh_runs.py",
     "make submission SOURCE=<folder>": "tests/support/fresh_runs.py",
@@ -29,6 +44,15 @@ RUN_ELSEWHERE = {
     },
     "make test": "what runs this",
     "make lint types unit": "parts of `make test`",
+    **{
+        "accelerate launch --num_processes 16 --multi_gpu --num_machines 2 "
+        "--machine_rank <0 or 1> --main_process_ip <address of machine 0> "
+        f"--main_process_port 29500 {stage}.py": f"several processes of one machine in {test}"
+        for stage, test in (
+            ("ctr/train", "tests/ctr/engine/test_launch.py"),
+            ("embed/image", "tests/embed/extraction/test_resume.py"),
+        )
+    },
 }
 """Commands that other tests run, or that run the tests themselves."""
 HERE_RUN = [
@@ -58,12 +82,18 @@ def test_every_command_is_run_by_a_test() -> None:
     assert set(told) == {*RUN_ELSEWHERE, *HERE_RUN}
 
 
-@pytest.mark.parametrize(
-    "document", [*DOCUMENTS, *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
-)
+@pytest.mark.parametrize("document", EVERY_DOCUMENT)
 def test_what_a_document_links_to_is_there(document: str) -> None:
-    folder = (ROOT / document).parent
-    assert [link for link in links(document) if not (folder / link).exists()] == []
+    assert broken_links(document) == []
+
+
+def test_every_folder_of_code_is_told_of_once() -> None:
+    assert sorted(folders_told("CONTRIBUTING.md")) == sorted(folders_of_code())
+
+
+@pytest.mark.parametrize("patch", blocks("CONTRIBUTING.md", "diff"), ids=["encoder", "feature"])
+def test_a_patch_fits_the_code(patch: str) -> None:
+    subprocess.run(["git", "apply", "--check"], cwd=ROOT, input=patch, text=True, check=True)
 
 
 @pytest.fixture(scope="module")
@@ -93,14 +123,14 @@ def test_the_commands_do_what_is_said(clone: Clone) -> None:
             wait_for_queue(clone)
     assert "up to date" in printed["dvc repro"]
     assert "metrics/summary.json" in printed["dvc metrics show"]
-    assert "| train |" in printed["dvc dag"]
+    assert "| train@main |" in printed["dvc dag"]
     table = printed[HERE_RUN[10]]
     assert table.count("├──") + table.count("└──") == 3
     assert "auc" in table
     assert "Running stage 'train@seed_7'" in printed[HERE_RUN[11]]
     assert "Running stage 'embed_text'" not in printed[HERE_RUN[11]]
     assert set(json.loads(clone.read("metrics/blend.json"))["model_auc"]) == {
-        *("train", "seed_7", "rows_3")
+        *("main", "seed_7", "rows_3")
     }
     plots = (clone.folder / "dvc_plots/index.html").read_text()
     assert plots.count("vegaEmbed(") == 8
@@ -151,5 +181,5 @@ def test_the_feature_is_trained_and_read(patched: Clone) -> None:
     patched("python", "-m", "ctr.train")
     assert "length.weight" in load_file(patched.folder / "models/main/model.safetensors")
     patched("python", "-m", "ctr.predict")
-    auc = patched.metrics("train")["auc"]
+    auc = patched.metrics("train/main")["auc"]
     assert 0 < auc < 1

@@ -70,7 +70,7 @@ def test_the_sample_is_learned(clone: Clone, report: str) -> None:
     # 0.9076 where it was tuned; rounding on another processor moves it by some thousandths.
     assert metrics["oracle_share"] > 0.89
     assert metrics["auc"] > clone.metrics("single_feature/item_mean")["auc"] + 0.03
-    assert clone.metrics("train")["auc"] == pytest.approx(metrics["auc"], abs=1e-5)
+    assert clone.metrics("train/main")["auc"] == pytest.approx(metrics["auc"], abs=1e-5)
     curve = pd.read_csv(clone.folder / "plots/train/main.csv")
     assert curve["auc"].max() == pytest.approx(metrics["auc"], abs=1e-5)
 
@@ -118,7 +118,7 @@ def test_a_setting_reruns_its_stage_and_what_follows_alone(clone: Clone, report:
     before = clone.read("params.yaml")
     try:
         clone.change("train", learning_rate=0.003)
-        assert clone.changed_stages() == {"train"}
+        assert clone.changed_stages() == {"train@main"}
         (clone.folder / "params.yaml").write_bytes(before)
         clone.change("embed_image", model="ViT-B-32", pretrained="laion2b_s34b_b79k")
         assert clone.changed_stages() == {"embed_image"}
@@ -157,5 +157,5 @@ def test_going_back_to_the_other_source_takes_its_results_from_the_cache(
     models = clone.read("models/main/model.safetensors")
     clone("git", "checkout", "--quiet", "params.yaml")
     refused = clone("accelerate", "launch", "ctr/train.py", status=1)
-    assert "params.yaml says data.source: sample. Type `dvc repro train`" in refused.stderr
+    assert "params.yaml says data.source: sample. Type `dvc repro train@main`" in refused.stderr
     assert clone.read("models/main/model.safetensors") == models

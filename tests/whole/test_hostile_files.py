@@ -165,7 +165,7 @@ def test_the_models_own_weights(params: Params) -> None:
     }  # fmt: skip
     described = {"model": "qin", "config": config, "train": params.train.model_dump()}
     write_json(paths.MAIN.config, described)
-    refused(lambda: load_model(paths.model_files("train")), SafetensorError)
+    refused(lambda: load_model(paths.MAIN), SafetensorError)
 
 
 @pytest.mark.parametrize("content", [PICKLE, torch_file()], ids=["pickle", "torch"])

@@ -4,12 +4,15 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.settings.ctr.training import Training
+from pipeline.common.section import Residence
+from pipeline.settings.ctr.training import Features, Training
 
 
 class Judge(Training):
-    """`judge`: the organisers' DIN, which reads Task 1's file. They let five settings be tuned:
-    both regularizers, `net_dropout`, learning rate and batch size."""
+    """`judge`: the organisers' DIN, which reads Task 1's file. They let five settings be tuned.
+
+    Both regularizers, `net_dropout`, learning rate and batch size.
+    """
 
     file: Annotated[str, Field(min_length=1)]
     """In the schema of `item_info.parquet`."""
@@ -19,9 +22,29 @@ class Judge(Training):
     runs: Annotated[int, Field(ge=1, le=100)]
     """Trainings with seeds of their own, whose metrics are averaged."""
 
+    # What the organisers leave no choice of:
+
     @property
     def max_grad_norm(self) -> float:
         return 10.0
+
+    @property
+    def features(self) -> Features:
+        return Features(
+            id=True, tags=True, content=True, levels=True, history=True, neighbors=False
+        )
+
+    @property
+    def history(self) -> int:
+        return 64
+
+    @property
+    def residence(self) -> Residence:
+        return "auto"
+
+    @property
+    def last_rows(self) -> int:
+        return self.rows
 
     @model_validator(mode="after")
     def _a_batch_is_left(self) -> Self:

@@ -37,3 +37,8 @@ class Training(Section):
     launch: Launch
     """Flags of `accelerate launch` for this stage; results depend on the number of processes."""
     seed: Seed
+
+    @property
+    def last_rows(self) -> int:
+        """Rows of train that are read, the last ones; 0 for all."""
+        return 0

@@ -105,6 +105,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_array(paths.split_path("train"), rows)
     write_array(paths.ITEM, np.arange(10, dtype=np.float32).reshape(5, 2))
     write_array(paths.TAGS, np.arange(5, dtype=np.int32).reshape(5, 1))
+    paths.NEIGHBORS.parent.mkdir()
     np.savez(paths.NEIGHBORS, ids=np.ones((5, 3), np.int32), cosine=np.ones((5, 3), np.float32))
     return tmp_path
 

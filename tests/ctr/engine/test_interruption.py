@@ -46,7 +46,7 @@ def finish(arguments: list[str]) -> tuple[str, dict[Path, bytes]]:
 
 def newest() -> str:
     """The epoch of the last checkpoint, "" for none."""
-    found = (path.name for path in Path("scratch/train").glob("*/seed-*/epoch-*"))
+    found = (path.name for path in Path("scratch/train@main").glob("*/seed-*/epoch-*"))
     return max(found, default="").split("-batch-")[0]
 
 
@@ -99,8 +99,8 @@ def test_a_run_that_is_ended_goes_on(
             assert status == -signal.SIGKILL
         else:
             assert status != 0
-            assert output.count("stopped: the state is saved in scratch/train") == 1
+            assert output.count("stopped: the state is saved in scratch/train@main") == 1
             assert "Traceback" not in output or arguments is TOGETHER  # the launcher's own
     output, found = finish(arguments)
-    assert "\ngoing on from scratch/train" in output
+    assert "\ngoing on from scratch/train@main" in output
     assert found == undisturbed

@@ -45,7 +45,7 @@ def test_the_launch_command_scores_every_row_once_and_prints_a_line_an_epoch() -
     assert lines[metrics["best_epoch"] - 1].endswith("*")
 
     predict.main(params.predict)
-    predictions = pd.read_parquet(paths.logits_path("train", "valid"))
+    predictions = pd.read_parquet(paths.logits_path("main", "valid"))
     label = Split.load("valid").label
     found_auc = auc(label, predictions["logit"].to_numpy())
     assert found_auc == pytest.approx(metrics["auc"], abs=NEARLY_TIED)

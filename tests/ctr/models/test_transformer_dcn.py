@@ -227,7 +227,7 @@ def spread_of_logits(features: dict[str, bool]) -> float:
     params = tiny_transformer(epochs=1, features=features)
     train.main(params.train)
     predict.main(params.predict)
-    return float(np.ptp(pd.read_parquet(paths.logits_path("train", "valid"))["logit"]))
+    return float(np.ptp(pd.read_parquet(paths.logits_path("main", "valid"))["logit"]))
 
 
 @pytest.mark.usefixtures("cpu", "world")

@@ -104,7 +104,7 @@ def test_it_changes_nothing_of_a_stage(home: Path, config: str, flags: str) -> N
     if "multi_gpu" in flags:
         assert command == ["4", "1"]
     else:
-        assert command[-2:] == ["-m", "ctr.train"]
+        assert command[-4:] == ["-m", "ctr.train", "--model", "main"]
         assert environment["ACCELERATE_USE_CPU"] == str("--cpu" in flags)
 
 

@@ -15,18 +15,7 @@ from pipeline.download import fetch
 from pipeline.download.addresses import secure, without_secrets
 from pipeline.download.fetch import open_session
 from pipeline.download.files import download
-from tests.pipeline.download.test_files import (
-    CONTENT,
-    Handler,
-    Site,
-    manifest,
-    names,
-    record,
-    served,
-    site,
-)
-
-__all__ = ["site"]
+from tests.pipeline.download.server import CONTENT, Handler, Site, manifest, names, record, served
 
 SECRET = "hunter2"
 

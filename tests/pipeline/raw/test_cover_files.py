@@ -10,7 +10,7 @@ from pipeline.ingest import raw_folder
 from pipeline.raw.cover_files import Covers, files_below, find_covers, item_of, locate
 from pipeline.raw.ids import DenseIds
 from pipeline.settings.data import Data
-from tests.pipeline.download.test_archive import Files, rar_of, tar_of, zip_of
+from tests.pipeline.download.archives import Files, rar_of, tar_of, zip_of
 
 IDS = DenseIds.of(np.array([2, 5, 11]))
 

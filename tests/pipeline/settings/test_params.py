@@ -117,7 +117,7 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
     message = str(error.value)
     assert "train.learning_rate" in message
     assert "train.patience: missing" in message
-    assert "train.patiense: unknown key; known here: model, features, history" in message
+    assert "train.patiense: unknown key; known here: embedding_regularizer" in message
     assert "trane: unknown key; known here: data, encoder" in message
 
 
@@ -196,7 +196,10 @@ def test_a_model_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("models", "message"),
     [
-        ("a: {row: 3}", r"models.a.row: unknown key; known here: model, features, history"),
+        (
+            "a: {row: 3}",
+            r"models.a.row: unknown key; known here: embedding_regularizer",
+        ),
         ("a: {rows: 0}", r"models.a.rows: .*greater than or equal to 1, found 0"),
         ("a: {features: {ids: true}}", r"models.a.features.ids: unknown key; .*: id, tags"),
         ("a: {launch: --num_processes 2}", r"models.a.launch: every .* train.launch; rem"),

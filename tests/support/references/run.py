@@ -50,5 +50,6 @@ class ReferenceRun:
 
     def assert_nothing_partial(self) -> None:
         files = [self.clone.folder / path for outs in self.outputs.values() for path in outs]
-        partial = [path for folder in {file.parent for file in files} for path in folder.iterdir()]
+        folders = {folder for file in files for folder in (file.parent, file.parent.parent)}
+        partial = [path for folder in folders for path in folder.iterdir()]
         assert not [path for path in partial if path.name.endswith(".partial")]

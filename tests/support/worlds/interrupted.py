@@ -16,7 +16,7 @@ from tests.support.worlds.tiny_world import contents, forget_accelerator, tiny_p
 
 METRICS = paths.MAIN.metrics
 OUTPUTS = [paths.MAIN.weights, paths.MAIN.config, paths.MAIN.curve, METRICS]
-SCRATCH = Path("scratch/train")
+SCRATCH = Path("scratch/train@main")
 PARAMS = tiny_params(epochs=3, dropout=0.3)
 """Six batches an epoch, which do not take the minutes until it is time for a checkpoint."""
 EVERY_BATCH = tiny_params(epochs=3, dropout=0.3, checkpoint_minutes=0)

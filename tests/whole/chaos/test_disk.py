@@ -17,10 +17,10 @@ pytestmark = pytest.mark.slow
 
 BIG = (
     *("encoder", "embed_text", "embed_image", "align", "fuse", "neighbors"),
-    *("train", "predict", "blend"),
+    *("train@main", "predict@main", "blend"),
 )
 """Stages that write arrays, tables or weights."""
-SHORT = ("train",)
+SHORT = ("train@main",)
 BLOCK = 512
 """Bytes, of `ulimit -f`."""
 TOO_LARGE = (
@@ -51,7 +51,7 @@ def test_files_that_may_not_grow(run: ReferenceRun, long: bool, tmp_path: Path) 
 def test_a_full_disk(run: ReferenceRun, long: bool, mounts: list[str]) -> None:
     fill = mounted(mounts, "mount -t tmpfs -o size=4k none predictions")
     told = r"^error: predictions/models/main/\w+\.parquet: .*No space left"
-    assert_fails_clearly(run, "predict", fill, told)
+    assert_fails_clearly(run, "predict@main", fill, told)
     if long:
         fill = mounted(mounts, "mount -t tmpfs -o size=64k none models")
         assert_fails_clearly(run, "encoder", fill, r"^error: models/encoder: .*No space left")

@@ -21,7 +21,7 @@ OUTPUTS = [
     paths.MAIN.config,
     paths.MAIN.curve,
     paths.MAIN.metrics,
-    *(paths.logits_path("train", split) for split in ("valid", "test")),
+    *(paths.logits_path("main", split) for split in ("valid", "test")),
     paths.BLEND_METRICS,
     paths.predictions_path("valid"),
     paths.predictions_path("test"),

@@ -125,7 +125,7 @@ def test_labels_of_valid_and_test_change_no_prediction_of_a_model(
     change_splits(run.raw, flip_labels)
     run.stages(ingest, predict)
     for split in ("valid", "test"):
-        path = paths.logits_path("train", split)
+        path = paths.logits_path("main", split)
         assert (run.work / path).read_bytes() == (reference.work / path).read_bytes()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from tests.pipeline.download.test_archive import rar_of, tar_of, zip_of
+from tests.pipeline.download.archives import rar_of, tar_of, zip_of
 from tests.whole.fuzz.support.folder import Folder, as_files
 
 CoverDress = Callable[[Folder, st.DrawFn], bool]
