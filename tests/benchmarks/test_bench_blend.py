@@ -12,11 +12,11 @@ def test_each_model_and_their_blend(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_world()
-    params = tiny_params(epochs=2, blend={"models": {"seed_7": {"seed": 7}}, "min_gain": 0.0})
+    params = tiny_params(epochs=2, models={"seed_7": {"seed": 7}}, blend={"min_gain": 0.0})
     figures = measured(params)
     aucs = {name: model["auc"] for name, model in figures["models"].items()}
-    assert list(aucs) == ["train", "seed_7"]
-    assert aucs["train"] != aucs["seed_7"]
+    assert list(aucs) == ["main", "seed_7"]
+    assert aucs["main"] != aucs["seed_7"]
     assert figures["best_model_auc"] == max(aucs.values())
     assert figures["chosen"][0] == max(aucs, key=lambda name: aucs[name])
     assert figures["auc"] >= figures["best_model_auc"]
@@ -41,6 +41,6 @@ def test_what_is_said_of_a_blend(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_models_that_the_settings_name_come_before_its_own() -> None:
-    assert list(with_models(tiny_params()).ranking_models()) == ["train", *MODELS]
-    named = tiny_params(blend={"models": {"long": {"history": 7}}})
+    assert list(with_models(tiny_params()).ranking_models()) == ["main", *MODELS]
+    named = tiny_params(models={"long": {"history": 7}})
     assert with_models(named) == named

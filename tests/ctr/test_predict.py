@@ -114,7 +114,9 @@ def test_a_score_that_is_not_finite_is_refused_and_nothing_is_written() -> None:
     weights["item.id.weight"][item] = torch.nan
     save_file(weights, paths.MAIN.weights)
     row = first_test_row_with(item)
-    with pytest.raises(InputError, match=rf"ctr\.safetensors: the score of test row {row} is not"):
+    with pytest.raises(
+        InputError, match=rf"model\.safetensors: the score of test row {row} is not"
+    ):
         predict.main(PARAMS.predict)
     assert contents(PREDICTIONS) == before
     assert {path.name for path in PREDICTIONS[0].parent.iterdir()} == {p.name for p in before}

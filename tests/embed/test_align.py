@@ -206,7 +206,9 @@ def test_too_few_items_give_no_columns_and_fuse_says_what_to_do(params: Params) 
     assert metrics["learned_from"] == FEWEST - 1
     assert metrics["dim"] == 0
     assert metrics["r2_company"] is metrics["r2_appeal"] is None
-    with pytest.raises(InputError, match=r"aligned\.npy: has no columns.*fuse\.recipe to pca"):
+    with pytest.raises(
+        InputError, match=r"aligned/vectors\.npy: has no columns.*fuse\.recipe to pca"
+    ):
         fuse.main(small(params).fuse)
     assert not ITEM.exists()
 

@@ -61,7 +61,7 @@ def test_unreadable_covers_are_counted_and_named_once(
         "unreadable_items": raw_ids,
         "dim": params.encoder.embed_dim,
     }
-    (record,) = [record for record in caplog.records if record.name == "embed.covers.decode.decode"]
+    (record,) = [record for record in caplog.records if record.name == "embed.covers.decode"]
     assert record.getMessage().startswith("2 covers are unreadable")
     assert all(f"item {raw_id}:" in record.getMessage() for raw_id in raw_ids)
 

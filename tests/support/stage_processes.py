@@ -104,8 +104,9 @@ class StageProcesses:
 
 
 def serve() -> None:
-    for name in ("cover_shards", "extraction", "given", "text_encoders"):
+    for name in ("covers.shards", "encoders.titles", "extraction.extract", "vectors.given"):
         import_module(f"embed.{name}")
+    import_module("pipeline.settings.params")
     import_module("pipeline.common.stage")
     for line in sys.stdin:
         match json.loads(line):

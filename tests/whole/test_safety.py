@@ -71,7 +71,7 @@ def test_source(path: Path) -> None:
 
 def test_all_sources_are_read() -> None:
     assert len(SOURCES) > 80
-    assert {path.parent.name for path in SOURCES} == set(PACKAGES)
+    assert {path.relative_to(ROOT).parts[0] for path in SOURCES} == set(PACKAGES)
 
 
 @pytest.mark.parametrize(("source", "fault"), UNSAFE.items())

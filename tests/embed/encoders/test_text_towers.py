@@ -197,6 +197,6 @@ def test_a_model_that_gives_no_vector(
     def nothing(*_: object) -> Tensor:
         raise AttributeError("no last_hidden_state")
 
-    monkeypatch.setattr("embed.encoders.open_clip_models.transformers_text.pool", nothing)
+    monkeypatch.setattr("embed.encoders.transformers_text.pool", nothing)
     with pytest.raises(InputError, match=r"a BertModel, which gives no vector .*no last_hidden"):
         load_text_encoder(settings, CPU)

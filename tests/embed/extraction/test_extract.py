@@ -93,7 +93,7 @@ def test_progress_is_the_main_processes_alone(monkeypatch: pytest.MonkeyPatch) -
         shown.append(options["disable"])
         return tqdm(*arguments, **options)
 
-    monkeypatch.setattr("embed.extraction.extract.extract.tqdm", recorded)
+    monkeypatch.setattr("embed.extraction.extract.tqdm", recorded)
     for main in (True, False):
         batches = [batch(0, [1])]
         assert list(extract.progress(batches, 1, SimpleNamespace(is_main_process=main)))

@@ -55,7 +55,7 @@ def write_params(params: Params, **sizes: int) -> None:
 
 
 def outputs(stage: str) -> Outputs:
-    files = [*Path("embeddings").glob(f"{stage}*"), metrics_path(f"embed_{stage}")]
+    files = [*Path("embeddings", stage).iterdir(), metrics_path(f"embed_{stage}")]
     assert len(files) == 5
     return {str(path): path.read_bytes() for path in files}
 

@@ -110,7 +110,7 @@ def test_outside_dvc_nothing_is_brought_back(
 
 def test_what_is_there_is_not_overwritten(workspace: Path) -> None:
     for path in ("embeddings/item/vectors.npy", "covers/3.jpg"):
-        (workspace / path).parent.mkdir()
+        (workspace / path).parent.mkdir(parents=True)
         (workspace / path).write_text("newer")
     before = contents(workspace)
     guard.main(FAIL)

@@ -11,7 +11,7 @@ import pytest
 from pipeline.common import stage
 from pipeline.common.files import InputError, replacing, write_json
 from pipeline.common.paths import STATS
-from pipeline.settings.params import Params
+from pipeline.settings.embed.fuse import Fuse
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -25,7 +25,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def fail(_params: Params) -> None:
+def fail(_section: Fuse) -> None:
     raise InputError("file, row 3: wrong")
 
 
@@ -45,17 +45,17 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("workspace")
 def test_a_fault_of_our_own_keeps_its_traceback() -> None:
-    def bug(_params: Params) -> None:
+    def bug(_section: Fuse) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         stage.run("fuse", bug)
 
 
-def test_a_good_run_gets_the_settings(workspace: Path) -> None:
-    seen: list[Params] = []
+def test_a_good_run_gets_its_section_of_the_settings(workspace: Path) -> None:
+    seen: list[Fuse] = []
     stage.run("fuse", seen.append)
-    assert seen[0].data.source == "sample"
+    assert seen[0].recipe == "align"
     assert workspace.exists()
 
 
@@ -76,7 +76,7 @@ def test_a_stop_signal_clears_up_and_leaves_a_message(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def interrupted(_params: Params) -> None:
+    def interrupted(_section: Fuse) -> None:
         with replacing(workspace / "embeddings/item/vectors.npy") as partial:
             partial.write_text("half")
             signal.raise_signal(number)
@@ -87,14 +87,14 @@ def test_a_stop_signal_clears_up_and_leaves_a_message(
     assert exit.value.code == code
     found = capsys.readouterr().err
     assert found == "stopped: what was finished before is kept. `dvc repro` goes on from there\n"
-    assert not list((workspace / "embeddings").iterdir())
+    assert not [path for path in (workspace / "embeddings").rglob("*") if path.is_file()]
 
 
 @pytest.mark.usefixtures("workspace")
 def test_a_stop_request_is_noted_and_a_later_one_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
     reached: list[list[int]] = []
 
-    def patient(_params: Params) -> None:
+    def patient(_section: Fuse) -> None:
         with stage.stop_requests() as received:
             signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGTERM)  # as a launcher passes it on
@@ -111,7 +111,7 @@ def test_a_stop_request_is_noted_and_a_later_one_obeyed(monkeypatch: pytest.Monk
 
 @pytest.mark.usefixtures("workspace")
 def test_after_the_block_a_stop_signal_is_obeyed_at_once() -> None:
-    def patient(_params: Params) -> None:
+    def patient(_section: Fuse) -> None:
         with stage.stop_requests() as received:
             assert received == []
         signal.raise_signal(signal.SIGTERM)
@@ -124,7 +124,7 @@ def test_after_the_block_a_stop_signal_is_obeyed_at_once() -> None:
 
 @pytest.mark.usefixtures("workspace")
 def test_a_library_that_catches_every_exception_cannot_swallow_a_stop() -> None:
-    def covered(_params: Params) -> None:
+    def covered(_section: Fuse) -> None:
         with suppress(Exception):
             signal.raise_signal(signal.SIGTERM)
         raise AssertionError
@@ -139,7 +139,7 @@ def test_a_library_that_catches_every_exception_cannot_swallow_a_stop() -> None:
 def test_a_forked_worker_ends_at_once(patient: bool) -> None:
     codes = []
 
-    def forking(_params: Params) -> None:
+    def forking(_section: Fuse) -> None:
         with stage.stop_requests() if patient else nullcontext():
             worker = os.fork()
             if not worker:
@@ -186,6 +186,10 @@ def test_each_ranking_model_has_a_stage_and_a_lock_of_its_own(
     stage_name: str,
     model: str,
 ) -> None:
+    settings = (workspace / "params.yaml").read_text()
+    (workspace / "params.yaml").write_text(
+        settings.replace("  main: {}\n", "  main: {}\n  rows_3: {rows: 3}\n")
+    )
     monkeypatch.setattr("sys.argv", ["stage", *arguments])
     seen = []
     stage.run_for_model("predict", lambda _, name: seen.append(name))
@@ -240,7 +244,7 @@ def test_data_of_other_settings_are_refused(
     if under_dvc:
         monkeypatch.setenv("DVC_STAGE", "fuse")
     write_json(STATS, {"items": 3, "tags": 7, "settings": SETTINGS | changes})
-    started: list[Params] = []
+    started: list[object] = []
     with pytest.raises(SystemExit) as exit:
         stage.run("fuse", started.append)
     assert started == []
@@ -258,7 +262,7 @@ def test_data_of_these_settings_are_read(stats: dict[str, object] | None) -> Non
     """So are those that do not say what they were made with."""
     if stats is not None:
         write_json(STATS, stats)
-    started: list[Params] = []
+    started: list[object] = []
     stage.run("fuse", started.append)
     assert len(started) == 1
 
@@ -270,7 +274,7 @@ def test_a_stage_of_one_process_refuses_several_before_any_work(
     monkeypatch.setattr("sys.argv", [str(ROOT / "ctr/predict.py")])
     for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
-    seen: list[Params] = []
+    seen: list[object] = []
     if launched:
         stage.run("train", seen.append, launched=True)
         assert len(seen) == 1

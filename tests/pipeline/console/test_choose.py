@@ -158,10 +158,10 @@ def test_settings_that_are_missing_or_at_fault_are_mended(broken: bytes | None) 
 
 def test_a_kill_in_between_loses_nothing() -> None:
     killed = (
-        "import os; from pipeline import settings\n"
-        "settings.replacing = lambda path, real=settings.replacing:"
+        "import os; from pipeline.console import choose\n"
+        "choose.replacing = lambda path, real=choose.replacing:"
         " real(path) if 'before' in path.name else os.kill(os.getpid(), 9)\n"
-        "settings.take_settings('', 'recipes/short.yaml')"
+        "choose.take_settings('', 'recipes/short.yaml')"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", killed], env=environment, check=False)

@@ -123,7 +123,7 @@ def test_memory_of_a_decoder_is_bounded(corpus: list[Picture], tmp_path: Path) -
         from contextlib import suppress
         from pathlib import Path
         from resource import RUSAGE_SELF, getrusage
-        from embed.covers.decode.decode import CoverError, decode
+        from embed.covers.decode import CoverError, decode
         before = getrusage(RUSAGE_SELF).ru_maxrss
         for path in Path(sys.argv[1]).iterdir():
             with suppress(CoverError):
