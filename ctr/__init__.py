@@ -1,1 +1,1 @@
-"""The ranking model: QIN, its data path, training and prediction (Task 2)."""
+"""From clicks and item vectors to click probabilities (Task 2): models, training, metrics, blends."""

@@ -1,1 +1,1 @@
-"""Titles and covers to one embedding an item, and its nearest neighbours (Task 1)."""
+"""From titles, covers and train's clicks to one vector an item (Task 1), and its neighbours."""

@@ -1,1 +1,1 @@
-"""From raw competition files to arrays, and from predictions to metrics and a submission."""
+"""From raw competition files to arrays, and from predictions to a submission."""
