@@ -1,1 +1,1 @@
-"""From clicks and item vectors to click probabilities (Task 2): models, training, metrics, blends."""
+"""Clicks and item vectors to click probabilities (Task 2): models, training, blends, metrics."""

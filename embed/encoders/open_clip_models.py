@@ -20,14 +20,12 @@ from torch import Tensor
 
 from embed.encoders.local_files import check_watched
 from embed.extraction.encoder import (
-    SHOWN,
     Encoder,
     autocast,
     effective_precision,
-    few,
     weights_sha256,
 )
-from pipeline.common.files import InputError, versions
+from pipeline.common.files import InputError, some_of, versions
 from pipeline.common.paths import ENCODER
 from pipeline.settings.embed.extraction import WithOpenClip
 
@@ -41,6 +39,9 @@ PACKAGES = (
     "transformers",
 )
 """What an open_clip model computes with."""
+
+LINES = 4
+"""Of torch's reasons, that a message repeats."""
 
 
 @dataclass(frozen=True)
@@ -181,8 +182,8 @@ def shorter(reason: str) -> str:
     for line in reason.splitlines():
         head, found, rest = line.partition("key(s) in state_dict: ")
         names = re.findall(r'"([^"]+)"', rest)
-        lines.append(f"{head}{found}{few(names)}" if found else line)
-    return "; ".join(line.strip() for line in lines[: 1 + SHOWN])
+        lines.append(f"{head}{found}{some_of(names)}" if found else line)
+    return "; ".join(line.strip() for line in lines[:LINES])
 
 
 def open_clip_name(model: str, revision: str) -> str:

@@ -14,8 +14,7 @@ from torch import nn
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from embed.extraction.encoder import few
-from pipeline.common.files import InputError
+from pipeline.common.files import InputError, some_of
 from pipeline.settings.embed.extraction import Extraction
 
 log = logging.getLogger(__name__)
@@ -83,14 +82,14 @@ def load_whole(
     if surplus := of_further_layers(unread, model):
         raise InputError(
             f"{named(stage, section)}, whose files hold layers that its config.json has no place "
-            f"for, {few(surplus)}: they would be left out; put the config.json beside them that "
-            "belongs to these weights"
+            f"for, {some_of(surplus)}: they would be left out; put the config.json beside them "
+            "that belongs to these weights"
         )
     with torch.no_grad():
         for name in found["missing_keys"]:
             model.state_dict()[name].zero_()
     if unread:
-        log.info("%s: of %s nothing needs %s", stage, section.model, few(unread))
+        log.info("%s: of %s nothing needs %s", stage, section.model, some_of(unread))
     return model
 
 
@@ -98,16 +97,16 @@ def _refuse_random(stage: str, section: Extraction, found: dict[str, Any], unuse
     missing = [name for name in found["missing_keys"] if not re.match(unused, name)]
     if missing:
         unread = found["unexpected_keys"]
-        hint = f"; the files hold {few(unread)}, which nothing reads" if unread else ""
+        hint = f"; the files hold {some_of(unread)}, which nothing reads" if unread else ""
         raise InputError(
-            f"{named(stage, section)}, whose files lack weights, {few(missing)}: they would be "
+            f"{named(stage, section)}, whose files lack weights, {some_of(missing)}: they would be "
             f"random{hint}; fetch them again, or save them by transformers' save_pretrained"
         )
     if mismatched := sorted(found["mismatched_keys"]):
         name, held, expected = mismatched[0]
         raise InputError(
             f"{named(stage, section)}, whose files hold weights of other shapes than its "
-            f"config.json says, {few([each[0] for each in mismatched])}: {name} is "
+            f"config.json says, {some_of([each[0] for each in mismatched])}: {name} is "
             f"{tuple(held)}, expected {tuple(expected)}; fetch both again"
         )
 

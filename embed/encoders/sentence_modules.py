@@ -16,8 +16,7 @@ from torch.nn.functional import normalize
 from transformers.utils.hub import cached_file
 
 from embed.encoders.pretrained import loading, named
-from embed.extraction.encoder import few
-from pipeline.common.files import InputError
+from pipeline.common.files import InputError, some_of
 from pipeline.settings.embed.text import EmbedText
 
 find_file: Callable[..., str | None] = cached_file
@@ -153,7 +152,7 @@ def _dense(section: EmbedText, folder: str) -> list[nn.Module]:
     layer = nn.Linear(config["in_features"], config["out_features"], config.get("bias", True))
     weights = {name.removeprefix("linear."): value for name, value in load_file(path).items()}
     if lacking := layer.state_dict().keys() - weights.keys():
-        raise InputError(f"{named('embed_text', section)}: {path} lacks {few(lacking)}")
+        raise InputError(f"{named('embed_text', section)}: {path} lacks {some_of(lacking)}")
     layer.load_state_dict(weights)
     return [layer.float(), ACTIVATIONS[activation]()]
 

@@ -1,7 +1,7 @@
 """An encoder as the stages see it: device, precision, identity of weights."""
 
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.common.files import InputError
-
-SHOWN = 3
-"""Weights that a message names."""
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -39,11 +36,6 @@ class Encoder:
     device: torch.device
     provenance: dict[str, Any]
     """What tells it from any other: name, revision, digests of weights and configuration."""
-
-
-def few(names: Collection[str]) -> str:
-    """A few names and how many there are, as a, b, c among 12."""
-    return f"{', '.join(sorted(names)[:SHOWN])} among {len(names)}"
 
 
 def weights_sha256(model: nn.Module) -> str:

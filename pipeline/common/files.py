@@ -22,7 +22,7 @@ CUT_SHORT = "requested and"
 """What numpy says instead: `100 requested and 60 written`."""
 
 SHOWN_NAMES = 8
-"""Of files, that an error shows."""
+"""Of files or weights, that an error shows."""
 
 
 class InputError(Exception):

@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.common import paths
-from pipeline.common.files import InputError, Outputs, read_array, read_json
+from pipeline.common.files import InputError, read_array, read_json
 from pipeline.common.stage import refuse_other_data
-from pipeline.ingest import closing_line, ingest, main
+from pipeline.ingest import closing_line, main
 from pipeline.raw import clicks
 from pipeline.settings.params import Params, load_params
 from pipeline.tables import table as raw_module
@@ -20,14 +20,9 @@ from tests.pipeline.conftest import RawFolder
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run(raw: RawFolder) -> dict[str, object]:
-    with Outputs() as outputs:
-        return ingest(raw.path, raw.data, outputs)
-
-
 @pytest.mark.usefixtures("workspace")
 def test_clicks_become_dense_ids_in_their_columns(raw: RawFolder) -> None:
-    stats = run(raw.write())
+    stats = raw.write().ingest()
     train = Split.load("train")
     assert train.rows.dtype == np.int32
     assert train.history.tolist() == [[0, 0, 0, 0], [0, 0, 0, 1], [1, 2, 3, 4], [0, 4, 4, 1]]
@@ -58,7 +53,7 @@ def test_clicks_become_dense_ids_in_their_columns(raw: RawFolder) -> None:
 
 @pytest.mark.usefixtures("workspace")
 def test_items_stand_in_the_order_of_their_ids(raw: RawFolder) -> None:
-    run(raw.write())
+    raw.write().ingest()
     table = pq.read_table(paths.ITEMS).to_pydict()
     assert table == {
         "item_id": [0, 2, 3, 5, 8],
@@ -91,7 +86,7 @@ def test_data_are_known_by_the_settings_that_they_were_made_with(raw: RawFolder)
 
 @pytest.mark.usefixtures("workspace")
 def test_covers_are_packed_as_they_are(raw: RawFolder) -> None:
-    run(raw.write())
+    raw.write().ingest()
     covers = pq.read_table(paths.COVERS).to_pydict()
     assert covers["item"] == [2, 3]
     assert covers["image"] == [
@@ -109,7 +104,7 @@ def test_given_embeddings_and_the_organisers_item_table(raw: RawFolder) -> None:
         "item_tags": pa.array([[0, 0], [0, 6], [1, 6], [0, 1], [0, 0]], pa.list_(pa.int64())),
         "item_emb_d128": pa.array([[i / 2] for i in range(5)], pa.list_(pa.float64())),
     }
-    run(raw.write())
+    raw.write().ingest()
     assert read_array(paths.GIVEN_TEXT).tolist() == [[0, 0], [2, 1], [3, 1], [5, 1], [8, 1]]
     assert read_array(paths.GIVEN_ITEM).tolist() == [[0], [0.5], [1], [1.5], [2]]
     assert read_array(paths.TAGS)[:, -2:].tolist() == [
@@ -131,7 +126,7 @@ def item_emb(raw: RawFolder, **columns: list[list[float]]) -> None:
 @pytest.mark.parametrize("name", ["item_emb_d128_v3", "item_emb_d128", "item_emb"])
 def test_the_organisers_embeddings_alone_are_read_by_id(raw: RawFolder, name: str) -> None:
     item_emb(raw, **{name: [[8.0, 0.0], [2.0, 0.0], [5.0, 0.0], [3.0, 0.0]]})
-    run(raw.write())
+    raw.write().ingest()
     expected = [[0, 0], [2, 0], [3, 0], [5, 0], [8, 0]]
     assert read_array(paths.GIVEN_ITEM_EMB).tolist() == expected
     assert read_array(paths.GIVEN_ITEM).shape == (5, 0)
@@ -140,7 +135,7 @@ def test_the_organisers_embeddings_alone_are_read_by_id(raw: RawFolder, name: st
 @pytest.mark.usefixtures("workspace")
 def test_of_several_embeddings_the_listed_one_is_read(raw: RawFolder) -> None:
     item_emb(raw, item_emb_d128=[[1.0]] * 4, item_emb_d128_v3=[[8.0], [2], [5], [3]])
-    run(raw.write())
+    raw.write().ingest()
     assert read_array(paths.GIVEN_ITEM_EMB).tolist() == [[0], [2], [3], [5], [8]]
 
 
@@ -151,7 +146,7 @@ def test_embeddings_that_cannot_be_told(raw: RawFolder, names: tuple[str, ...]) 
     columns = ", ".join(("item_id", *names))
     message = f"item_emb.parquet: no column item_emb_d128_v3, nor one .* it has {columns}. Name"
     with pytest.raises(InputError, match=message):
-        run(raw.write())
+        raw.write().ingest()
 
 
 @pytest.mark.usefixtures("workspace")
@@ -173,7 +168,7 @@ def test_unusual_types_mean_the_same(raw: RawFolder, kind: pa.DataType) -> None:
     train["label"] = train["label"].cast(pa.int8()).dictionary_encode()
     titles = raw.tables["item_feature"]["item_title"]
     raw.tables["item_feature"]["item_title"] = titles.cast(pa.large_string()).dictionary_encode()
-    run(raw.write())
+    raw.write().ingest()
     assert Split.load("train").history[2:].tolist() == [[1, 2, 3, 4], [0, 4, 4, 1]]
     assert Split.load("train").label.tolist() == [0, 1, 0, 1]
     assert pq.read_table(paths.ITEMS)["title"].to_pylist() == ["", "two", "", "five", ""]
@@ -188,7 +183,7 @@ def test_no_tags_and_no_titles_at_all_as_pandas_writes_them(
 ) -> None:
     raw.replace("item_feature", "item_tags", [None, *[None if kind == pa.null() else []] * 3], kind)
     raw.replace("item_feature", "item_title", [None] * 4, pa.null())
-    stats = run(raw.write())
+    stats = raw.write().ingest()
     assert (stats["tags"], stats["titles_empty"]) == (1, 4)
     assert read_array(paths.TAGS).tolist() == [[0] * 5] * 5
     assert pq.read_table(paths.ITEMS)["title"].to_pylist() == [""] * 5
@@ -198,7 +193,7 @@ def test_no_tags_and_no_titles_at_all_as_pandas_writes_them(
 def test_levels_of_items_are_not_needed(raw: RawFolder) -> None:
     for name in ("likes_level", "views_level"):
         del raw.tables["item_feature"][name]
-    assert run(raw.write())["items"] == 4
+    assert raw.write().ingest()["items"] == 4
 
 
 def test_the_closing_line_counts_what_has_no_cover_and_what_is_none() -> None:
@@ -213,7 +208,7 @@ def test_the_closing_line_counts_what_has_no_cover_and_what_is_none() -> None:
 @pytest.mark.usefixtures("workspace")
 def test_tests_own_ids_are_kept(raw: RawFolder) -> None:
     raw.replace("MicroLens_1M_x1/test", "ID", [40, 7], pa.int64())
-    run(raw.write())
+    raw.write().ingest()
     assert read_array(paths.TEST_ID).tolist() == [40, 7]
 
 
@@ -222,7 +217,7 @@ def test_rows_beyond_one_batch_stay_in_order(
 ) -> None:
     monkeypatch.setattr("pipeline.tables.table.BATCH_ROWS", 3)
     assert workspace.exists()
-    run(raw.write())
+    raw.write().ingest()
     assert Split.load("train").target.tolist() == [1, 2, 3, 4]
     assert Split.load("train").user.tolist() == [1, 1, 2, 2]
 
@@ -230,12 +225,12 @@ def test_rows_beyond_one_batch_stay_in_order(
 def test_a_failure_leaves_the_earlier_outputs(
     raw: RawFolder, snapshot: Callable[[], dict[str, bytes]]
 ) -> None:
-    run(raw.write())
+    raw.write().ingest()
     before = snapshot()
     raw.replace("MicroLens_1M_x1/test", "item_id", [5, 99], pa.int64())
     raw.write()
     with pytest.raises(InputError, match="row 1, column item_id: found 99"):
-        run(raw)
+        raw.ingest()
     assert snapshot() == before
 
 

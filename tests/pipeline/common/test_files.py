@@ -4,7 +4,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.common.files import InputError, Outputs, read_array, read_json, replacing, write_array
+from pipeline.common.files import (
+    InputError,
+    Outputs,
+    read_array,
+    read_json,
+    replacing,
+    some_of,
+    write_array,
+)
 from pipeline.tables.split import Split
 
 
@@ -68,3 +76,9 @@ def test_split_names_its_columns() -> None:
     assert split.column("views_level").tolist() == [5]
     assert split.label.tolist() == [6]
     assert split.user.tolist() == [7]
+
+
+def test_some_names_and_how_many_more() -> None:
+    assert some_of({"b", "a"}) == "a, b"
+    assert some_of(set("abcdefghij")) == "a, b, c, d, e, f, g, h and 2 more"
+    assert some_of([]) == "nothing"
