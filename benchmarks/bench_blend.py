@@ -24,7 +24,6 @@ from ctr.engine.scoring import score
 from ctr.evaluation.metrics import auc
 from ctr.models.architecture import build_model, model_config
 from pipeline.common.files import write_json
-from pipeline.common.paths import MAIN_MODEL
 from pipeline.settings.ctr.train import Train
 from pipeline.settings.params import Params, load_params
 from pipeline.tables.split import Split
@@ -49,11 +48,11 @@ def main() -> None:
 
 
 def with_models(params: Params) -> Params:
-    """`MODELS` beside the first where the settings name no others."""
+    """`MODELS` beside the only one, where the settings name no others."""
     if len(params.models) > 1:
         return params
     content = params.model_dump()
-    content["models"] = {MAIN_MODEL: {}} | MODELS
+    content["models"] |= MODELS
     return Params.model_validate(content)
 
 

@@ -79,7 +79,7 @@ def run(arguments: tuple[str, ...], options: argparse.Namespace, folder: Path) -
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     if options.device == "cpu":
         environment["ACCELERATE_USE_CPU"] = "true"
-    command = [sys.executable, "-m", f"benchmarks.{module}", *flags]
+    command = [sys.executable, "-m", f"benchmarks.support.{module}", *flags]
     subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
     return read_json(folder / "figures.json")
 

@@ -3,8 +3,8 @@
 The choice is greedy forward selection (Caruana et al. 2004, "Ensemble selection from libraries of
 models"), each model at most once: the best one first, then whichever raises AUC most, as long as it
 adds more than `blend.min_gain`. Valid chooses, so it flatters the choice; `held_out_gain` is what
-the same choice is worth on users that had no part in it. A model alone
-gives the predictions.
+the same choice is worth on users that had no part in it. A single model's own probabilities are
+the predictions.
 
 Letters: M models, n rows.
 """

@@ -135,4 +135,4 @@ def read_cold(recipe: str, items: np.ndarray, params: Params) -> dict[str, float
     """What a logistic regression makes of the rows that the judge has too."""
     vectors = vectors_of(recipe, load_content(), params)
     train, valid = Split(Split.load("train").rows[-params.judge.rows :]), Split.load("valid")
-    return read(vectors, train, valid, np.isin(valid.target, items))
+    return read(vectors, train, valid, np.isin(valid.target, items), params.judge.history)

@@ -19,42 +19,40 @@ PENALTY = 1 / 0.003
 CHUNK = 2048
 """Rows whose histories' vectors are in memory at a time."""
 
-HISTORY = 64
-"""The last items of a history that are read, as the judge reads them."""
-
 
 def read(
-    vectors: np.ndarray, train: Split, valid: Split, cold: np.ndarray
+    vectors: np.ndarray, train: Split, valid: Split, cold: np.ndarray, history: int
 ) -> dict[str, float | None]:
     """AUC on valid's rows that are `cold` (n,) and on the others, named as by the judge.
 
-    `vectors` is float32 (N + 1, d); columns that are all zero take no part.
+    `vectors` is float32 (N + 1, d); columns that are all zero take no part. Of each history
+    the last `history` items are read.
     """
     vectors = vectors[:, vectors.any(axis=0)]
     scale = StandardScaler()
-    known = scale.fit_transform(columns(vectors, train))
+    known = scale.fit_transform(columns(vectors, train, history))
     model = LogisticRegression(C=1 / PENALTY, max_iter=60).fit(known, train.label)
-    logits = model.decision_function(scale.transform(columns(vectors, valid)))
+    logits = model.decision_function(scale.transform(columns(vectors, valid, history)))
     return {
         "auc_cold_items": auc(valid.label[cold], logits[cold]),
         "auc_warm_items": auc(valid.label[~cold], logits[~cold]),
     }
 
 
-def columns(vectors: np.ndarray, rows: Split) -> np.ndarray:
+def columns(vectors: np.ndarray, rows: Split, history: int) -> np.ndarray:
     """float32 (n, 8 + 3 d)."""
     return np.concatenate(
         [
-            chunk_columns(vectors, Split(rows.rows[start : start + CHUNK]))
+            chunk_columns(vectors, Split(rows.rows[start : start + CHUNK]), history)
             for start in range(0, len(rows), CHUNK)
         ]
     )
 
 
-def chunk_columns(vectors: np.ndarray, rows: Split) -> np.ndarray:
+def chunk_columns(vectors: np.ndarray, rows: Split, last: int) -> np.ndarray:
     length = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     unit = vectors / length
-    history = rows.history[:, -HISTORY:]
+    history = rows.history[:, -last:]
     target = vectors[rows.target]  # (n, d)
     recent = target * mean_vector(vectors, history[:, -RECENT:])
     whole = target * mean_vector(vectors, history)

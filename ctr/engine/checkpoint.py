@@ -36,6 +36,7 @@ ASK = 16
 """Batches after which several processes agree on whether to save; a single one asks each time."""
 STATE, TENSORS, IDENTITY = "progress.json", "progress.safetensors", "identity.json"
 FINISHED = "finished"
+CODE = ("ctr", "pipeline/common", "pipeline/tables")
 
 log = logging.getLogger(__name__)
 logging.getLogger("accelerate").setLevel(logging.WARNING)  # it tells of every file it saves
@@ -241,7 +242,7 @@ def identity(
     return {
         "settings": settings.model_dump(exclude={"checkpoint_minutes", "launch", "residence"}),
         "inputs": {str(path): scratch.file_sha256(path) for path in inputs if path.is_file()},
-        "code": scratch.code_sha256("ctr", "pipeline/common", "pipeline/tables"),
+        "code": scratch.code_sha256(*CODE, *scratch.files_of(type(settings))),
         "versions": versions("accelerate", "numpy", "torch"),
         "processes": accelerator.num_processes,
         **arithmetic(accelerator.device),

@@ -21,7 +21,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CUT_SHORT = "requested and"
 """What numpy says instead: `100 requested and 60 written`."""
 
-SHOWN_NAMES = 8
+SHOWN_NAMES = 4
 """Of files or weights, that an error shows."""
 
 

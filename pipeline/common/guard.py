@@ -86,7 +86,7 @@ def workers(child: int) -> list[int]:
 
 def bring_back_outputs(stage: str) -> None:
     """Put those outputs of the stage's last good run that are missing back from DVC's cache."""
-    missing = [out for out in recorded_outputs(stage) if not Path(out["path"]).exists()]
+    missing = [out for out in recorded_outputs(stage) if not is_made(Path(out["path"]))]
     if not missing:
         return
     from dvc.repo import Repo  # takes a second to import, which only a failing stage pays
@@ -132,10 +132,17 @@ def appearing(path: Path) -> Iterator[Path]:
     remove(partial)
     try:
         yield partial
-        if not path.exists():
+        if not is_made(path):
+            remove(path)
             partial.rename(path)
     finally:
         remove(partial)
+
+
+def is_made(path: Path) -> bool:
+    """Whether a file is there, or a folder with a file that is not half-written."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return any(file.is_file() and not file.name.endswith(".partial") for file in files)
 
 
 def remove(path: Path) -> None:

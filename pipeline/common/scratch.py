@@ -103,6 +103,12 @@ def code_sha256(*folders: str) -> dict[str, str]:
     }
 
 
+def files_of(kind: type) -> list[str]:
+    """The project's files of a class and its bases, as `code_sha256` takes them."""
+    modules = [each.__module__ for each in kind.__mro__ if each.__module__.startswith("pipeline.")]
+    return [f"{name.replace('.', '/')}.py" for name in modules]
+
+
 def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -110,7 +110,8 @@ def run_for_model(stage: str, main: Callable[..., None], *, launched: bool = Fal
     """`run` for the ranking model that `--model NAME` names, `main` without it."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--model", metavar="NAME", type=model_name, default=MAIN_MODEL)
-    run(stage, main, model=parser.parse_known_args()[0].model, launched=launched)
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    run(stage, main, model=parser.parse_args().model, launched=launched)
 
 
 def model_name(name: str) -> str:

@@ -1,10 +1,14 @@
 """Section `data` of `params.yaml`."""
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, field_validator
 
 from pipeline.common.section import Section, Seed
+
+MADE = Path("data")
+"""The folder that `ingest` makes."""
 
 
 class Data(Section):
@@ -21,7 +25,7 @@ class Data(Section):
 
     @field_validator("source")
     @classmethod
-    def _is_no_address(cls, source: str) -> str:
+    def _is_a_source_that_dvc_can_watch(cls, source: str) -> str:
         if "://" in source:  # not repeated, since addresses may hold passwords
             raise ValueError(
                 "data.source: found an address; expected sample, microlens_1m or a folder"
@@ -30,5 +34,10 @@ class Data(Section):
             raise ValueError(
                 f"data.source: found {source}, whose ~ DVC takes for a folder's name; "
                 "expected the whole path, from / on"
+            )
+        if Path(source).resolve().is_relative_to(MADE.resolve()):
+            raise ValueError(
+                f"data.source: found {source}, inside {MADE}/, which DVC clears before ingest; "
+                "move it elsewhere"
             )
         return source

@@ -16,7 +16,7 @@ from pipeline.settings.ctr.evaluate import Evaluate
 from pipeline.settings.ctr.judge import Judge
 from pipeline.settings.ctr.models import Models
 from pipeline.settings.ctr.predict import Predict
-from pipeline.settings.ctr.train import Train
+from pipeline.settings.ctr.train import Train, overridden
 from pipeline.settings.data import Data
 from pipeline.settings.embed.align import Align
 from pipeline.settings.embed.diagnose import Diagnose
@@ -127,16 +127,6 @@ class Params(Section):
             case "summary", _:
                 return ()
         return (getattr(self, stage),)
-
-
-def overridden(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`settings` with `changes`; of a section in them only the keys that it names."""
-    sections = {
-        key: overridden(settings[key], value)
-        for key, value in changes.items()
-        if isinstance(value, dict) and isinstance(settings.get(key), dict)
-    }
-    return {**settings, **changes, **sections}
 
 
 def faults_of_override(train: Train, name: str, changes: Mapping[str, Any]) -> list[str]:

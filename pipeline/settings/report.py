@@ -4,11 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pipeline.common.section import (
-    Count,
-    Section,
-    Seed,
-)
+from pipeline.common.section import Count, Section, Seed
 
 
 class Report(Section):

@@ -30,17 +30,17 @@ def test_each_model_and_their_blend(
 
 
 def test_what_is_said_of_a_blend(capsys: pytest.CaptureFixture[str]) -> None:
-    figures = {"chosen": ["train", "seed_7"], "auc": 0.81, "best_model_auc": 0.8}
+    figures = {"chosen": ["main", "seed_7"], "auc": 0.81, "best_model_auc": 0.8}
     print_blend(figures | {"held_out_gain": 0.004, "held_out_gain_se": 0.003})
     assert capsys.readouterr().out.splitlines() == [
-        "blend of train + seed_7: 0.8100, +0.0100 to the best",
+        "blend of main + seed_7: 0.8100, +0.0100 to the best",
         "on users that did not choose it: +0.0040, standard error 0.0030",
     ]
     print_blend(figures | {"held_out_gain": None, "held_out_gain_se": None})
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
-def test_models_that_the_settings_name_come_before_its_own() -> None:
+def test_further_models_are_those_of_the_settings_or_its_own() -> None:
     assert list(with_models(tiny_params()).ranking_models()) == ["main", *MODELS]
     named = tiny_params(models={"long": {"history": 7}})
     assert with_models(named) == named

@@ -10,6 +10,11 @@ from typing import Any
 
 import pytest
 
+from ctr.engine.checkpoint import CODE as CODE_OF_A_RESULT
+from pipeline.common.scratch import files_of
+from pipeline.settings.ctr.judge import Judge
+from pipeline.settings.ctr.train import Train
+from pipeline.settings.ctr.training import Training
 from pipeline.settings.params import Params
 from tests.support.graph import covers, graph
 from tests.support.imports import (
@@ -114,6 +119,15 @@ def test_a_dear_stage_depends_on_exactly_what_it_imports(stage: str) -> None:
     assert declared | {CONFIG} == used
 
 
+@pytest.mark.parametrize(("stage", "settings"), [("train", Train), ("judge", Judge)])
+def test_a_checkpoint_is_of_all_the_code_that_its_stage_imports(
+    stage: str, settings: type[Training]
+) -> None:
+    told = (*CODE_OF_A_RESULT, *files_of(settings))
+    for file in imported_with_theirs(entry(stage)):
+        assert any(covers(path, file) for path in told), file
+
+
 def test_what_is_imported_late_is_imported_late() -> None:
     file, settings = LATE
     module = settings.removesuffix(".py").replace("/", ".")
@@ -169,7 +183,11 @@ def test_no_import_runs_in_a_circle_or_back_up() -> None:
     places = list(MAY_IMPORT)
     for folder, others in table.items():
         assert all(places.index(other) < places.index(folder) for other in others), folder
-    files = {file: imported(file) - {LATE[1]} for file in python_files(*CODE)}
+    late, settings = LATE
+    files = {
+        file: imported(file) - ({settings} if file == late else set())
+        for file in python_files(*CODE)
+    }
     list(TopologicalSorter(files).static_order())
 
 

@@ -53,8 +53,8 @@ def test_the_same_bytes_in_another_clone(fresh_runs: FreshRuns, small_run: Refer
 def test_make_submission_gives_a_checked_submission(clone: Clone, report: str) -> None:
     auc = f"{clone.metrics('summary')['auc']:.4f}"
     assert [line.split()[:3] for line in report.splitlines()].count(["Task", "2", auc]) == 1
-    assert re.search(r"^train: .*\(\d+\.\d s\)$", report, re.MULTILINE)
-    assert re.search(r"^ train +\d+\.\d *$", report, re.MULTILINE)
+    assert re.search(r"^train@main: .*\(\d+\.\d s\)$", report, re.MULTILINE)
+    assert re.search(r"^ train@main +\d+\.\d *$", report, re.MULTILINE)
     assert "submissions/task2/prediction.zip" in report.splitlines()[-1]
     assert "submissions/task1/item_info.parquet" in report.splitlines()[-2]
     lines = clone.prediction().decode().splitlines()

@@ -4,9 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pipeline.common.section import (
-    Section,
-)
+from pipeline.common.section import Section
 
 
 class Evaluate(Section):

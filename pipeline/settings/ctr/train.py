@@ -1,19 +1,16 @@
 """Section `train` of `params.yaml`."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.common.section import (
-    Count,
-    Residence,
-    Section,
-)
+from pipeline.common.section import Count, Residence, Section
 from pipeline.settings.ctr.training import Features, Training
 
 
 class TransformerDCN(Section):
-    """`train.transformer_dcn`: sizes of `models/transformer_dcn.py`, where that is the model."""
+    """`train.transformer_dcn`: the sizes where `ctr/models/transformer_dcn.py` is the model."""
 
     layers: Annotated[int, Field(ge=1, le=64)]
     heads: Annotated[int, Field(ge=1, le=64)]
@@ -65,3 +62,13 @@ class Train(Training):
     """Whether `torch.compile` fuses the model's operations (a minute or more at the start)."""
     deterministic: bool
     """Refuse operations of a GPU that may give other bytes the next time; a CPU has none."""
+
+
+def overridden(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`settings` with `changes`; of a section in them only the keys that it names."""
+    sections = {
+        key: overridden(settings[key], value)
+        for key, value in changes.items()
+        if isinstance(value, dict) and isinstance(settings.get(key), dict)
+    }
+    return {**settings, **changes, **sections}

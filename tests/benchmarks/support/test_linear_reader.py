@@ -13,7 +13,7 @@ def split(history: list[list[int]], target: list[int], label: list[int]) -> Spli
 
 
 def test_columns_of_a_row() -> None:
-    found = columns(VECTORS, split([[0, 1, 2], [0, 0, 0]], [3, 1], [1, 0]))
+    found = columns(VECTORS, split([[0, 1, 2], [0, 0, 0]], [3, 1], [1, 0]), 64)
     recent = [1.5, 4.0]  # (3, 4) times (0.5, 1)
     cosines = [0.0, 0.6, 0.8]
     expected = [5, 6, 5.5, 5.5, np.mean(cosines), 0.8, *[np.mean(cosines)] * 2]
@@ -30,6 +30,6 @@ def test_what_the_vectors_hold_is_read() -> None:
     label[target > 30] = 1 - label[target > 30]
     rows = split(rng.integers(0, 41, (5000, 4)).tolist(), target.tolist(), label.tolist())
     warm = Split(rows.rows[target <= 30])
-    verdict = read(vectors, warm, rows, target > 30)
+    verdict = read(vectors, warm, rows, target > 30, 64)
     assert verdict["auc_warm_items"] == pytest.approx(1, abs=0.02)
     assert verdict["auc_cold_items"] == pytest.approx(0, abs=0.02)

@@ -80,5 +80,5 @@ def test_split_names_its_columns() -> None:
 
 def test_some_names_and_how_many_more() -> None:
     assert some_of({"b", "a"}) == "a, b"
-    assert some_of(set("abcdefghij")) == "a, b, c, d, e, f, g, h and 2 more"
+    assert some_of(set("abcdefghij")) == "a, b, c, d and 6 more"
     assert some_of([]) == "nothing"

@@ -108,6 +108,16 @@ def test_outside_dvc_nothing_is_brought_back(
     assert contents(workspace) == before
 
 
+def test_an_output_that_was_begun_anew_is_brought_back(workspace: Path) -> None:
+    """A stage makes the folder again that DVC has removed, before it fails."""
+    failing = (
+        "from pathlib import Path; Path('covers').mkdir(); Path('covers/.x.partial').touch(); 1/0"
+    )
+    assert guard.main([sys.executable, "-c", failing]) == 1
+    assert (workspace / "covers/1.jpg").read_text() == "old"
+    assert not (workspace / "covers/.x.partial").exists()
+
+
 def test_what_is_there_is_not_overwritten(workspace: Path) -> None:
     for path in ("embeddings/item/vectors.npy", "covers/3.jpg"):
         (workspace / path).parent.mkdir(parents=True)

@@ -212,6 +212,18 @@ def test_a_model_that_cannot_be_one_is_refused_before_anything_is_made(
     assert not (workspace / "scratch").exists()
 
 
+@pytest.mark.parametrize("flag", ["--blend", "--modle"])
+def test_a_flag_that_is_none_is_refused_before_anything_is_made(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, flag: str
+) -> None:
+    """Else another model than the one asked for would be trained anew."""
+    monkeypatch.setattr("sys.argv", ["stage", flag, "rows_3"])
+    with pytest.raises(SystemExit) as exit:
+        stage.run_for_model("train", lambda section, _: fail(section))
+    assert exit.value.code == 2
+    assert not (workspace / "scratch").exists()
+
+
 def test_seconds_that_cannot_be_written_cost_nothing(workspace: Path) -> None:
     (workspace / "scratch/fuse/seconds").mkdir(parents=True)
     stage.run("fuse", lambda _: stage.made("7 items"))

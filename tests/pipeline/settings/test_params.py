@@ -168,6 +168,11 @@ def test_a_tilde_in_the_source_is_refused(tmp_path: Path) -> None:
         load(tmp_path, changed("data", "source", "~/raw"))
 
 
+def test_a_source_among_the_outputs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"data\.source: found data/raw, inside data/, which DVC"):
+        load(tmp_path, changed("data", "source", "data/raw"))
+
+
 def with_models(models: str) -> str:
     """The settings with these models, in YAML's flow style, beside the first."""
     return changed("models", "main", "{}\n  " + models)

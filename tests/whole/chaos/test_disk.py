@@ -58,9 +58,9 @@ def test_a_full_disk(run: ReferenceRun, long: bool, mounts: list[str]) -> None:
 
 
 def test_a_folder_that_is_read_only(run: ReferenceRun, mounts: list[str]) -> None:
-    protect = "mount -t tmpfs -o ro none submissions/task2"
-    told = r"^error: .*Read-only file system: 'submissions/task2/.*prediction\.zip"
-    assert_fails_clearly(run, "submit", mounted(mounts, protect), told)
+    protect = "mount -t tmpfs -o ro none submissions"
+    told = r"^error: .*Read-only file system: 'submissions/task1"
+    assert_fails_clearly(run, "fuse", mounted(mounts, protect), told)
 
 
 def limited(folder: Path, blocks: int) -> Path:
