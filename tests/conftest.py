@@ -7,7 +7,7 @@ import torch
 from tests.support.clone import HERE, Clone, write_small_params, write_small_source
 from tests.support.fresh_runs import FreshRuns
 from tests.support.references.run import ReferenceRun
-from tests.support.worlds.tiny_world import forget_accelerator
+from tests.support.worlds.tiny_world import on_cpu
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -66,15 +66,16 @@ def small_run(
 
 
 @pytest.fixture
-def cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
-    """Accelerate on a CPU (where equal seeds give equal bytes), in one process, outside DVC."""
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")  # a user's choice, which the stages then respect
-    for name in ("DVC_STAGE", "LOCAL_WORLD_SIZE", "ACCELERATE_MIXED_PRECISION"):
-        monkeypatch.delenv(name, raising=False)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the fastest for tiny models
-    forget_accelerator()
-    yield torch.device("cpu")
-    forget_accelerator()
-    torch.set_num_threads(threads)
+def cpu() -> Iterator[torch.device]:
+    with on_cpu():
+        yield torch.device("cpu")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that the stages run in."""
+    folder = tmp_path / "workspace"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return folder

@@ -17,6 +17,7 @@ from embed.extraction.extract import shards_of
 from pipeline.common.paths import COVERS, ITEMS
 from pipeline.settings.embed.text import EmbedText
 from pipeline.settings.params import Params, load_params
+from tests.support.worlds.tiny_world import TINY_ENCODER
 
 REPOSITORY = Path(__file__).parents[2]
 COLORS = ("red", "lime", "blue", "yellow", "purple", "orange", "black", "white")
@@ -94,21 +95,9 @@ def one_thread(cpu: torch.device) -> None:
 def params() -> Params:
     """The repository's settings with an encoder that trains in a second."""
     loaded = load_params(REPOSITORY / "params.yaml")
-    small = {
-        "embed_dim": 16,
-        "image_size": 32,
-        "patch_size": 8,
-        "image_width": 32,
-        "image_layers": 1,
-        "text_width": 32,
-        "text_layers": 1,
-        "context_length": 8,
-        "epochs": 2,
-        "batch_size": 16,
-    }
     return loaded.model_copy(
         update={
-            "encoder": loaded.encoder.model_copy(update=small),
+            "encoder": loaded.encoder.model_copy(update=TINY_ENCODER | {"context_length": 8}),
             "embed_text": loaded.embed_text.model_copy(
                 update={"batch_size": 7, "shard_size": 9, "workers": 0}
             ),

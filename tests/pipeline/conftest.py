@@ -97,16 +97,6 @@ def raw(tmp_path: Path) -> RawFolder:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder that the stages run in."""
-    folder = tmp_path / "workspace"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return folder
-
-
-@pytest.fixture
 def snapshot(workspace: Path) -> Callable[[], dict[str, bytes]]:
     """What lies in the workspace now: each file's bytes."""
     return lambda: {

@@ -6,13 +6,16 @@ A click is likely on an item of even number, whoever sees it, and unlikely on th
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
+import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from ruamel.yaml import YAML
@@ -43,6 +46,17 @@ NEARLY_TIED = 1e-3
 A row's logit is rounded otherwise in another place of a batch.
 """
 
+TINY_ENCODER = {
+    "embed_dim": 16,
+    "image_size": 32,
+    "patch_size": 8,
+    "image_width": 32,
+    "image_layers": 1,
+    "text_width": 32,
+    "text_layers": 1,
+    "epochs": 2,
+    "batch_size": 16,
+}
 TINY_SIZES = {
     "history": 5,
     "embedding_dim": 4,
@@ -69,6 +83,22 @@ def tiny_params(
     content["blend"] |= blend or {}
     content["models"] |= models or {}
     return Params.model_validate(content)
+
+
+@contextmanager
+def on_cpu() -> Iterator[None]:
+    """Accelerate on a CPU (where equal seeds give equal bytes), in one process, outside DVC."""
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACCELERATE_USE_CPU", "true")
+        patch.setenv("OMP_NUM_THREADS", "2")  # a user's choice, which the stages then respect
+        for name in ("DVC_STAGE", "LOCAL_WORLD_SIZE", "ACCELERATE_MIXED_PRECISION"):
+            patch.delenv(name, raising=False)
+        torch.set_num_threads(1)  # the fastest for tiny models
+        forget_accelerator()
+        yield
+        forget_accelerator()
+        torch.set_num_threads(threads)
 
 
 def run_main(stage: ModuleType, params: Params, model: str = paths.MAIN_MODEL) -> None:

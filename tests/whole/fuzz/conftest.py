@@ -32,14 +32,9 @@ def pytest_terminal_summary(
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder that the stages run in."""
-    folder = tmp_path / "workspace"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def workspace(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("os.fsync", lambda _: None)  # most of the time, and of no matter here
-    return folder
+    return workspace
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """A small world in the raw layout, its splits changed at will, and the real stages run on it."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import chdir, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -23,7 +23,14 @@ from pipeline.settings.params import Params, load_params
 from pipeline.tables.split import Split
 from sample.world import WorldConfig, build
 from sample.write import write_raw
-from tests.support.worlds.tiny_world import REPOSITORY, TINY_SIZES, forget_accelerator, run_main
+from tests.support.worlds.tiny_world import (
+    REPOSITORY,
+    TINY_ENCODER,
+    TINY_SIZES,
+    forget_accelerator,
+    on_cpu,
+    run_main,
+)
 
 CONTENT_STAGES = (encoder, text, image, vlm)
 VECTOR_STAGES = (align, fuse, neighbors)
@@ -33,17 +40,6 @@ STAGES = (ingest, *CONTENT_STAGES, *VECTOR_STAGES)
 SMALL = WorldConfig(
     items=60, users=40, topics=8, train_slates=5, history_median=40.0, history_longest=90
 )
-TINY_ENCODER = {
-    "embed_dim": 16,
-    "image_size": 32,
-    "patch_size": 8,
-    "image_width": 32,
-    "text_width": 32,
-    "image_layers": 1,
-    "epochs": 2,
-    "batch_size": 16,
-}
-
 Change = Callable[[pa.Table, np.random.Generator], pa.Table]
 """Of a split's raw table."""
 
@@ -65,24 +61,9 @@ def small_params(source: Path, seed: int = 2025, **sections: Mapping[str, Any]) 
     return Params.model_validate(content)
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Accelerate on a CPU with one thread, where equal inputs give equal bytes."""
-    threads = torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ACCELERATE_USE_CPU", "true")
-        patch.setenv("OMP_NUM_THREADS", "2")  # a user's choice, which the stages then respect
-        for name in ("DVC_STAGE", "LOCAL_WORLD_SIZE", "ACCELERATE_MIXED_PRECISION"):
-            patch.delenv(name, raising=False)
-        torch.set_num_threads(1)
-        yield
-        forget_accelerator()
-        torch.set_num_threads(threads)
-
-
 def run_stages(folder: Path, stages: Iterable[ModuleType], params: Params) -> None:
     """Each stage's own `main`, in `folder`."""
-    with one_thread(), chdir(folder):
+    with on_cpu(), chdir(folder):
         for stage in stages:
             forget_accelerator()
             torch.manual_seed(99)  # no stage may depend on what ran before it
