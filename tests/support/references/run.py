@@ -51,5 +51,5 @@ class ReferenceRun:
     def assert_nothing_partial(self) -> None:
         files = [self.clone.folder / path for outs in self.outputs.values() for path in outs]
         folders = {folder for file in files for folder in (file.parent, file.parent.parent)}
-        partial = [path for folder in folders for path in folder.iterdir()]
+        partial = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
         assert not [path for path in partial if path.name.endswith(".partial")]
