@@ -15,6 +15,7 @@ from pipeline.common.files import InputError
 from pipeline.settings.params import Params
 from tests.embed.conftest import CPU
 from tests.support.worlds.tiny_text import (
+    WORDS,
     bert_config,
     save,
     save_bert,
@@ -50,9 +51,13 @@ def of_fewer_words(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         (
             foreign,
             r"lack weights, embeddings\.LayerNorm\.bias, embeddings\.LayerNorm\.weight, .* and 33 "
-            r"more: they would be random; the files hold module\.embeddings.* and 35 more, which",
+            r"more: they would be random; the files hold module\.embeddings.* and 35 more, "
+            r"which noth",
         ),
-        (without_a_layer, r"lack weights, encoder\.layer\.1\..* and 12 more: they would be random"),
+        (
+            without_a_layer,
+            r"lack weights, encoder\.layer\.1\..* and 12 more: they would be random; f",
+        ),
         (of_fewer_words, r"word_embeddings\.weight: .* is \(5, 16\), expected \(11, 16\)"),
     ],
 )
@@ -70,7 +75,8 @@ def test_layers_that_the_configuration_leaves_out_are_refused(
 ) -> None:
     deep = save_bert(tmp_path / "deep", num_hidden_layers=3)
     (deep / "config.json").write_bytes((bert / "config.json").read_bytes())
-    with pytest.raises(InputError, match=r"no place for, encoder\.layer\.2\..* and 12 more: they"):
+    message = r"no place for, encoder\.layer\.2\..* and 12 more: they would be left out"
+    with pytest.raises(InputError, match=message):
         load_text_encoder(section(params, deep), CPU)
 
 
@@ -98,3 +104,18 @@ def test_layers_are_known_by_their_numbers() -> None:
     model = torch.nn.Sequential(torch.nn.Sequential(torch.nn.Linear(2, 2)), torch.nn.Linear(2, 2))
     unread = {"0.3.weight", "net.0.4.bias", "7.weight", "head.weight", "0.0.scale"}
     assert sorted(of_further_layers(unread, model)) == ["0.3.weight", "7.weight", "net.0.4.bias"]
+
+
+def test_a_checkpoint_without_a_tokenizer(params: Params, bert: Path, tmp_path: Path) -> None:
+    """transformers makes one of special tokens alone, to which all titles are the same."""
+    model = with_weights(bert, tmp_path / "model", lambda weights: weights)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (model / name).unlink()
+    with pytest.raises(InputError, match=r"embed_text\.model is .*has no tokenizer: .*vocab\.txt"):
+        load_text_encoder(section(params, model), CPU)
+
+
+def test_a_tokenizer_of_another_model(params: Params, tmp_path: Path) -> None:
+    model = save_bert(tmp_path / "model", vocab_size=len(WORDS) - 2)
+    with pytest.raises(InputError, match=r"knows token 10, but its weights are of 9 tokens"):
+        load_text_encoder(section(params, model), CPU)

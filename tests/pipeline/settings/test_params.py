@@ -16,6 +16,10 @@ def load(tmp_path: Path, text: str) -> Params:
     return load_params(path)
 
 
+FIRST_KEYS = "embedding_regularizer, net_regularizer, learning_rate"
+"""Of section `train`."""
+
+
 def changed(section: str, key: str, value: str) -> str:
     """The settings with one line of one section replaced; None of the others is touched."""
     head, found, tail = SETTINGS.partition(f"\n{section}:\n" if section != "data" else "data:\n")
@@ -117,7 +121,7 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
     message = str(error.value)
     assert "train.learning_rate" in message
     assert "train.patience: missing" in message
-    assert "train.patiense: unknown key; known here: embedding_regularizer" in message
+    assert f"train.patiense: unknown key; known here: {FIRST_KEYS}" in message
     assert "trane: unknown key; known here: data, encoder" in message
 
 
@@ -203,7 +207,7 @@ def test_a_model_that_is_not_there(tmp_path: Path) -> None:
     [
         (
             "a: {row: 3}",
-            r"models.a.row: unknown key; known here: embedding_regularizer",
+            rf"models.a.row: unknown key; known here: {FIRST_KEYS}",
         ),
         ("a: {rows: 0}", r"models.a.rows: .*greater than or equal to 1, found 0"),
         ("a: {features: {ids: true}}", r"models.a.features.ids: unknown key; .*: id, tags"),
