@@ -1,38 +1,35 @@
 """What a blend of ranking models adds to the best one of them, on users that did not choose it.
 
 For the data that the pipeline has ingested and embedded in the working directory, with its
-`params.yaml`: its models, or beside a single one a second seed, another number of rows, and the
+`params.yaml`: its models, or beside the default ones a second seed, another number of rows, and the
 transformer. Each is trained as stage `train` does it.
 
     python -m benchmarks.bench_blend [--json PATH]
 """
 
 import argparse
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accelerate.utils import set_seed
 
-from benchmarks.support.recipes import opened
-from ctr import train
+from benchmarks.support.quality.trained import trained
 from ctr.blend import choose, held_out_gain
-from ctr.engine.loop import fit
-from ctr.engine.machine import prepare_cpu, seed_dropout
-from ctr.engine.scoring import score
+from ctr.engine.machine import prepare_cpu
 from ctr.evaluation.metrics import auc
-from ctr.models.architecture import build_model, model_config
 from pipeline.common.files import write_json
 from pipeline.settings.ctr.train import Train
 from pipeline.settings.params import Params, load_params
 from pipeline.tables.split import Split
 
 MODELS: dict[str, dict[str, Any]] = {
+    "trees": {"model": "lightgbm"},
     "seed_7": {"seed": 7},
     "rows_3": {"rows": 3},
     "transformer": {"model": "transformer_dcn", "patience": 3},
 }
+
+DEFAULT = {"main", "trees"}
 
 
 def main() -> None:
@@ -48,8 +45,8 @@ def main() -> None:
 
 
 def with_models(params: Params) -> Params:
-    """`MODELS` beside the only one, where the settings name no others."""
-    if len(params.models) > 1:
+    """`MODELS` beside the first one, where the settings name no others than the default ones."""
+    if not {*params.models} <= DEFAULT:
         return params
     content = params.model_dump()
     content["models"] |= MODELS
@@ -76,21 +73,6 @@ def measured(params: Params) -> dict[str, Any]:
         "held_out_gain": gain.mean,
         "held_out_gain_se": gain.standard_error,
     }
-
-
-def trained(settings: Train) -> tuple[np.ndarray, dict[str, Any]]:
-    """The best epoch's logits for valid, float64 (n,), which epoch it was, and seconds."""
-    accelerator = opened("train", settings.mixed_precision)
-    set_seed(settings.seed)
-    data = train.load_data(settings, accelerator)
-    model = build_model(model_config(settings, data.items), settings)
-    seed_dropout(settings.seed, accelerator)
-    started = time.perf_counter()
-    result = fit(model, data, settings, accelerator)
-    seconds = time.perf_counter() - started
-    model.load_state_dict(result.weights)
-    (logits,) = score(model, [data.valid], data.items, settings.batch_size, accelerator)
-    return logits.double().numpy(), {"epoch": result.best_epoch, "seconds": seconds}
 
 
 def print_model(name: str, settings: Train, figures: dict[str, Any]) -> None:

@@ -103,7 +103,7 @@ def make_clicks(items: int, batch: int, device: torch.device) -> tuple[Clicks, I
         neighbors=none.int(),
         cosine=none,
     )
-    clicks = Clicks(history, drawn(batch), levels, levels)
+    clicks = Clicks(history, drawn(batch), levels, levels, torch.empty(batch, 0))
     return Clicks(*(c.to(device) for c in clicks)), ItemTable(*(c.to(device) for c in table))
 
 

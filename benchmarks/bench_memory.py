@@ -1,30 +1,29 @@
 """Peak memory of whole stages on a world of size n, and on one of ten times that or more.
 
 Each stage runs as `dvc repro` runs it, by its own command on a `params.yaml`, in a process of its
-own and in a new folder with made-up data. What grows is rows for `ingest` and `train`, on as many
-items in both worlds, and items for the others. `judge` is tried at the challenge's size, on its
-10,000 rows of valid and on 300,000; `judge_unbounded` is the same with all freed memory kept, as
-stages did before `ctr/engine/machine.py` had a bound (on two cores each takes some ten minutes).
-The memory of a stage and of its workers is added up every 20 ms: `anonymous` is what it must have,
-`resident` also counts pages of files that it has mapped or loaded (libraries, arrays), which the
-system may take back, and pages that two processes share twice.
+own and in a new folder with made-up data. What grows is rows for `ingest`, `companions` and
+`train`, on as many items in both worlds, and items for the others. `judge` is tried at the
+challenge's size, on its 10,000 rows of valid and on 300,000; `judge_unbounded` is the same with all
+freed memory kept, as stages did before `ctr/engine/machine.py` had a bound (on two cores each takes
+some ten minutes). The memory of a stage and of its workers is added up every 20 ms: `anonymous` is
+what it must have, pages that forked processes share counted once; `resident` also counts pages of
+files that it has mapped or loaded (libraries, arrays), which the system may take back, and shared
+ones twice.
 
 What the design allows to grow: arrays of one row an item (titles, vectors, and in `align` a feature
-for each landmark), a few numbers a row of the click log (users, labels, the order of an epoch), and
-`neighbors`' candidates up to a fixed number. Histories and covers are never held.
+for each landmark), a few numbers a row of the click log (users, labels, the order of an epoch), in
+`companions` 7 bytes for each pair of items taken together, and `neighbors`' candidates up to a
+fixed number. Histories and covers are never held.
 Linux only (/proc).
 
     python -m benchmarks.bench_memory --stages ingest train --json bench_memory.json
 """
 
 import argparse
-import os
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import chdir, suppress
+from collections.abc import Callable, Mapping
+from contextlib import chdir
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,21 +31,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from ruamel.yaml import YAML
 
 from benchmarks.support import embed_world, training_world
-from benchmarks.support.memory import memory
+from benchmarks.support.companions.world import World
+from benchmarks.support.companions.world import write_world as write_clicks
 from benchmarks.support.raw_layout import HISTORY, ITEMS, write_raw
+from benchmarks.support.stages import Peak, module, run_quietly, watched, write_params
 from pipeline.common import paths
-from pipeline.common.files import Outputs, read_array, write_array, write_json
-from pipeline.common.paths import PARAMS
-from pipeline.settings.params import Params, load_params
+from pipeline.common.files import read_array, write_array, write_json
 from pipeline.tables.item_info import write_item_info
 
-ROOT = Path(__file__).parents[1]
 FACTOR = 10
-INTERVAL = 0.02
-"""Seconds between two looks at a stage's memory."""
 FEW_ITEMS = 2_000
 """Where rows grow."""
 CLICKS_AN_ITEM = 20
@@ -68,15 +63,6 @@ class Case:
     """Other than in the repository's `params.yaml`, by section."""
     factor: int = FACTOR
     """Times that the second world is larger."""
-
-
-@dataclass(frozen=True)
-class Peak:
-    """Bytes at most, of all processes of the stage together."""
-
-    anonymous: int
-    resident: int
-    seconds: float
 
 
 def raw(rows: int) -> None:
@@ -112,6 +98,11 @@ def write_items(titles: list[str], tags: np.ndarray | None = None) -> None:
 
 def clicks(rows: int) -> None:
     training_world.write_world(items=FEW_ITEMS, train_rows=rows)
+    training_world.write_numbers()
+
+
+def histories(rows: int) -> None:
+    write_clicks(World(FEW_ITEMS, rows))
 
 
 def vectors(items: int) -> None:
@@ -134,10 +125,6 @@ def judged(valid_rows: int, items: int = ITEMS, train_rows: int = 24_000) -> Non
     write_item_info(paths.ITEM_INFO, np.asarray(read_array(paths.ITEM)))
 
 
-def module(name: str) -> tuple[str, ...]:
-    return (sys.executable, "-m", name)
-
-
 UNBOUNDED = (
     "import math, runpy; from ctr.engine.machine import FreedMemory; "
     "FreedMemory.GROWTH = math.inf; runpy.run_module('ctr.judge', run_name='__main__')"
@@ -148,6 +135,9 @@ CASES = {
     "embed_image": Case(module("embed.image"), "items", 1_000, covered),
     "align": Case(module("embed.align"), "items", 2_000, vectors, {"align": {"landmarks": 512}}),
     "neighbors": Case(module("embed.neighbors"), "items", 3_000, vectors),
+    "companions": Case(
+        module("ctr.companions"), "rows", 30_000, histories, {"companions": {"enabled": True}}
+    ),
     "train": Case(module("ctr.train"), "rows", 30_000, clicks, {"train": {"epochs": 1}}),
     "judge": Case(module("ctr.judge"), "of valid", 10_000, judged, factor=30),
     "judge_unbounded": Case(
@@ -197,58 +187,9 @@ def line(stage: str, unit: str, peaks: Mapping[int, Peak]) -> str:
 def measure(case: Case, size: int) -> Peak:
     """The peak of the case's stage on `size` units, in a temporary folder."""
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
-        write_params(case.settings)
+        write_params({**SMALL_ENCODER, **case.settings})
         case.write(size)
         return watched(list(case.command))
-
-
-def write_params(settings: Mapping[str, Any]) -> None:
-    content = load_params(ROOT / PARAMS).model_dump()
-    for section, changes in {**SMALL_ENCODER, **settings}.items():
-        content[section] |= changes
-    with Outputs() as outputs, outputs.path(PARAMS).open("w", encoding="utf-8") as file:
-        YAML().dump(Params.model_validate(content).model_dump(), file)
-
-
-def watched(command: list[str]) -> Peak:
-    """Run `command` here, which must succeed, and look at its memory until it ends."""
-    started = time.perf_counter()
-    process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL)
-    anonymous = resident = 0
-    while process.poll() is None:
-        family = list(processes(process.pid))
-        anonymous = max(anonymous, sum(field_of("RssAnon", each) for each in family))
-        resident = max(resident, sum(field_of("VmRSS", each) for each in family))
-        time.sleep(INTERVAL)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command)
-    return Peak(anonymous, resident, time.perf_counter() - started)
-
-
-def run_quietly(command: list[str]) -> None:
-    subprocess.run(command, env=environment(), check=True, stdout=subprocess.DEVNULL)
-
-
-def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
-
-
-def processes(root: int) -> Iterator[int]:
-    """`root` and what it has started, and what that has."""
-    yield root
-    children = ""
-    with suppress(OSError):  # it has ended meanwhile
-        for thread in Path(f"/proc/{root}/task").iterdir():
-            children += (thread / "children").read_text(encoding="ascii")
-    for child in children.split():
-        yield from processes(int(child))
-
-
-def field_of(name: str, process: int) -> int:
-    """Bytes; 0 for a process that has ended."""
-    with suppress(OSError):
-        return memory(name, process)
-    return 0
 
 
 if __name__ == "__main__":

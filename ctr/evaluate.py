@@ -1,16 +1,17 @@
 """Stage `evaluate`: what the predictions for valid are worth, and for which rows."""
 
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ctr.evaluation.baselines import counts, single_feature_aucs
+from ctr.evaluation.baselines import RowNumbers, best_numbers, counts, single_feature_aucs
 from ctr.evaluation.curves import HISTORY_STARTS, POPULARITY_STARTS, auc_by, roc, scores
 from ctr.evaluation.metrics import auc, calibration, calibration_error, gauc, logloss
 from pipeline.common import paths
-from pipeline.common.files import InputError, Outputs, read_json
+from pipeline.common.files import InputError, Outputs, read_array, read_json
 from pipeline.common.stage import made, run, shown
 from pipeline.settings.ctr.evaluate import Evaluate
 from pipeline.tables.split import Split
@@ -20,10 +21,8 @@ def main(settings: Evaluate) -> None:
     train, valid = Split.load("train"), Split.load("valid")
     path = paths.predictions_path("valid")
     probability = pd.read_parquet(path)["probability"].to_numpy()
-    if len(probability) != len(valid):
-        raise InputError(
-            f"{path}: has {len(probability)} rows, valid has {len(valid)}; run `dvc repro`"
-        )
+    refuse_other_length(path, probability, "valid", valid)
+    numbers = load_numbers(train, valid)
     overall = rated(valid, probability, settings.calibration_bins)
     metrics = {
         "all": overall | oracle(overall["auc"], read_json(paths.STATS)),
@@ -35,9 +34,27 @@ def main(settings: Evaluate) -> None:
         for feature, feature_auc in single_feature_aucs(train, valid).items():
             values = {"auc": feature_auc, "rows": len(valid)}
             outputs.json(paths.baseline_metrics_path(feature), values)
+        for kind, best in best_numbers(train, valid, numbers).items():
+            values = {"auc": best.auc, "rows": len(valid), "name": best.name}
+            outputs.json(paths.baseline_metrics_path(kind), values)
         for curve, table in plots(train, valid, probability, settings).items():
             table.to_csv(outputs.path(curve), index=False)
     made(f"valid AUC {shown(overall['auc'])} over {len(valid):,} rows")
+
+
+def load_numbers(train: Split, valid: Split) -> RowNumbers:
+    told = read_json(paths.ROW_FEATURES)
+    rows = {}
+    for name, split in (("train", train), ("valid", valid)):
+        path = paths.companions_path(name)
+        rows[name] = read_array(path)
+        refuse_other_length(path, rows[name], name, split)
+    return RowNumbers(told["names"], told["kinds"], rows["train"], rows["valid"])
+
+
+def refuse_other_length(path: Path, found: Sized, name: str, split: Split) -> None:
+    if len(found) != len(split):
+        raise InputError(f"{path}: has {len(found)} rows, {name} has {len(split)}; run `dvc repro`")
 
 
 def rated(valid: Split, probability: np.ndarray, bins: int) -> dict[str, Any]:

@@ -8,13 +8,14 @@ import pandas as pd
 from accelerate import Accelerator
 from torch import Tensor
 
+from ctr.boosting import model as trees
 from ctr.engine.data import ClickLog, load_items
 from ctr.engine.machine import machine
 from ctr.engine.scoring import score
-from ctr.models.architecture import load_model
+from ctr.models.architecture import is_neural, load_model
 from pipeline.common import paths
 from pipeline.common.files import InputError, Outputs, read_array
-from pipeline.common.paths import MAIN_MODEL, ModelFiles, model_files
+from pipeline.common.paths import MAIN_MODEL, ModelFiles, model_files, model_section
 from pipeline.common.stage import made, run_for_model
 from pipeline.settings.ctr.predict import Predict
 
@@ -23,15 +24,22 @@ SPLITS = ("valid", "test")
 
 def main(section: Predict, model: str = MAIN_MODEL) -> None:
     files = model_files(model)
-    with machine("predict", section.mixed_precision) as accelerator:
-        scored = scores(files, section.batch_size, accelerator)
+    if is_neural(files):
+        trained = files.weights
+        with machine("predict", section.mixed_precision) as accelerator:
+            scored = scores(files, section.batch_size, accelerator)
+    else:
+        trained = files.trees
+        scored = trees.scores(files, SPLITS, model_section(model))
+    for split, logits in scored.items():
+        refuse_what_is_not_finite(f"{trained}: the score of {split}", logits)
     with Outputs() as outputs:
         for split, logits in scored.items():
             path = outputs.path(paths.logits_path(model, split))
             table = pd.DataFrame({"ID": row_ids(split, len(logits)), "logit": logits.numpy()})
             table.to_parquet(path, index=False)
     rows = ", ".join(f"{len(logits):,} of {split}" for split, logits in scored.items())
-    made(f"{files.weights} scored {rows}")
+    made(f"{trained} scored {rows}")
 
 
 def scores(files: ModelFiles, batch_size: int, accelerator: Accelerator) -> dict[str, Tensor]:
@@ -44,10 +52,7 @@ def scores(files: ModelFiles, batch_size: int, accelerator: Accelerator) -> dict
         for split in SPLITS
     ]
     scored = score(network, logs, items, batch_size, accelerator)
-    found = dict(zip(SPLITS, scored, strict=True))
-    for split, logits in found.items():
-        refuse_what_is_not_finite(f"{files.weights}: the score of {split}", logits)
-    return found
+    return dict(zip(SPLITS, scored, strict=True))
 
 
 def refuse_what_is_not_finite(scores: str, logits: Tensor) -> None:

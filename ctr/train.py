@@ -1,15 +1,23 @@
 """Stage `train`: a model on the train split; the epoch with the best AUC on valid is kept.
 
+Of boosted trees (`ctr/boosting/`) an epoch is a number of trees.
+
 The model is `main`, or the one that `--model NAME` names.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from accelerate import Accelerator
 from safetensors.torch import save
 
+from ctr.boosting.library import library, tell
+from ctr.boosting.model import described as trees_described
+from ctr.boosting.rows import load_data as load_rows
+from ctr.boosting.saved import saving
+from ctr.boosting.training import Grown, grow
 from ctr.engine import loop
 from ctr.engine.checkpoint import checkpointing
 from ctr.engine.data import load_items
@@ -18,6 +26,7 @@ from ctr.engine.machine import seed_dropout, training_machine
 from ctr.models.architecture import build_model, described, model_config
 from pipeline.common import paths
 from pipeline.common.files import Outputs
+from pipeline.common.launch import open_processes
 from pipeline.common.paths import MAIN_MODEL, ModelFiles, model_files, model_section
 from pipeline.common.stage import made, run_for_model, stage_of
 from pipeline.settings.ctr.train import Train
@@ -29,46 +38,75 @@ INPUTS = (
     paths.TAGS,
     paths.NEIGHBORS,
     paths.STATS,
+    paths.ROW_FEATURES,
+    paths.companions_path("train"),
+    paths.companions_path("valid"),
 )
 
 
 def main(settings: Train, model: str = MAIN_MODEL) -> None:
+    if settings.model == "lightgbm":
+        train_trees(settings, model)
+    else:
+        train_network(settings, model)
+
+
+def train_network(settings: Train, model: str) -> None:
     section = model_section(model)
     deterministic = settings.deterministic
     with training_machine("train", section, settings, deterministic=deterministic) as accelerator:
         data = load_data(settings, accelerator)
-        config = model_config(settings, data.items)
+        config = model_config(settings, data.items, len(data.train.columns))
         network = build_model(config, settings)
         seed_dropout(settings.seed, accelerator)
         stage = stage_of("train", model)
         with checkpointing(stage, settings, INPUTS, accelerator) as checkpoints:
             trained = fit(network, data, settings, accelerator, checkpoints)
             if accelerator.is_main_process:
-                write(trained, described(config, settings), model_files(model))
+                files = model_files(model)
+                description = described(config, settings)
+                write(trained, save(trained.weights), files.weights, description, files)
+
+
+def train_trees(settings: Train, model: str) -> None:
+    """On the CPU, in the main process: the others have nothing to do."""
+    section, files = model_section(model), model_files(model)
+    state = open_processes("train", settings.launch)
+    if state.is_main_process:
+        lightgbm = library(section)
+        tell(section, lightgbm, state.num_processes)
+        with saving(stage_of("train", model), settings, INPUTS, state) as saved:
+            grown = grow(lightgbm, load_rows(settings.features), settings, saved)
+            write(grown, grown.text.encode(), files.trees, trees_described(settings), files)
 
 
 def load_data(settings: Train, accelerator: Accelerator) -> TrainingData:
     return loop.load_data(load_items(settings.features, accelerator.device), settings, accelerator)
 
 
-def write(trained: Trained, description: Mapping[str, Any], files: ModelFiles) -> None:
-    """The best weights with what is needed to use them, the curve, and the metrics."""
-    best = trained.curve[trained.best_epoch - 1]
+def write(
+    trained: Trained | Grown,
+    content: bytes,
+    path: Path,
+    description: Mapping[str, Any],
+    files: ModelFiles,
+) -> None:
+    """The best model in `path` with what is needed to use it, the curve, and the metrics."""
+    best = next(entry for entry in trained.curve if entry["epoch"] == trained.best_epoch)
     metrics = {
-        "epochs": len(trained.curve),
+        "epochs": trained.curve[-1]["epoch"],
         "best_epoch": trained.best_epoch,
         "parameters": trained.parameters,
         **{name: none_for_nan(best[name]) for name in ("auc", "gauc", "logloss")},
     }
     with Outputs() as outputs:
-        outputs.path(files.weights).write_bytes(save(trained.weights))
+        outputs.path(path).write_bytes(content)
         outputs.json(files.config, description)
         outputs.json(files.metrics, metrics)
         pd.DataFrame(trained.curve).to_csv(outputs.path(files.curve), index=False)
-    made(
-        f"{files.weights}, valid AUC {best['auc']:.4f} in epoch {trained.best_epoch} of "
-        f"{len(trained.curve)}"
-    )
+    for other in {files.weights, files.trees} - {path}:
+        other.unlink(missing_ok=True)  # of an earlier model of this name
+    made(f"{path}, valid AUC {best['auc']:.4f} {trained.at}")
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def shown_items(sheet: list[Entry], read: Attention | None) -> Iterable[int]:
         yield from (near.item for near in entry.neighbors)
     for reader in read.readers if read else ():
         yield reader.target
-        yield from (item for item, _ in reader.places)
+        yield from (item for item, _ in (*reader.places, *reader.companions))
 
 
 def item_map(vectors: np.ndarray, mapped: np.ndarray, pictures: Pictures, settings: Report) -> Map:

@@ -23,7 +23,7 @@ from benchmarks.support.memory import memory
 from ctr import train
 from ctr.engine import loop
 from ctr.engine.checkpoint import Progress
-from ctr.engine.data import ClickLog, shuffled_batches
+from ctr.engine.data import ClickLog, Table, shuffled_batches
 from ctr.engine.learner import Learner
 from ctr.engine.machine import open_accelerator, prepare_cpu
 from ctr.engine.scoring import score
@@ -69,7 +69,7 @@ def measure(settings: Train, steps: int, scored_batches: int) -> dict[str, Any]:
     accelerator = open_accelerator("train", settings.mixed_precision)
     torch.manual_seed(settings.seed)
     data = train.load_data(settings, accelerator)
-    config = qin_config(settings, data.items)
+    config = qin_config(settings, data.items, len(data.train.columns))
     learner = TimedLearner(build_model(config, settings), settings, accelerator)
     batches = shuffled_batches(data.train, settings.batch_size, settings.seed, epoch=1)
     warm, timed, scored = batches[:1], batches[:steps], batches[:scored_batches]
@@ -109,8 +109,9 @@ def samples(batches: list[tuple[Tensor, float]]) -> int:
 
 def taken(log: ClickLog, batches: list[tuple[Tensor, float]]) -> ClickLog:
     """A log of the rows of some batches, on the log's device."""
-    rows = log.rows[torch.cat([rows for rows, _weight in batches])].to(log.device)
-    return replace(log, rows=rows, total=len(rows) * log.world, file=None)
+    place = torch.cat([rows for rows, _weight in batches])
+    clicks, numbers = (Table(x.rows[place].to(log.device)) for x in (log.clicks, log.numbers))
+    return replace(log, clicks=clicks, numbers=numbers, total=len(place) * log.world)
 
 
 def flops_a_sample(config: QINConfig, history: int) -> int:

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.format import open_memmap
 
 from benchmarks.support.raw_layout import ITEMS, ROWS, TAG_VOCABULARY, TAGS, USERS, spans
+from ctr.covisitation.describe import KINDS
 from pipeline.common import paths
 from pipeline.common.files import Outputs, read_array
 from pipeline.ingest import write_rows
@@ -65,6 +67,20 @@ def write_items(
         np.savez(file, ids=none.astype(np.int32), cosine=none.astype(np.float32))
 
 
+def write_numbers(seed: int = 2025) -> None:
+    """What stage `companions` tells of the rows of both splits, drawn at random."""
+    rng, kinds = np.random.default_rng(seed), {kind: [*names] for kind, names in KINDS.items()}
+    names = [name for of_kind in kinds.values() for name in of_kind]
+    with Outputs() as outputs:
+        for split in ("train", "valid"):
+            path, shape = paths.companions_path(split), (len(Split.load(split)), len(names))
+            written = open_memmap(outputs.path(path), "w+", np.float16, shape)
+            for start, n in spans(len(written), CHUNK_ROWS):
+                written[start : start + n] = rng.standard_normal((n, len(names)), np.float32)
+            outputs.array_info(path, written, seed=seed)
+        outputs.json(paths.ROW_FEATURES, {"names": names, "kinds": kinds})
+
+
 def tag_table(rng: np.random.Generator, items: int, tags: int) -> np.ndarray:
     """int32 (N + 1, TAGS): tags from 1 to `tags` - 1, padded with 0 on the right."""
     table = zipf(rng, tags - 1, (items + 1, TAGS))
@@ -112,9 +128,11 @@ def draw(rng: np.random.Generator, items: Items, shape: tuple[int, ...]) -> np.n
     return items.by_popularity[zipf(rng, len(items.by_popularity), shape) - 1]
 
 
-def zipf(rng: np.random.Generator, n: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Ranks int32 from 1 to n: the density x ** -EXPONENT on [1, n + 1), rounded down."""
-    power = 1 - EXPONENT
+def zipf(
+    rng: np.random.Generator, n: int, shape: tuple[int, ...], exponent: float = EXPONENT
+) -> np.ndarray:
+    """Ranks int32 from 1 to n: the density x ** -exponent on [1, n + 1), rounded down."""
+    power = 1 - exponent
     uniform = rng.random(shape, np.float32)
     drawn = (1 + np.float32((n + 1) ** power - 1) * uniform) ** np.float32(1 / power)
     return np.minimum(drawn.astype(np.int32), n)

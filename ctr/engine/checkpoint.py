@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -230,13 +230,18 @@ def checkpointing(
     with stop_requests() as checkpoints.stop:
         yield checkpoints
         if accelerator.is_main_process:
-            scratch.clear(folder, fingerprint)
-            if scratch.under_dvc():
-                (folder / fingerprint / FINISHED).touch()
+            finish(folder, fingerprint)
+
+
+def finish(stage: Path, fingerprint: str) -> None:
+    """In the main process, when the outputs are written: nothing of the run is needed again."""
+    scratch.clear(stage, fingerprint)
+    if scratch.under_dvc():
+        (stage / fingerprint / FINISHED).touch()
 
 
 def identity(
-    settings: Training, inputs: Sequence[Path], accelerator: Accelerator
+    settings: Training, inputs: Sequence[Path], accelerator: Accelerator | PartialState
 ) -> dict[str, Any]:
     """All that the run's result depends on."""
     return {
@@ -254,7 +259,7 @@ def begin(stage: Path, identity: Mapping[str, Any]) -> str:
     fingerprint = scratch.fingerprint(identity)
     for path in sorted(stage.glob(f"*/{IDENTITY}")):
         if path.parent.name != fingerprint:
-            changed = ", ".join(differences(read_identity(path), identity)[:3])
+            changed = ", ".join(scratch.differences(read_identity(path), identity)[:3])
             log.info("%s is of another run and is not used; changed: %s", path.parent, changed)
     if (stage / fingerprint / FINISHED).exists() and not scratch.under_dvc():
         shutil.rmtree(stage / fingerprint)  # to train once more is what was asked for
@@ -267,18 +272,6 @@ def read_identity(path: Path) -> dict[str, Any]:
     with suppress(OSError, ValueError):
         return read_json(path)
     return {}
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """The keys, joined by dots, whose values differ."""
-    found = []
-    for key in sorted({*old, *new}):
-        before, now = old.get(key), new.get(key)
-        if isinstance(before, Mapping) and isinstance(now, Mapping):
-            found += [f"{key}.{inner}" for inner in differences(before, now)]
-        elif before != now:
-            found.append(key)
-    return found
 
 
 def random_sha256(device: torch.device) -> str:

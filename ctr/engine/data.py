@@ -1,17 +1,18 @@
 """The data path: what `ingest` and `embed/` wrote, as the batches that a model reads.
 
-A click is some 70 int32 numbers, so a process keeps its rows of a split in the memory of its GPU,
-and a batch is one gather there. Where they do not fit, and on a CPU, whose memory holds the file's
-pages anyway, they are read from the memory-mapped file while the batch before is at work. Both give
-the same batches in the same order.
+A click is some 70 int32 numbers, and what is told of it some 50 of 16 bits, so a process keeps its
+rows of a split in the memory of its GPU, and a batch is one gather of each there. Where they do not
+fit, and on a CPU, whose memory holds the files' pages anyway, they are read from the memory-mapped
+files while the batch before is at work. Both give the same batches in the same order.
 """
 
 import math
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,9 +20,9 @@ from torch import Tensor
 
 from ctr.models.base import Clicks, ItemTable
 from pipeline.common import paths
-from pipeline.common.files import InputError, read_array
+from pipeline.common.files import InputError, read_array, read_json
 from pipeline.common.section import Residence
-from pipeline.settings.ctr.training import Features
+from pipeline.settings.ctr.training import NUMBERS, Features
 from pipeline.tables.split import Split
 
 STRATA = 8
@@ -34,18 +35,28 @@ RESIDENT_SHARE = 0.25
 """A split stays on the GPU if it takes no more than this share of its free memory."""
 
 
+class Table(NamedTuple):
+    """Own rows of an array, on the device or in the file that they are read from."""
+
+    rows: Tensor
+    file: mmap.mmap | None = None
+    """Of which `rows` is a view, where it is not on the device."""
+
+
 @dataclass(frozen=True)
 class ClickLog:
     """The rows rank, rank + world, ... of a split, as one process of `world` holds them."""
 
-    rows: Tensor
+    clicks: Table
     """int32 (own rows, L + 5): the last L items of the history, then `Split.TAIL`."""
+    numbers: Table
+    """float16 (own rows, F): what stage `companions` tells of them; none, if it is not read."""
+    columns: Tensor
+    """int64: those of the numbers that are read."""
     total: int
     """Rows of all processes: of the whole split, or of its last ones."""
     features: Features
     device: torch.device
-    file: mmap.mmap | None = None
-    """Where `rows` is a view of it, and not on `device`."""
     rank: int = 0
     world: int = 1
 
@@ -62,49 +73,60 @@ class ClickLog:
     ) -> "ClickLog":
         """Of the split's `last` rows (0: of all) those of this process."""
         file: Any = read_array(paths.split_path(split), "c")
-        whole = torch.from_numpy(file)[-last:]
-        rows = whole[rank::world, -(history + len(Split.TAIL)) :]
-        if residence == "file" or (residence == "auto" and not fits(rows, device)):
-            return ClickLog(rows, len(whole), features, device, file.base, rank, world)
-        resident = torch.empty(rows.shape, dtype=rows.dtype, device=device)
-        for part in range(0, len(rows), BLOCK):
-            resident[part : part + BLOCK] = rows[part : part + BLOCK]
-            forget_pages(file.base)
-        return ClickLog(resident, len(whole), features, device, None, rank, world)
+        whole, own = torch.from_numpy(file)[-last:], slice(rank, None, world)
+        clicks = Table(whole[own, -(history + len(Split.TAIL)) :], file.base)
+        numbers = Table(torch.empty((len(clicks.rows), 0), dtype=torch.float16))
+        columns = number_columns(features)
+        if columns:
+            path = paths.companions_path(split)
+            told: Any = read_array(path, "c")
+            refuse_other_lengths({paths.split_path(split): file, path: told})
+            numbers = Table(torch.from_numpy(told)[-last:][own], told.base)
+        if residence == "device" or (residence == "auto" and fits([clicks, numbers], device)):
+            clicks, numbers = resident(clicks, device), resident(numbers, device)
+        place = torch.tensor(columns, dtype=torch.int64, device=device)
+        return ClickLog(clicks, numbers, place, len(whole), features, device, rank, world)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.clicks.rows)
 
     @property
     def places(self) -> int:
         """How many items own rows name, padding counted."""
-        return len(self.rows) * (self.rows.shape[1] - len(Split.TAIL) + 1)
+        return len(self) * (self.clicks.rows.shape[1] - len(Split.TAIL) + 1)
 
     def batches(self, places: list[Tensor]) -> Iterator[tuple[Clicks, Tensor]]:
         """For each tensor of own row numbers (B,), their clicks and labels, float (B,)."""
-        gathered = self._streamed(places) if self.file else self._gathered(places)
+        gathered = self._streamed(places) if self.clicks.file else self._gathered(places)
         for rows in gathered:
-            yield self._columns(rows)
+            yield self._columns(*rows)
 
-    def _gathered(self, places: list[Tensor]) -> Iterator[Tensor]:
+    def _tables(self) -> list[Table]:
+        return [self.clicks, self.numbers] if len(self.columns) else [self.clicks]
+
+    def _gathered(self, places: list[Tensor]) -> Iterator[list[Tensor]]:
         for place in places:
-            yield self.rows[place]
+            yield [table.rows[place] for table in self._tables()]
 
-    def _streamed(self, places: list[Tensor]) -> Iterator[Tensor]:
+    def _streamed(self, places: list[Tensor]) -> Iterator[list[Tensor]]:
         """Reads a batch while the one before is at work."""
         if not places:
             return
-        assert self.file is not None
-        slots = [_Slot(self.rows, self.file, self.device, max(map(len, places))) for _ in range(2)]
-        with ThreadPoolExecutor(1) as thread:
-            coming = thread.submit(slots[0].read, places[0])
-            for number, following in enumerate([*places[1:], None], start=1):
-                rows = coming.result()
-                if following is not None:
-                    coming = thread.submit(slots[number % 2].read, following)
-                yield slots[(number - 1) % 2].send(rows)
+        longest = max(map(len, places))
+        slots = [[_Slot(x, self.device, longest) for x in self._tables()] for _ in range(2)]
 
-    def _columns(self, rows: Tensor) -> tuple[Clicks, Tensor]:
+        def read(number: int) -> list[Tensor]:
+            return [slot.read(places[number]) for slot in slots[number % 2]]
+
+        with ThreadPoolExecutor(1) as thread:
+            coming = thread.submit(read, 0)
+            for number in range(len(places)):
+                found = coming.result()
+                if number + 1 < len(places):
+                    coming = thread.submit(read, number + 1)
+                yield [slot.send(rows) for slot, rows in zip(slots[number % 2], found, strict=True)]
+
+    def _columns(self, rows: Tensor, numbers: Tensor | None = None) -> tuple[Clicks, Tensor]:
         tail = len(Split.TAIL)
         history = rows[:, :-tail]
         target, likes, views, label, _user = rows[:, -tail:].unbind(1)
@@ -112,28 +134,50 @@ class ClickLog:
             history = torch.zeros_like(history)
         if not self.features.levels:
             likes, views = torch.zeros_like(likes), torch.zeros_like(views)
-        return Clicks(history, target, likes, views), label.float()
+        read = torch.empty((len(rows), 0), device=rows.device)
+        if numbers is not None:
+            read = numbers.index_select(1, self.columns).float()
+        return Clicks(history, target, likes, views, read), label.float()
 
 
-def forget_pages(file: mmap.mmap) -> None:
+def number_columns(features: Features) -> list[int]:
+    """Places of the numbers that are read, in what stage `companions` writes; [] for none."""
+    kinds = [kind for kind, on in features.model_dump().items() if on and kind in NUMBERS]
+    if not kinds:
+        return []
+    told = read_json(paths.ROW_FEATURES)
+    read = {name for kind in kinds for name in told["kinds"][kind]}
+    return [place for place, name in enumerate(told["names"]) if name in read]
+
+
+def resident(table: Table, device: torch.device) -> Table:
+    """The same rows in the memory of `device`."""
+    rows = torch.empty(table.rows.shape, dtype=table.rows.dtype, device=device)
+    for part in range(0, len(rows), BLOCK):
+        rows[part : part + BLOCK] = table.rows[part : part + BLOCK]
+        forget_pages(table.file)
+    return Table(rows)
+
+
+def forget_pages(file: mmap.mmap | None) -> None:
     """Do not count the file's pages as this process's memory; the system still has them."""
-    if hasattr(mmap, "MADV_DONTNEED"):
+    if file is not None and hasattr(mmap, "MADV_DONTNEED"):
         file.madvise(mmap.MADV_DONTNEED)
 
 
 class _Slot:
     """A batch on its way from the file to a device; to a GPU it goes through pinned memory."""
 
-    def __init__(self, rows: Tensor, file: mmap.mmap, device: torch.device, longest: int) -> None:
-        self.rows = rows
-        self.file = file
+    def __init__(self, table: Table, device: torch.device, longest: int) -> None:
+        self.rows = table.rows
+        self.file = table.file
         self.device = device
         self.longest = longest
         self.pinned: Tensor | None = None
         self.sent: torch.cuda.Event | None = None
 
     def read(self, places: Tensor) -> Tensor:
-        """int32 (B, L + 5), on the host; runs beside the work on the batch before."""
+        """(B, columns), on the host; runs beside the work on the batch before."""
         out = self._buffer(len(places))
         piece = PIECE if self.device.type == "cpu" else len(places)  # a GPU would wait for more
         for part in range(0, len(places), piece):
@@ -144,10 +188,10 @@ class _Slot:
 
     def _buffer(self, batch: int) -> Tensor:
         if self.device.type == "cpu":
-            return torch.empty((batch, self.rows.shape[1]), dtype=torch.int32)
+            return torch.empty((batch, self.rows.shape[1]), dtype=self.rows.dtype)
         if self.pinned is None:
             shape = (self.longest, self.rows.shape[1])
-            self.pinned = torch.empty(shape, dtype=torch.int32).pin_memory()
+            self.pinned = torch.empty(shape, dtype=self.rows.dtype).pin_memory()
         if self.sent is not None:
             self.sent.synchronize()  # the last batch has left it
         return self.pinned[:batch]
@@ -162,12 +206,13 @@ class _Slot:
         return moved
 
 
-def fits(rows: Tensor, device: torch.device) -> bool:
-    """Whether `device` is a GPU with room for `rows`."""
+def fits(tables: list[Table], device: torch.device) -> bool:
+    """Whether `device` is a GPU with room for `tables`."""
     if device.type != "cuda":
         return False
     free, _total = torch.cuda.mem_get_info(device)
-    return rows.numel() * rows.element_size() <= RESIDENT_SHARE * free
+    size = sum(table.rows.numel() * table.rows.element_size() for table in tables)
+    return size <= RESIDENT_SHARE * free
 
 
 def shuffled_batches(
@@ -179,7 +224,8 @@ def shuffled_batches(
     may be smaller; if it has fewer than two rows a process it joins the one before. Its parts may
     differ by a row: a part's weight makes the mean over processes the mean over the batch.
     """
-    order = shuffled(log.total, seed, epoch, log.device, log.rank, log.world).to(log.rows.device)
+    order = shuffled(log.total, seed, epoch, log.device, log.rank, log.world)
+    order = order.to(log.clicks.rows.device)
     batches = []
     for start, stop in batch_bounds(log.total, batch_size, smallest=2 * log.world):
         own = slice(*(-((log.rank - bound) // log.world) for bound in (start, stop)))
@@ -229,7 +275,7 @@ def load_items(features: Features, device: torch.device) -> ItemTable:
     tags = torch.from_numpy(np.array(read_array(paths.TAGS)))
     with np.load(paths.NEIGHBORS, allow_pickle=False) as file:
         neighbors, cosine = torch.from_numpy(file["ids"]), torch.from_numpy(file["cosine"])
-    _refuse_other_lengths({paths.ITEM: content, paths.TAGS: tags, paths.NEIGHBORS: neighbors})
+    refuse_other_lengths({paths.ITEM: content, paths.TAGS: tags, paths.NEIGHBORS: neighbors})
     id = torch.arange(len(content), dtype=torch.int32)
     near = features.neighbors and features.content  # neighbours are near by content
     table = ItemTable(
@@ -242,8 +288,8 @@ def load_items(features: Features, device: torch.device) -> ItemTable:
     return ItemTable(*(column.to(device) for column in table))
 
 
-def _refuse_other_lengths(tables: dict[object, Tensor]) -> None:
+def refuse_other_lengths(tables: dict[Path, Sized]) -> None:
     rows = {path: len(table) for path, table in tables.items()}
     if len(set(rows.values())) > 1:
         found = ", ".join(f"{path} has {count}" for path, count in rows.items())
-        raise InputError(f"the item tables differ in rows: {found}; run `dvc repro`")
+        raise InputError(f"these differ in rows: {found}; run `dvc repro`")

@@ -52,6 +52,11 @@ class Trained:
     """Of the best epoch, on the host."""
     parameters: int
 
+    @property
+    def at(self) -> str:
+        """Where the best epoch is, in words."""
+        return f"in epoch {self.best_epoch} of {len(self.curve)}"
+
 
 class Reads(Protocol):
     """Settings of what is read of the clicks."""
@@ -100,11 +105,7 @@ def fit(
 
     With `checkpoints` the run goes on from the last one, and leaves them as it goes.
     """
-    if data.valid_label.min() == data.valid_label.max():
-        raise InputError(
-            f"{paths.split_path('valid')}: all labels are {data.valid_label[0]}; AUC, by which "
-            "the best epoch is chosen, needs both"
-        )
+    refuse_one_class(data.valid_label)
     accelerator.free_memory()  # of an earlier run's model, which a checkpoint would hold too
     learner = Learner(model, settings, accelerator)
     schedule = ReduceLROnPlateau(
@@ -218,10 +219,14 @@ def evaluate(
             "training diverged: the model's logits are not finite; in params.yaml lower "
             "learning_rate of what this stage trains, or set its mixed_precision to bf16 or no"
         )
-    label, probability = data.valid_label, logits.double().sigmoid().numpy()
+    return measured(data.valid_label, logits.double().sigmoid().numpy(), data.valid_user)
+
+
+def measured(label: np.ndarray, probability: np.ndarray, user: np.ndarray) -> dict[str, float]:
+    """AUC, gAUC and logloss of rows (n,); NaN for what they do not have."""
     metrics = {
         "auc": auc(label, probability),
-        "gauc": gauc(label, probability, data.valid_user),
+        "gauc": gauc(label, probability, user),
         "logloss": logloss(label, probability),
     }
     return {name: math.nan if value is None else value for name, value in metrics.items()}
@@ -232,10 +237,10 @@ def host_weights(model: CTRModel) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
 
-def progress_line(entry: dict[str, float], rate: float, is_best: bool) -> str:
+def progress_line(entry: dict[str, float], rate: float, is_best: bool, step: str = "epoch") -> str:
     gauc = shown(none_for_nan(entry["gauc"]))
     return (
-        f"epoch {entry['epoch']:3d}  loss {entry['train_loss']:.4f}  "
+        f"{step} {entry['epoch']:3d}  loss {entry['train_loss']:.4f}  "
         f"valid AUC {entry['auc']:.4f}  gAUC {gauc}  logloss {entry['logloss']:.4f}  "
         f"lr {entry['learning_rate']:.1e}  {rate:,.0f} samples/s{'  *' if is_best else ''}"
     )
@@ -244,6 +249,15 @@ def progress_line(entry: dict[str, float], rate: float, is_best: bool) -> str:
 def none_for_nan(value: float) -> float | None:
     """JSON has no NaN; gAUC is NaN where no user of valid has both labels."""
     return None if math.isnan(value) else value
+
+
+def refuse_one_class(label: np.ndarray) -> None:
+    """Of valid."""
+    if label.min() == label.max():
+        raise InputError(
+            f"{paths.split_path('valid')}: all labels are {label[0]}; AUC, by which the best epoch "
+            "is chosen, needs both"
+        )
 
 
 def refuse_few_rows(rows: int, processes: int) -> None:

@@ -39,7 +39,7 @@ def score_log(
     batch_size: int,
     accelerator: Accelerator,
 ) -> Tensor:
-    places = list(torch.arange(len(log), device=log.rows.device).split(batch_size))
+    places = list(torch.arange(len(log), device=log.clicks.rows.device).split(batch_size))
     logits = torch.empty(len(log), device=log.device)  # at once: a piece would cut a freed tensor
     parts = logits.split(batch_size)
     for part, (clicks, _) in zip(parts, log.batches(places), strict=True):

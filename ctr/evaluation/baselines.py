@@ -1,5 +1,9 @@
 """Scorers of one feature each: what a model has to beat to have learned anything."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import numpy as np
 
 from ctr.evaluation.metrics import auc
@@ -7,6 +11,31 @@ from pipeline.tables.split import Split
 
 PRIOR_ROWS = 10.0
 """A mean click rate is drawn towards the overall rate as if by this many rows."""
+CHOICE_ROWS = 100_000
+"""The last ones of train, on which a kind's number is chosen."""
+
+
+@dataclass(frozen=True)
+class RowNumbers:
+    """What stage `companions` tells of the rows of train and valid."""
+
+    names: Sequence[str]
+    """Of the F numbers, in order."""
+    kinds: Mapping[str, Sequence[str]]
+    """The names of each kind."""
+    train: np.ndarray
+    """float (n, F), usually memory-mapped."""
+    valid: np.ndarray
+    """float (m, F)."""
+
+
+class Best(NamedTuple):
+    """Of a kind the number that ranks train best."""
+
+    name: str | None
+    """With a minus before it where the lower ranks higher; None where train has but one class."""
+    auc: float | None
+    """On valid."""
 
 
 def single_feature_aucs(train: Split, valid: Split) -> dict[str, float | None]:
@@ -20,6 +49,26 @@ def single_feature_aucs(train: Split, valid: Split) -> dict[str, float | None]:
         "history_length": (valid.history > 0).sum(axis=1),
     }
     return {name: auc(valid.label, score) for name, score in scores.items()}
+
+
+def best_numbers(train: Split, valid: Split, numbers: RowNumbers) -> dict[str, Best]:
+    """Of each kind the best single number: name and direction by train, AUC on valid."""
+    last = slice(-CHOICE_ROWS, None)
+    label, rows = train.label[last], np.asarray(numbers.train[last], np.float32)
+    place = {name: number for number, name in enumerate(numbers.names)}
+
+    def best(names: Sequence[str]) -> Best:
+        found = {name: auc(label, rows[:, place[name]]) for name in names}
+        lift = {name: value - 0.5 for name, value in found.items() if value is not None}
+        if not lift:
+            return Best(None, None)
+        name = max(lift, key=lambda name: abs(lift[name]))
+        score = np.asarray(numbers.valid[:, place[name]], np.float32)
+        if lift[name] < 0:
+            return Best(f"-{name}", auc(valid.label, -score))
+        return Best(name, auc(valid.label, score))
+
+    return {kind: best(names) for kind, names in numbers.kinds.items()}
 
 
 def counts(seen: np.ndarray, asked: np.ndarray) -> np.ndarray:

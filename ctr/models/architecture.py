@@ -1,4 +1,4 @@
-"""The two ranking models that `train.model` names, made from settings or from a model file."""
+"""The two neural ranking models of `train.model`, made from settings or from a model file."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -21,14 +21,14 @@ Config = QINConfig | TransformerDCNConfig
 
 
 class Architecture(NamedTuple):
-    configure: Callable[[Train, ItemTable], Config]
+    configure: Callable[[Train, ItemTable, int], Config]
     config: Callable[..., Config]
     model: Callable[[Any], CTRModel]
 
 
-def qin_config(settings: Train, items: ItemTable) -> QINConfig:
+def qin_config(settings: Train, items: ItemTable, numbers: int) -> QINConfig:
     return QINConfig(
-        **shared_sizes(settings, items),
+        **shared_sizes(settings, items, numbers),
         attention_dim=settings.attention_dim,
         layers=settings.layers,
         rows=settings.rows,
@@ -36,15 +36,15 @@ def qin_config(settings: Train, items: ItemTable) -> QINConfig:
     )
 
 
-def transformer_dcn_config(settings: Train, items: ItemTable) -> TransformerDCNConfig:
+def transformer_dcn_config(settings: Train, items: ItemTable, numbers: int) -> TransformerDCNConfig:
     sizes = settings.transformer_dcn.model_dump()
     encoder_dropout = sizes.pop("dropout")
     return TransformerDCNConfig(
-        **shared_sizes(settings, items), **sizes, encoder_dropout=encoder_dropout
+        **shared_sizes(settings, items, numbers), **sizes, encoder_dropout=encoder_dropout
     )
 
 
-def shared_sizes(settings: Train, items: ItemTable) -> dict[str, Any]:
+def shared_sizes(settings: Train, items: ItemTable, numbers: int) -> dict[str, Any]:
     """Those that both models have."""
     stats = read_json(paths.STATS)
     return {
@@ -55,6 +55,8 @@ def shared_sizes(settings: Train, items: ItemTable) -> dict[str, Any]:
         "embedding_dim": settings.embedding_dim,
         "dropout": settings.dropout,
         "neighbors": items.neighbors.shape[1] > 0,
+        "numbers": numbers,
+        "numbers_dim": settings.numbers_dim,
     }
 
 
@@ -64,9 +66,12 @@ ARCHITECTURES = {
 }
 
 
-def model_config(settings: Train, items: ItemTable) -> Config:
-    """The sizes of the model that `settings` ask for on the data at hand."""
-    return ARCHITECTURES[settings.model].configure(settings, items)
+def model_config(settings: Train, items: ItemTable, numbers: int) -> Config:
+    """The sizes of the model that `settings` ask for on the data at hand.
+
+    `numbers` are those that a row has.
+    """
+    return ARCHITECTURES[settings.model].configure(settings, items, numbers)
 
 
 def build_model(config: Config, settings: Train) -> CTRModel:
@@ -92,8 +97,13 @@ def item_digests() -> dict[str, str]:
     return {str(path): file_sha256(path) for path in (paths.ITEM, paths.TAGS, paths.NEIGHBORS)}
 
 
-def load_model(files: ModelFiles) -> tuple[CTRModel, Train]:
-    """A trained model, and the settings it was trained with.
+def is_neural(files: ModelFiles) -> bool:
+    """Whether the trained model is one of these two; else it is boosted trees."""
+    return read_json(files.config)["model"] in ARCHITECTURES
+
+
+def read_description(files: ModelFiles) -> dict[str, Any]:
+    """What was written beside a trained model.
 
     Raises InputError where the items are not those that it was trained on, as after another source
     or recipe: DVC trains again then, but not where a stage is run alone.
@@ -102,9 +112,18 @@ def load_model(files: ModelFiles) -> tuple[CTRModel, Train]:
     for path, digest in content.get("items", {}).items():
         if file_sha256(Path(path)) != digest:
             raise InputError(
-                f"{files.weights}: was trained on another {path} than is there now; type "
-                "`dvc repro`, or train again first"
+                f"{files.weights if is_neural(files) else files.trees}: was trained on another "
+                f"{path} than is there now; type `dvc repro`, or train again first"
             )
+    return content
+
+
+def load_model(files: ModelFiles) -> tuple[CTRModel, Train]:
+    """A trained neural model, and the settings it was trained with.
+
+    Raises InputError where `read_description` does.
+    """
+    content = read_description(files)
     architecture = ARCHITECTURES[content["model"]]
     model = architecture.model(architecture.config(**content["config"]))
     model.load_state_dict(load_file(files.weights))

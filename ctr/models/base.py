@@ -1,7 +1,7 @@
 """What every ranking model of the pipeline takes and offers.
 
 Letters: B batch, L history, N items, T tags an item, C width of the multimodal vector,
-K neighbours, D item width.
+K neighbours, D item width, F numbers of a row.
 """
 
 from collections.abc import Iterator
@@ -38,6 +38,8 @@ class Clicks(NamedTuple):
     """int (B,)"""
     views_level: Tensor
     """int (B,)"""
+    numbers: Tensor
+    """float (B, F): what else is known of the row, about standardised; F may be 0."""
 
 
 class CTRModel(nn.Module):

@@ -10,7 +10,7 @@ Notable in it:
 
 Letters: B batch, L history, N items, T tags an item, C width of the multimodal vector,
 K neighbours, E embedding width, D = 3E item width, A attention width, X width of the QNN,
-R rows of a QNN layer.
+R rows of a QNN layer, F numbers of a row, W width of their map.
 """
 
 from collections.abc import Iterator
@@ -25,6 +25,7 @@ from ctr.models.base import Clicks, CTRModel, ItemTable, initialise
 from ctr.models.item_vector import ItemEmbedding, neighbors_in_history
 from ctr.models.kernels import gate_sum, relu_attention, residual_unit
 from ctr.models.layers import BatchNorm, Dropout
+from ctr.models.numbers import Numbers
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ class QINConfig:
     dropout: float = 0.1
     neighbors: bool = False
     """Whether the QNN also reads the target's neighbours in the history (not in the paper)."""
+    numbers: int = 0
+    """F: what else is known of a row (not in the paper)."""
+    numbers_dim: int = 64
+    """Width of the map by which the QNN reads it."""
     collapsed: bool = False
     """One dropout mask for the sum of a QNN layer's rows, not one for each (not in the paper)."""
 
@@ -53,7 +58,8 @@ class QINConfig:
 
     @property
     def qnn_dim(self) -> int:
-        return (2 + self.neighbors) * self.embedding_dim + 2 * self.item_dim
+        more = self.numbers_dim if self.numbers else 0
+        return (2 + self.neighbors) * self.embedding_dim + 2 * self.item_dim + more
 
 
 class ASTA(nn.Module):
@@ -151,6 +157,7 @@ class QIN(CTRModel):
             if config.neighbors
             else None
         )
+        self.numbers = Numbers(config.numbers, config.numbers_dim) if config.numbers else None
         self.asta = ASTA(config.item_dim, config.attention_dim)
         self.qnn = QNN(config)
         self.apply(initialise)
@@ -167,6 +174,8 @@ class QIN(CTRModel):
         if self.neighbors is not None:
             near = neighbors_in_history(clicks.history, clicks.target, items)  # (B, C + 1)
             parts.append(self.neighbors(near))  # (B, E)
+        if self.numbers is not None:
+            parts.append(self.numbers(clicks.numbers))  # (B, W)
         return self.qnn(torch.cat(parts, dim=1))  # (B,)
 
     def attention_weights(self, clicks: Clicks, items: ItemTable) -> Tensor:

@@ -12,7 +12,8 @@ The idea of the challenge's first place. Notable in it:
   exception inside the encoder, where its last place attends to itself, for softmax needs one.
 
 Letters: B batch, L history, n items of the batch, C width of the multimodal vector, E embedding
-width, D = 3E item width, W width of the encoder, P last positions, X width of the cross layers.
+width, D = 3E item width, W width of the encoder, P last positions, X width of the cross layers,
+F numbers of a row, M width of their map.
 """
 
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from torch.nn import functional as F
 from ctr.models.base import Clicks, CTRModel, ItemTable, initialise
 from ctr.models.item_vector import ItemEmbedding, neighbors_in_history
 from ctr.models.layers import Dropout, tower
+from ctr.models.numbers import Numbers
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,10 @@ class TransformerDCNConfig:
     """Of the tower."""
     neighbors: bool = False
     """Whether the target's neighbours in the history are read as well."""
+    numbers: int = 0
+    """F: what else is known of a row."""
+    numbers_dim: int = 64
+    """M: width of the map by which the cross layers and the tower read it."""
 
     @property
     def item_dim(self) -> int:
@@ -59,7 +65,8 @@ class TransformerDCNConfig:
     @property
     def cross_dim(self) -> int:
         interest = (self.last + 1) * self.width
-        return (2 + self.neighbors) * self.embedding_dim + self.item_dim + interest
+        more = self.numbers_dim if self.numbers else 0
+        return (2 + self.neighbors) * self.embedding_dim + self.item_dim + interest + more
 
 
 class PairEncoder(nn.Module):
@@ -140,6 +147,7 @@ class TransformerDCN(CTRModel):
             if config.neighbors
             else None
         )
+        self.numbers = Numbers(config.numbers, config.numbers_dim) if config.numbers else None
         self.pairs = PairEncoder(config)
         self.dcn = DCN(config)
         self.apply(initialise)
@@ -155,6 +163,8 @@ class TransformerDCN(CTRModel):
         if self.neighbors is not None:
             near = neighbors_in_history(clicks.history, clicks.target, items)  # (B, C + 1)
             parts.append(self.neighbors(near))  # (B, E)
+        if self.numbers is not None:
+            parts.append(self.numbers(clicks.numbers))  # (B, M)
         return self.dcn(torch.cat(parts, dim=1))  # (B,)
 
     def item_table(self, items: ItemTable) -> Tensor:

@@ -1,4 +1,7 @@
-"""The attention sheet: what ASTA reads of some users' histories, and how sparse it is."""
+"""The attention sheet: what ASTA reads of some users' histories, and how sparse it is.
+
+Beside it stand the target's companions in the history.
+"""
 
 import math
 from dataclasses import dataclass
@@ -7,9 +10,10 @@ import numpy as np
 import torch
 
 from ctr.engine.data import ClickLog, load_items
-from ctr.models.architecture import load_model
+from ctr.models.architecture import is_neural, load_model
 from ctr.models.base import CTRModel, ItemTable
 from ctr.models.qin import QIN
+from gallery.page.companions import Kept, load_companions
 from pipeline.common import paths
 from pipeline.settings.ctr.train import Train
 from pipeline.tables.split import Split
@@ -48,6 +52,8 @@ class Reader:
     probability: float
     places: list[tuple[int, float]]
     """(item, weight), newest first."""
+    companions: list[tuple[int, float]]
+    """(item, information), strongest first: items of its history that the target is taken after."""
 
     @property
     def zeros(self) -> int:
@@ -75,6 +81,8 @@ class Attention:
     """Of the places that hold an item, those of weight exactly 0; None if no place does."""
     median_read: float | None
     """Items of a history with a weight above 0, in the median row."""
+    kept: int
+    """Companions of each item that there are to choose from; 0 where that stage is off."""
 
 
 def trained() -> tuple[CTRModel, Train]:
@@ -87,8 +95,11 @@ def attention(
 ) -> Attention | None:
     """Of `users` rows of valid, and figures over `rows` drawn at random (all, if it has fewer).
 
-    None where the trained model is no QIN, and so has no ASTA. Reads model, items and clicks.
+    None where the trained model is no QIN, and so has no ASTA. Reads model, items, their companions
+    and clicks.
     """
+    if not is_neural(paths.MAIN):
+        return None
     model, settings = trained()
     if not isinstance(model, QIN):
         return None
@@ -98,11 +109,13 @@ def attention(
     chosen = chosen_rows(valid, probability, length, users, seed)
     drawn = np.random.default_rng(seed).choice(len(valid), min(rows, len(valid)), replace=False)
     history, weight = weights(model, log, items, np.append(list(chosen), np.sort(drawn)))
+    kept = load_companions(len(items.id))
     readers = [
-        reader(kind, valid.rows[row], float(probability[row]), history[place], weight[place])
+        reader(kind, valid.rows[row], float(probability[row]), history[place], weight[place], kept)
         for place, (row, kind) in enumerate(chosen.items())
     ]
-    return Attention(readers, *sparsity(history[len(chosen) :], weight[len(chosen) :]))
+    figures = sparsity(history[len(chosen) :], weight[len(chosen) :])
+    return Attention(readers, *figures, kept.ids.shape[1])
 
 
 def chosen_rows(
@@ -143,13 +156,20 @@ def weights(
 
 
 def reader(
-    kind: Kind, row: np.ndarray, probability: float, history: np.ndarray, weight: np.ndarray
+    kind: Kind,
+    row: np.ndarray,
+    probability: float,
+    history: np.ndarray,
+    weight: np.ndarray,
+    kept: Kept,
 ) -> Reader:
     """One row of a `Split`; `history` (L,) and its `weight` (L,) as the model has them."""
     real = np.flatnonzero(history)[::-1]
     places = [(int(history[place]), float(weight[place])) for place in real]
     one = Split(row[None])
-    return Reader(kind.words, int(one.target[0]), bool(one.label[0]), probability, places)
+    target = int(one.target[0])
+    companions = kept.of(target, one.history[0])
+    return Reader(kind.words, target, bool(one.label[0]), probability, places, companions)
 
 
 def sparsity(history: np.ndarray, weight: np.ndarray) -> tuple[int, float | None, float | None]:

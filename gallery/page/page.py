@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from gallery.page.attention import Attention
 from gallery.page.catalogue import Card
 from gallery.page.charts import Chart
+from gallery.page.companions import STRONGEST
 from gallery.page.tables import Figure, Table
 from gallery.pictures.neighbor_sheet import FAILURE, Entry
 
@@ -50,4 +51,5 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html").render(page=page, failure=FAILURE) + "\n"
+    template = environment.get_template("page.html")
+    return template.render(page=page, failure=FAILURE, strongest=STRONGEST) + "\n"

@@ -20,7 +20,7 @@ from pipeline.common.launcher import (
     refuse_in_one_voice,
     threads_are_the_users,
 )
-from pipeline.common.outlook import cpu
+from pipeline.common.outlook import available_cores, cpu
 from pipeline.common.scratch import under_dvc
 
 NO_CONFIG = "--config_file pipeline/accelerate.yaml"
@@ -182,13 +182,6 @@ def use_all_cores() -> None:
         return
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     torch.set_num_threads(max(1, available_cores() // processes))
-
-
-def available_cores() -> int:
-    """Cores this process may run on; on a system that does not tell (macOS), all there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def told_by_main(state: PartialState, answer: Callable[[], T]) -> T:

@@ -1,6 +1,7 @@
 """What a stage tells at its start: on what it computes, and how long that will take."""
 
 import logging
+import os
 import time
 from collections.abc import Callable
 
@@ -54,6 +55,13 @@ def tell_cores(stage: str, precision: str, gpus: int = 0) -> None:
     """One line for a stage that computes with numpy, or faiss on the first of `gpus`."""
     threads = max((pool["num_threads"] for pool in threadpool_info()), default=1)
     log.info("%s: on %s, %s", stage, "a GPU" if gpus else cpu(threads), precision)
+
+
+def available_cores() -> int:
+    """Cores this process may run on; on a system that does not tell (macOS), all there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def cpu(threads: int, instructions: str = "", processes: int = 1) -> str:

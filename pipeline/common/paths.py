@@ -37,6 +37,8 @@ EXPLAINED_VARIANCE = Path("plots/fuse/explained_variance.csv")
 ITEM_INFO = Path("submissions/task1/item_info.parquet")
 NEIGHBORS = Path("embeddings/neighbors/neighbors.npz")
 # ctr
+COMPANIONS = Path("companions/items.npz")
+ROW_FEATURES = Path("companions/features.json")
 BLEND_METRICS = Path("metrics/blend.json")
 # evaluate and submit
 ROC = Path("plots/valid/roc.csv")
@@ -55,11 +57,19 @@ def split_path(split: str) -> Path:
     return Path(f"data/{split}.npy")
 
 
+def companions_path(split: str) -> Path:
+    """What the clicks of train tell of a split's rows."""
+    return Path(f"companions/{split}.npy")
+
+
 @dataclass(frozen=True)
 class ModelFiles:
     """What the training of a ranking model writes."""
 
     weights: Path
+    """Of a neural model; of boosted trees there are `trees` in their place."""
+    trees: Path
+    """In LightGBM's own text format."""
     config: Path
     curve: Path
     metrics: Path
@@ -69,6 +79,7 @@ def model_files(model: str) -> ModelFiles:
     """Of a model of section `models`."""
     return ModelFiles(
         Path(f"models/{model}/model.safetensors"),
+        Path(f"models/{model}/model.txt"),
         Path(f"models/{model}/config.json"),
         Path(f"plots/train/{model}.csv"),
         Path(f"metrics/train/{model}.json"),

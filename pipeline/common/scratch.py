@@ -88,6 +88,18 @@ def fingerprint(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The keys, joined by dots, whose values differ."""
+    found = []
+    for key in sorted({*old, *new}):
+        before, now = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            found += [f"{key}.{inner}" for inner in differences(before, now)]
+        elif before != now:
+            found.append(key)
+    return found
+
+
 def code_sha256(*folders: str) -> dict[str, str]:
     """A digest of each file in the project's `folders` that this process has loaded.
 

@@ -12,6 +12,8 @@ import torch
 from pipeline.common import paths
 from pipeline.common.scratch import file_sha256
 
+MODEL = (paths.MAIN.weights, paths.MAIN.trees)
+"""One of them is there."""
 DATA = (
     paths.ITEMS,
     paths.COVERS,
@@ -21,7 +23,7 @@ DATA = (
     paths.ITEM,
     paths.ITEM_INFO,
     paths.NEIGHBORS,
-    paths.MAIN.weights,
+    *MODEL,
     paths.MAIN.config,
     paths.BLEND_METRICS,
     paths.predictions_path("test"),
@@ -36,7 +38,9 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": packages(),
         "hardware": hardware(),
-        "sha256": {str(path): file_sha256(path) for path in DATA},
+        "sha256": {
+            str(path): file_sha256(path) for path in DATA if path not in MODEL or path.is_file()
+        },
     }
 
 

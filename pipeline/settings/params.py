@@ -9,14 +9,16 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.common.files import InputError
-from pipeline.common.paths import ENCODER, PARAMS
+from pipeline.common.paths import ENCODER, PARAMS, model_section
 from pipeline.common.section import Section
 from pipeline.settings.ctr.blend import Blend
+from pipeline.settings.ctr.companions import Companions
 from pipeline.settings.ctr.evaluate import Evaluate
 from pipeline.settings.ctr.judge import Judge
 from pipeline.settings.ctr.models import Models
 from pipeline.settings.ctr.predict import Predict
 from pipeline.settings.ctr.train import Train, overridden
+from pipeline.settings.ctr.training import NUMBERS
 from pipeline.settings.data import Data
 from pipeline.settings.embed.align import Align
 from pipeline.settings.embed.diagnose import Diagnose
@@ -42,6 +44,7 @@ class Params(Section):
     fuse: Fuse
     neighbors: Neighbors
     diagnose: Diagnose
+    companions: Companions
     models: Models
     train: Train
     judge: Judge
@@ -92,6 +95,17 @@ class Params(Section):
                 raise ValueError(
                     f"{section}.history is {settings.history}, "
                     f"but the data holds data.history = {self.data.history} items a row"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _numbers_are_there(self) -> Self:
+        for name, settings in self.ranking_models().items():
+            read = [kind for kind in NUMBERS if getattr(settings.features, kind)]
+            if read and not self.companions.enabled:
+                raise ValueError(
+                    f"companions.enabled is false, but {model_section(name)}.features.{read[0]} "
+                    "is true; set it to false, or enable them"
                 )
         return self
 

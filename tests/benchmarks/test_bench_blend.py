@@ -15,17 +15,20 @@ def test_each_model_and_their_blend(
     params = tiny_params(epochs=2, models={"seed_7": {"seed": 7}}, blend={"min_gain": 0.0})
     figures = measured(params)
     aucs = {name: model["auc"] for name, model in figures["models"].items()}
-    assert list(aucs) == ["main", "seed_7"]
+    assert list(aucs) == ["main", "trees", "seed_7"]
     assert aucs["main"] != aucs["seed_7"]
     assert figures["best_model_auc"] == max(aucs.values())
     assert figures["chosen"][0] == max(aucs, key=lambda name: aucs[name])
     assert figures["auc"] >= figures["best_model_auc"]
     header, *rows = [
-        line for line in capsys.readouterr().out.splitlines() if not line.startswith("epoch")
+        line
+        for line in capsys.readouterr().out.splitlines()
+        if not line.startswith(("epoch", "tree "))
     ]
     assert header.split() == ["model", "AUC", "epoch", "seconds"]
     assert [row.split()[:3] for row in rows] == [
-        [name, "qin", f"{found:.4f}"] for name, found in aucs.items()
+        [name, "lightgbm" if name == "trees" else "qin", f"{found:.4f}"]
+        for name, found in aucs.items()
     ]
 
 

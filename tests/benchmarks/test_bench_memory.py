@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.bench_memory import CASES, Peak, header, judged, line, measure, watched
+from benchmarks.bench_memory import CASES, header, judged, line, measure
+from benchmarks.support.stages import Peak, watched
 from pipeline.common import paths
 from pipeline.common.files import read_array
 from pipeline.tables.item_info import read_item_info

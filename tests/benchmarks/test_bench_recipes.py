@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.bench_recipes import print_correlations, print_row
-from benchmarks.support.recipes import vectors_of
+from benchmarks.support.quality.recipes import vectors_of
 from embed.vectors.content import Content
 from pipeline.settings.params import load_params
 

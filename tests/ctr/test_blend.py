@@ -147,7 +147,7 @@ class TestStage:
         blend.main(*self.PARAMS.arguments("blend"))
         metrics = read_json(paths.BLEND_METRICS)
         label, chosen = Split.load("valid").label, metrics["chosen"].split(" + ")
-        assert set(metrics["model_auc"]) == {"main", *MODELS}
+        assert set(metrics["model_auc"]) == {"main", "trees", *MODELS}
         for split, rows in (("valid", VALID_ROWS), ("test", TEST_ROWS)):
             logits = [pd.read_parquet(paths.logits_path(name, split)) for name in chosen]
             mean = np.mean([table["logit"].to_numpy(np.float64) for table in logits], axis=0)
@@ -187,7 +187,7 @@ class TestStage:
 
     def test_one_model_gives_its_own_probabilities(self) -> None:
         """And a folder that a model has left behind, of which the settings know no more, none."""
-        blend.main(*tiny_params(epochs=2).arguments("blend"))
+        blend.main(self.PARAMS.blend, ["main"])
         logits = torch.tensor(pd.read_parquet(paths.logits_path("main", "test"))["logit"])
         found = pd.read_parquet(PREDICTIONS[1])["probability"].to_numpy()
         np.testing.assert_allclose(found, logits.double().sigmoid().numpy(), rtol=1e-12)
@@ -196,6 +196,12 @@ class TestStage:
         assert metrics["auc"] == metrics["best_model_auc"]
         assert metrics["held_out_gain"] == metrics["held_out_gain_se"] == 0
         assert list(metrics["model_auc"]) == ["main"]
+
+    def test_trees_are_blended_as_any_model_is(self) -> None:
+        blend.main(self.PARAMS.blend, ["main", "trees"])
+        metrics = read_json(paths.BLEND_METRICS)
+        assert metrics["best_model_auc"] == metrics["model_auc"]["trees"]  # of two epochs the other
+        assert metrics["chosen"].startswith("trees")
 
     def test_equal_inputs_equal_bytes(self) -> None:
         outputs = [*PREDICTIONS, paths.BLEND_METRICS]

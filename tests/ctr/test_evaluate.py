@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,9 @@ VALID = np.array(
     ],
     np.int32,
 )
+KINDS = {"one": ["a", "b"], "two": ["c"]}
+NUMBERS = {"train": [[0, 1, 1], [1, 0, 1]], "valid": [[0, 4, 3], [1, 2, 0], [0, 1, 0], [0, 3, 0]]}
+"""Of the numbers a, b, c."""
 PROBABILITY = np.array([0.9, 0.2, 0.3, 0.6])
 
 
@@ -67,6 +71,9 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_array(paths.split_path("train"), TRAIN)
     write_array(paths.split_path("valid"), VALID)
     write_json(paths.STATS, {"oracle_auc": 0.9})
+    write_json(paths.ROW_FEATURES, {"names": ["a", "b", "c"], "kinds": KINDS})
+    for split, rows in NUMBERS.items():
+        write_array(paths.companions_path(split), np.array(rows, np.float16))
     path = paths.predictions_path("valid")
     path.parent.mkdir()
     pd.DataFrame({"ID": range(4), "probability": PROBABILITY}).to_parquet(path)
@@ -86,6 +93,9 @@ def test_files() -> None:
     assert read_json(paths.valid_metrics_path("cold_items"))["auc"] == 0.0
     user_mean = read_json(paths.baseline_metrics_path("user_mean"))
     assert user_mean == {"auc": 0.5, "rows": 4}
+    one, two = (read_json(paths.baseline_metrics_path(kind)) for kind in KINDS)
+    assert one == {"name": "-a", "auc": 0.75, "rows": 4}
+    assert two == {"name": "c", "auc": 0.75, "rows": 4}
     assert pd.read_csv(paths.CALIBRATION)["rows"].sum() == 4
     assert pd.read_csv(paths.ROC).columns.tolist() == [
         "false_positive_rate",
@@ -107,3 +117,23 @@ def test_predictions_of_another_split_are_refused() -> None:
     write_array(paths.split_path("valid"), VALID[:3])
     with pytest.raises(InputError, match=r"valid\.parquet: has 4 rows, valid has 3"):
         main(load_params(ROOT / "params.yaml").evaluate)
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize(("split", "rows"), [("train", 2), ("valid", 4)])
+def test_numbers_of_another_split_are_refused(split: str, rows: int) -> None:
+    path = paths.companions_path(split)
+    write_array(path, np.zeros((rows + 1, 3), np.float16))
+    told = f"{path}: has {rows + 1} rows, {split} has {rows}; run `dvc repro`"
+    with pytest.raises(InputError, match=f"^{re.escape(told)}$"):
+        main(load_params(ROOT / "params.yaml").evaluate)
+    assert not paths.valid_metrics_path("all").exists()
+
+
+@pytest.mark.usefixtures("workspace")
+def test_rows_without_numbers_are_evaluated_without_them() -> None:
+    write_json(paths.ROW_FEATURES, {"names": [], "kinds": {}})
+    for split, rows in NUMBERS.items():
+        write_array(paths.companions_path(split), np.zeros((len(rows), 0), np.float16))
+    main(load_params(ROOT / "params.yaml").evaluate)
+    assert len(list(paths.baseline_metrics_path("item_mean").parent.iterdir())) == 6

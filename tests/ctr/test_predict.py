@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import lightgbm
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,13 +10,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ctr import predict, train
+from ctr.boosting.rows import read_rows
 from ctr.engine.data import ClickLog, load_items
+from ctr.evaluation.metrics import auc
 from ctr.models.qin import QIN, QINConfig
 from pipeline.common import paths
-from pipeline.common.files import InputError, read_array, read_json, write_array
+from pipeline.common.files import InputError, read_array, read_json, write_array, write_json
+from pipeline.settings.ctr.train import Train
 from pipeline.tables.split import Split
 from tests.support.worlds.tiny_world import (
     ITEMS,
+    NEARLY_TIED,
     TEST_ROWS,
     VALID_ROWS,
     contents,
@@ -120,3 +125,59 @@ def test_a_score_that_is_not_finite_is_refused_and_nothing_is_written() -> None:
         predict.main(PARAMS.predict)
     assert contents(PREDICTIONS) == before
     assert {path.name for path in PREDICTIONS[0].parent.iterdir()} == {p.name for p in before}
+
+
+class TestTrees:
+    FILES = paths.model_files("trees")
+    PREDICTIONS = tuple(paths.logits_path("trees", split) for split in ("valid", "test"))
+
+    @pytest.fixture(autouse=True)
+    def _grown(self, cpu: torch.device, world: Path) -> None:
+        assert cpu
+        assert world
+        train.main(self.settings(), "trees")
+
+    def settings(self) -> Train:
+        base = tiny_params().train
+        features = base.features.model_dump() | {"profile": False}
+        sizes = base.lightgbm.model_dump() | {"trees": 30}
+        return tiny_params(model="lightgbm", features=features, lightgbm=sizes).train
+
+    @pytest.mark.parametrize("split", ["valid", "test"])
+    def test_logits_are_the_saved_trees(self, split: str) -> None:
+        """By the features that they were trained with, whatever the settings say today."""
+        predict.main(PARAMS.predict, "trees")
+        table = pd.read_parquet(paths.logits_path("trees", split))
+        assert table.columns.tolist() == ["ID", "logit"]
+        assert table["logit"].dtype == np.float32
+        booster = lightgbm.Booster(model_file=self.FILES.trees)
+        expected = booster.predict(read_rows(split, self.settings().features), raw_score=True)
+        assert isinstance(expected, np.ndarray)
+        assert expected.std() > 0.5
+        np.testing.assert_allclose(table["logit"], expected, rtol=1e-6)
+        ids = read_array(paths.TEST_ID) if split == "test" else np.arange(VALID_ROWS)
+        assert table["ID"].tolist() == list(ids)
+
+    def test_the_auc_of_valid_is_that_of_training(self) -> None:
+        predict.main(PARAMS.predict, "trees")
+        logits = pd.read_parquet(self.PREDICTIONS[0])["logit"].to_numpy()
+        found = auc(Split.load("valid").label, logits)
+        assert found == pytest.approx(read_json(self.FILES.metrics)["auc"], abs=NEARLY_TIED)
+
+    @pytest.mark.parametrize("path", [paths.ITEM, paths.TAGS, paths.ROW_FEATURES])
+    def test_trees_of_other_items_or_numbers_are_refused(self, path: Path) -> None:
+        predict.main(PARAMS.predict, "trees")
+        before = contents(self.PREDICTIONS)
+        if path == paths.ROW_FEATURES:
+            write_json(path, read_json(path) | {"mean": {}})
+        else:
+            write_array(path, np.array(read_array(path))[::-1])
+        with pytest.raises(InputError, match=f"model.txt: was trained on another {path} than"):
+            predict.main(PARAMS.predict, "trees")
+        assert contents(self.PREDICTIONS) == before
+
+    def test_a_file_that_is_no_model_is_refused(self) -> None:
+        for content in (b"tree\nversion=v4\n", b"\xff", b""):
+            self.FILES.trees.write_bytes(content)
+            with pytest.raises(InputError, match=r"model.txt: is no model that LightGBM can read"):
+                predict.main(PARAMS.predict, "trees")

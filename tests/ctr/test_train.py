@@ -4,12 +4,14 @@ import re
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from ctr import train
+from ctr.boosting.forest import leaves
 from ctr.engine import loop
 from ctr.engine.loop import Trained, refuse_few_rows
 from ctr.engine.machine import refuse_uneven_batches
@@ -32,6 +34,7 @@ pytestmark = pytest.mark.usefixtures("cpu", "world")
 
 METRICS = paths.MAIN.metrics
 OUTPUTS = [paths.MAIN.weights, paths.MAIN.config, paths.MAIN.curve, METRICS]
+TREES = paths.model_files("trees")
 
 
 def test_training_learns_and_keeps_the_best_epoch() -> None:
@@ -116,7 +119,8 @@ def fit_scripted(monkeypatch: pytest.MonkeyPatch, aucs: list[float], **settings:
     accelerator = Accelerator()
     torch.manual_seed(5)
     data = train.load_data(params, accelerator)
-    return loop.fit(QIN(qin_config(params, data.items)), data, params, accelerator)
+    model = QIN(qin_config(params, data.items, len(data.train.columns)))
+    return loop.fit(model, data, params, accelerator)
 
 
 def rates(trained: Trained) -> list[float]:
@@ -195,10 +199,13 @@ def test_settings_reach_the_model_and_the_data() -> None:
     for collapsed in (True, False):
         settings = tiny_params(collapsed=collapsed, residence="file").train
         data = train.load_data(settings, Accelerator())
-        assert qin_config(settings, data.items).collapsed is collapsed
-        assert data.train.file is not None
+        config = qin_config(settings, data.items, numbers=7)
+        assert (config.collapsed, config.numbers, config.numbers_dim) == (collapsed, 7, 4)
+        assert data.train.clicks.file is not None
+        assert data.train.numbers.file is not None
     on_device = tiny_params(residence="device").train
-    assert train.load_data(on_device, Accelerator()).train.file is None
+    log = train.load_data(on_device, Accelerator()).train
+    assert log.clicks.file is log.numbers.file is None
 
 
 def test_too_few_rows_for_the_processes() -> None:
@@ -232,3 +239,48 @@ def test_freed_memory_is_bounded_after_each_batch(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(loop, "FREED_MEMORY", counter)  # and not that of scoring
     train.main(tiny_params(epochs=1).train)
     assert len(bounded) == 6
+
+
+def train_trees(trees: int = 70, model: str = "trees") -> Train:
+    """Of the repository's settings, but for their number."""
+    sizes = tiny_params().train.lightgbm.model_dump() | {"trees": trees, "patience": trees}
+    settings = tiny_params(model="lightgbm", lightgbm=sizes).train
+    train.main(settings, model)
+    return settings
+
+
+def test_trees_leave_what_other_models_leave(caplog: pytest.LogCaptureFixture) -> None:
+    train.main(tiny_params(epochs=1).train)
+    with caplog.at_level(logging.INFO):
+        settings = train_trees()
+    metrics, config = read_json(TREES.metrics), read_json(TREES.config)
+    assert metrics.keys() == read_json(METRICS).keys()
+    assert config.keys() == read_json(paths.MAIN.config).keys()
+    curve = pd.read_csv(TREES.curve, dtype=str).map(float)
+    assert curve.columns.tolist() == read_curve().columns.tolist()
+    best = curve.iloc[int(curve["auc"].argmax())]
+    assert metrics["best_epoch"] == best["epoch"]
+    assert metrics["epochs"] == curve["epoch"].iloc[-1]
+    for name in ("auc", "gauc", "logloss"):
+        assert metrics[name] == best[name]
+    assert best["auc"] > 0.85
+    text = TREES.trees.read_text()
+    assert text.count("Tree=") == metrics["best_epoch"]
+    assert metrics["parameters"] == leaves(text)
+    assert Train.model_validate(config["train"]) == settings
+    assert config["model"] == "lightgbm"
+    assert {*read_json(paths.MAIN.config)["items"], str(paths.ROW_FEATURES)} == {*config["items"]}
+    told = [line for line in caplog.messages if line.startswith("tree ")]
+    assert [line.split()[1] for line in told] == ["50", str(metrics["epochs"])]
+    assert f"valid AUC {curve['auc'].iloc[-1]:.4f}" in told[-1]
+
+
+def test_trees_that_take_the_place_of_a_network_leave_nothing_of_it() -> None:
+    """And the other way round."""
+    train.main(tiny_params(epochs=1).train)
+    train_trees(model="main")
+    left = {path.name for path in paths.MAIN.config.parent.iterdir()}
+    assert left == {"config.json", "model.txt"}
+    train.main(tiny_params(epochs=1).train)
+    assert not paths.MAIN.trees.exists()
+    assert paths.MAIN.weights.exists()

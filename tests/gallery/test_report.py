@@ -11,7 +11,9 @@ from ctr.models.architecture import item_digests
 from ctr.models.base import CTRModel
 from gallery import report
 from gallery.page import attention
+from gallery.page.attention import Attention, Reader
 from gallery.pictures.embedding_map import FEW
+from gallery.pictures.neighbor_sheet import AT_RANDOM, Entry, Near
 from pipeline.common import paths
 from pipeline.common.files import (
     InputError,
@@ -32,12 +34,17 @@ READ = (
     paths.COVERS,
     paths.TAGS,
     paths.NEIGHBORS,
+    paths.COMPANIONS,
+    paths.ROW_FEATURES,
     paths.MAIN.weights,
     paths.logits_path(paths.MAIN_MODEL, "valid"),
     paths.split_path("valid"),
     paths.valid_metrics_path("all"),
     paths.CALIBRATION,
 )
+
+
+NOTHING_KEPT = "none of its history is among the items that the target is taken after"
 
 
 def changed(**values: float) -> Params:
@@ -59,6 +66,24 @@ def entries(html: str) -> dict[int, list[float]]:
         ]
         for article in sheet.split("<article")[1:]
     }
+
+
+def companions_told(html: str) -> list[list[str]]:
+    """The numbers of each reader's companions, all of which have a cover or stand for one."""
+    sheets = html[html.index('id="attention"') :].split("<article")[1:]
+    parts = [
+        sheet[sheet.index('"companions"') : sheet.index('"strip history"')] for sheet in sheets
+    ]
+    for part in parts:
+        assert len(re.findall(r'<img|class="nothing"', part)) == part.count("<li>")
+    return [re.findall(r'class="number">([\d.]+)', part) for part in parts]
+
+
+def write_companions(kept: int) -> None:
+    """No item has any."""
+    nothing = np.zeros((ITEMS + 1, kept))
+    with Outputs() as outputs, outputs.path(paths.COMPANIONS).open("wb") as file:
+        np.savez(file, ids=nothing.astype(np.int32), information=nothing.astype(np.float32))
 
 
 @pytest.mark.usefixtures("run")
@@ -83,10 +108,46 @@ def test_the_zeros_are_told() -> None:
     sheets = html[html.index('id="attention"') :].split("<article")[1:]
     assert len(told) == len(sheets) == 3
     for (zeros, places), sheet in zip(told, sheets, strict=True):
-        assert sheet.count('<li class="zero">') == int(zeros)
-        assert len(re.findall(r"<li\b", sheet)) == int(places)
-        assert len(re.findall(r'class="number">0<', sheet)) == int(zeros)
+        weights = sheet[sheet.index('"strip history"') :]
+        assert weights.count('<li class="zero">') == int(zeros)
+        assert len(re.findall(r"<li\b", weights)) == int(places)
+        assert len(re.findall(r'class="number">0<', weights)) == int(zeros)
     assert re.search(r"\d% of all weights are exactly 0", html)
+
+
+def test_the_page_has_all_that_its_sheets_show() -> None:
+    entry = Entry(1, AT_RANDOM, [Near(2, 0.5, None)], None)
+    reader = Reader("", 3, True, 0.5, [(4, 0.25)], [(5, 1.0), (4, 0.5)])
+    shown = report.shown_items([entry], Attention([reader], 1, 0.0, 1.0, 5))
+    assert set(shown) == {1, 2, 3, 4, 5}
+
+
+@pytest.mark.usefixtures("run")
+def test_companions_have_a_cover_and_their_number() -> None:
+    read = report.attention_sheet(report_params().report)
+    assert read is not None
+    told = companions_told(made(report_params()))
+    assert told == [[f"{value:.2f}" for _, value in reader.companions] for reader in read.readers]
+    assert any(told)
+    assert NOTHING_KEPT not in made(report_params())
+
+
+@pytest.mark.usefixtures("run")
+def test_where_no_companion_is_in_the_history_a_line_says_so() -> None:
+    write_companions(kept=2)
+    html = made(report_params())
+    assert companions_told(html) == [[], [], []]
+    assert html.count(NOTHING_KEPT) == 3
+
+
+@pytest.mark.usefixtures("run")
+def test_where_companions_are_off_the_sheet_does_not_speak_of_them() -> None:
+    write_companions(kept=0)
+    html = made(report_params())
+    sheet = html[html.index('id="attention"') :]
+    assert sheet.count("<article") == 3
+    assert "companions" not in sheet
+    assert NOTHING_KEPT not in sheet
 
 
 @pytest.mark.usefixtures("run")

@@ -61,9 +61,11 @@ MAY_IMPORT = {
     "ctr/engine": (
         "ctr/evaluation ctr/models pipeline/common pipeline/settings/ctr pipeline/tables"
     ),
+    "ctr/boosting": ("ctr/engine ctr/models pipeline/common pipeline/settings/ctr pipeline/tables"),
+    "ctr/covisitation": "pipeline/settings/ctr pipeline/tables",
     "ctr/task1": "ctr/models pipeline/common pipeline/tables",
     "ctr": (
-        "ctr/engine ctr/evaluation ctr/models ctr/task1 "
+        "ctr/boosting ctr/covisitation ctr/engine ctr/evaluation ctr/models ctr/task1 "
         "pipeline/common pipeline/settings/ctr pipeline/tables"
     ),
     "gallery/pictures": "embed/covers pipeline/common pipeline/settings",

@@ -70,9 +70,14 @@ def test_the_sample_is_learned(clone: Clone, report: str) -> None:
     # 0.9076 where it was tuned; rounding on another processor moves it by some thousandths.
     assert metrics["oracle_share"] > 0.89
     assert metrics["auc"] > clone.metrics("single_feature/item_mean")["auc"] + 0.03
-    assert clone.metrics("train/main")["auc"] == pytest.approx(metrics["auc"], abs=1e-5)
-    curve = pd.read_csv(clone.folder / "plots/train/main.csv")
-    assert curve["auc"].max() == pytest.approx(metrics["auc"], abs=1e-5)
+    blend = clone.metrics("blend")
+    assert metrics["auc"] == pytest.approx(blend["auc"], abs=1e-5)
+    assert metrics["auc"] >= blend["best_model_auc"]
+    assert set(blend["model_auc"]) == {"main", "trees"}
+    for model, auc in blend["model_auc"].items():
+        assert clone.metrics(f"train/{model}")["auc"] == pytest.approx(auc, abs=1e-5)
+        curve = pd.read_csv(clone.folder / f"plots/train/{model}.csv")
+        assert curve["auc"].max() == pytest.approx(auc, abs=1e-5)
 
 
 def test_the_judge_reads_task_1(clone: Clone, report: str) -> None:
@@ -118,7 +123,7 @@ def test_a_setting_reruns_its_stage_and_what_follows_alone(clone: Clone, report:
     before = clone.read("params.yaml")
     try:
         clone.change("train", learning_rate=0.003)
-        assert clone.changed_stages() == {"train@main"}
+        assert clone.changed_stages() == {"train@main", "train@trees"}
         (clone.folder / "params.yaml").write_bytes(before)
         clone.change("embed_image", model="ViT-B-32", pretrained="laion2b_s34b_b79k")
         assert clone.changed_stages() == {"embed_image"}

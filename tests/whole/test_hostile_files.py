@@ -33,7 +33,7 @@ from pipeline.common.files import InputError, write_array, write_json
 from pipeline.common.paths import PARAMS
 from pipeline.download.archive import unpack
 from pipeline.download.files import download
-from pipeline.settings.ctr.training import Features
+from pipeline.settings.ctr.training import NUMBERS, Features
 from pipeline.settings.params import Params, load_params
 from pipeline.tables.item_info import read_item_info
 from pipeline.tables.split import Split
@@ -41,7 +41,7 @@ from pipeline.tables.table import RawTable
 from tests.support.worlds.tiny_text import WORDS, save
 
 CPU = torch.device("cpu")
-FEATURES = Features(id=True, tags=True, content=True, levels=True, history=True, neighbors=True)
+FEATURES = Features(**dict.fromkeys(Features.model_fields, True))
 MARKER = "executed"
 
 
@@ -138,6 +138,14 @@ def test_arrays(read: Callable[[], object], content: bytes) -> None:
     for path in (paths.TEXT_PRESENT, paths.split_path("train"), paths.ITEM, paths.TAGS):
         put(path, content)
     refused(read)
+
+
+@pytest.mark.parametrize("content", [PICKLE, npy()], ids=["pickle", "npy"])
+def test_numbers_of_rows(content: bytes) -> None:
+    write_array(paths.split_path("train"), np.zeros((1, 6), np.int32))
+    write_json(paths.ROW_FEATURES, {"names": ["a"], "kinds": {kind: ["a"] for kind in NUMBERS}})
+    put(paths.companions_path("train"), content)
+    refused(lambda: ClickLog.load("train", 1, FEATURES, CPU))
 
 
 def test_neighbours() -> None:

@@ -30,9 +30,8 @@ class Judge(Training):
 
     @property
     def features(self) -> Features:
-        return Features(
-            id=True, tags=True, content=True, levels=True, history=True, neighbors=False
-        )
+        read = dict.fromkeys(("id", "tags", "content", "levels", "history"), True)
+        return Features(**(dict.fromkeys(Features.model_fields, False) | read))
 
     @property
     def history(self) -> int:

@@ -5,8 +5,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.common.section import Count, Residence, Section
-from pipeline.settings.ctr.training import Features, Training
+from pipeline.common.section import Count, Rate, Residence, Section
+from pipeline.settings.ctr.training import NUMBERS, Features, Training
+
+OF_TREES = (*NUMBERS, "levels")
+"""What boosted trees read of `train.features`."""
 
 
 class TransformerDCN(Section):
@@ -35,11 +38,32 @@ class TransformerDCN(Section):
         return self
 
 
+class LightGBM(Section):
+    """`train.lightgbm`: what counts, beside `features` and `seed`, where the model is trees."""
+
+    trees: Annotated[int, Field(ge=1, le=100_000)]
+    """The most; as many of them are kept as have the best AUC on valid."""
+    patience: Count
+    """Trees without a better valid AUC before training stops."""
+    learning_rate: Rate
+    leaves: Annotated[int, Field(ge=2, le=65_536)]
+    """Of a tree, the most."""
+    min_rows: Count
+    """Of train in each leaf."""
+    l2: Annotated[float, Field(ge=0)]
+    """Penalty on the leaves' values."""
+    columns: Annotated[float, Field(gt=0, le=1)]
+    """The share of the columns that a tree may split by, drawn anew for each."""
+    bins: Annotated[int, Field(ge=2, le=255)]
+    """Values that are told apart in a column, the most."""
+
+
 class Train(Training):
     """`train`: a ranking model and its training."""
 
-    model: Literal["qin", "transformer_dcn"]
-    """`ctr/models/qin.py`, or `ctr/models/transformer_dcn.py`."""
+    model: Literal["qin", "transformer_dcn", "lightgbm"]
+    """`ctr/models/qin.py`, `ctr/models/transformer_dcn.py`, or the boosted trees of
+    `ctr/boosting/`."""
     features: Features
     history: Annotated[int, Field(ge=1, le=10_000)]
     """The last items of each history that are read."""
@@ -50,11 +74,14 @@ class Train(Training):
     rows: Annotated[int, Field(ge=1, le=64)]
     """Khatri-Rao rows R of each QNN layer."""
     dropout: Annotated[float, Field(ge=0, lt=1)]
+    numbers_dim: Count
+    """Width of the map by which the numbers of stage `companions` are read."""
     max_grad_norm: Annotated[float, Field(gt=0)]
     collapsed: bool
     """One dropout mask for the sum of a QNN layer's rows, not one a row: a quarter of the
     arithmetic, but not the published form."""
     transformer_dcn: TransformerDCN
+    lightgbm: LightGBM
     residence: Residence
     """Where the clicks are read from: the memory of the device that trains, or the memory-mapped
     file; `auto` takes a GPU's memory where they fit into a quarter of what is free."""
@@ -62,6 +89,15 @@ class Train(Training):
     """Whether `torch.compile` fuses the model's operations (a minute or more at the start)."""
     deterministic: bool
     """Refuse operations of a GPU that may give other bytes the next time; a CPU has none."""
+
+    @model_validator(mode="after")
+    def _trees_read_something(self) -> Self:
+        if self.model == "lightgbm" and not any(getattr(self.features, name) for name in OF_TREES):
+            raise ValueError(
+                "train.features switches off all that lightgbm reads; set one of these to true: "
+                f"{', '.join(OF_TREES)}"
+            )
+        return self
 
 
 def overridden(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,20 @@ class Features(Section):
     levels: bool
     history: bool
     neighbors: bool
+    companions: bool
+    """This and what follows are the kinds of numbers of stage `companions`: here what was taken
+    together with the items of the history."""
+    contrast: bool
+    """What was clicked after them, against what was not."""
+    target: bool
+    """How often the target, and what has its tags, was shown and clicked."""
+    profile: bool
+    """Length of the history, and how alike its items are by content."""
+    similarity: bool
+    """How near the target is to them by content."""
+
+
+NUMBERS = ("companions", "contrast", "target", "profile", "similarity")
 
 
 class Training(Section):

@@ -97,7 +97,8 @@ def reference_logits(weights: dict[str, Tensor], training: bool) -> Tensor:
     )
     levels = (split.column("likes_level"), split.column("views_level"))
     columns = (np.array(column) for column in (split.history, split.target, *levels))
-    clicks = Clicks(*map(torch.from_numpy, columns))
+    history, target, likes, views = map(torch.from_numpy, columns)
+    clicks = Clicks(history, target, likes, views, torch.empty(ROWS, 0))
     return reference_qin(weights, clicks, items, CONFIG.layers, CONFIG.rows, training)
 
 

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 
 from ctr import train
 from ctr.engine import loop
-from ctr.engine.checkpoint import Checkpoints, differences
+from ctr.engine.checkpoint import Checkpoints
 from pipeline.common.files import InputError
 from pipeline.common.scratch import file_sha256
 from pipeline.common.stage import StoppedError
@@ -282,10 +282,3 @@ class Malicious:
 
     def __reduce__(self) -> tuple[object, tuple[Path]]:
         return (Path.touch, (self.path,))
-
-
-def test_differences_name_the_keys_that_changed() -> None:
-    old = {"settings": {"rate": 0.1, "rows": 2}, "threads": 1, "gone": 1}
-    new = {"settings": {"rate": 0.2, "rows": 2}, "threads": 1, "came": 1}
-    assert differences(old, new) == ["came", "gone", "settings.rate"]
-    assert differences(old, old) == []

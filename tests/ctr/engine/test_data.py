@@ -1,3 +1,4 @@
+import shutil
 from itertools import combinations
 from pathlib import Path
 
@@ -7,29 +8,53 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ctr.engine.data import ClickLog, fits, load_items, shuffled, shuffled_batches
+from ctr.engine.data import ClickLog, Table, fits, load_items, shuffled, shuffled_batches
 from pipeline.common import paths
-from pipeline.common.files import InputError, write_array
+from pipeline.common.files import InputError, write_array, write_json
 from pipeline.common.section import Residence
-from pipeline.settings.ctr.training import Features
+from pipeline.settings.ctr.training import NUMBERS, Features
 from tests.support.worlds.tiny_world import one_batch
 
-EVERYTHING = Features(id=True, tags=True, content=True, levels=True, history=True, neighbors=True)
+EVERYTHING = Features(**dict.fromkeys(Features.model_fields, True))
+WITHOUT_NUMBERS = EVERYTHING.model_copy(update=dict.fromkeys(NUMBERS, False))
+NUMBER_NAMES = ("of_companions", "of_contrast", "rate", "clicks", "length", "of_similarity")
+"""In the order of their columns, in which the kinds of the second half are mixed."""
+NUMBER_KINDS = {
+    "companions": ["of_companions"],
+    "contrast": ["of_contrast"],
+    "target": ["clicks", "rate"],
+    "profile": ["length"],
+    "similarity": ["of_similarity"],
+}
 CPU = torch.device("cpu")
+
+
+def write_numbers(split: str, rows: int) -> np.ndarray:
+    """float16 (rows, 6): numbers that tell rows and columns apart."""
+    names, kinds = list(NUMBER_NAMES), NUMBER_KINDS
+    write_json(paths.ROW_FEATURES, {"names": names, "kinds": kinds})
+    numbers = np.arange(rows * len(names)).reshape(rows, -1).astype(np.float16) / 8
+    write_array(paths.companions_path(split), numbers)
+    return numbers
 
 
 def some_log(rows: int, rank: int = 0, world: int = 1) -> ClickLog:
     """A log whose target column is the row's number in the whole split."""
     matrix = np.zeros((rows, 6), np.int32)
     matrix[:, 1] = np.arange(rows)
-    return ClickLog(torch.from_numpy(matrix)[rank::world], rows, EVERYTHING, CPU, None, rank, world)
+    own = torch.from_numpy(matrix)[rank::world]
+    numbers, columns = torch.empty(len(own), 0), torch.empty(0, dtype=torch.int64)
+    return ClickLog(Table(own), Table(numbers), columns, rows, WITHOUT_NUMBERS, CPU, rank, world)
 
 
 def epoch_batches(rows: int, batch_size: int, world: int, seed: int = 1) -> list[list[list[int]]]:
     """The split's row numbers by rank and batch."""
     logs = [some_log(rows, rank, world) for rank in range(world)]
     return [
-        [log.rows[part, 1].tolist() for part, _ in shuffled_batches(log, batch_size, seed, 3)]
+        [
+            log.clicks.rows[part, 1].tolist()
+            for part, _ in shuffled_batches(log, batch_size, seed, 3)
+        ]
         for log in logs
     ]
 
@@ -68,7 +93,9 @@ def test_weights_make_the_mean_over_ranks_the_mean_over_the_batch() -> None:
     logs = [some_log(103, rank, 4) for rank in range(4)]
     parts = [shuffled_batches(log, 12, 1, 1) for log in logs]
     for of_ranks in zip(*parts, strict=True):
-        losses = [loss[log.rows[rows, 1]] for log, (rows, _) in zip(logs, of_ranks, strict=True)]
+        losses = [
+            loss[log.clicks.rows[rows, 1]] for log, (rows, _) in zip(logs, of_ranks, strict=True)
+        ]
         weights = [weight for _, weight in of_ranks]
         mean = sum(x.mean() * weight for x, weight in zip(losses, weights, strict=True)) / 4
         assert float(mean) == pytest.approx(float(torch.cat(losses).mean()), rel=1e-5)
@@ -103,6 +130,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     rows = np.array([[0, 0, 3, 1, 5, 6, 1, 9], [4, 2, 3, 2, 7, 8, 0, 9]], np.int32)
     write_array(paths.split_path("train"), rows)
+    write_numbers("train", 2)
     write_array(paths.ITEM, np.arange(10, dtype=np.float32).reshape(5, 2))
     write_array(paths.TAGS, np.arange(5, dtype=np.int32).reshape(5, 1))
     paths.NEIGHBORS.parent.mkdir()
@@ -114,23 +142,26 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("residence", ["device", "file"])
 def test_batch_takes_the_last_items_and_every_column(residence: Residence) -> None:
     log = ClickLog.load("train", 2, EVERYTHING, CPU, residence=residence)
-    assert (log.file is None) == (residence == "device")
+    for table in (log.clicks, log.numbers):
+        assert (table.file is None) == (residence == "device")
     clicks, label = one_batch(log, torch.tensor([1, 0]))
     assert clicks.history.tolist() == [[2, 3], [0, 3]]
     assert clicks.target.tolist() == [2, 1]
     assert clicks.likes_level.tolist() == [7, 5]
     assert clicks.views_level.tolist() == [8, 6]
+    assert (8 * clicks.numbers).tolist() == [[6, 7, 8, 9, 10, 11], [0, 1, 2, 3, 4, 5]]
+    assert clicks.numbers.dtype == torch.float32
     assert label.tolist() == [0.0, 1.0]
 
 
 @pytest.mark.usefixtures("folder")
 def test_a_gpu_keeps_what_fits_a_quarter_of_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = torch.zeros(2, 8, dtype=torch.int32)
-    for free, expected in ((4 * 64, True), (4 * 64 - 1, False)):
+    tables = [Table(torch.zeros(2, 8, dtype=torch.int32)), Table(torch.zeros(2, 3).half())]
+    for free, expected in ((4 * 76, True), (4 * 76 - 1, False)):
         monkeypatch.setattr("torch.cuda.mem_get_info", lambda _device, free=free: (free, 10**9))
-        assert fits(rows, torch.device("cuda")) is expected
-    assert not fits(rows, CPU)  # whose memory is where the file's pages are
-    assert ClickLog.load("train", 3, EVERYTHING, CPU).file is not None
+        assert fits(tables, torch.device("cuda")) is expected
+    assert not fits(tables, CPU)  # whose memory is where the file's pages are
+    assert ClickLog.load("train", 3, EVERYTHING, CPU).clicks.file is not None
 
 
 @pytest.mark.parametrize("world", [1, 3])
@@ -141,6 +172,7 @@ def test_the_file_gives_the_batches_of_the_device(
     monkeypatch.chdir(tmp_path)
     matrix = np.random.default_rng(1).integers(0, 99, (500, 9 + 5), dtype=np.int32)
     write_array(paths.split_path("train"), matrix)
+    numbers = write_numbers("train", 500)
     for rank in range(world):
         streams = []
         for residence in ("device", "file"):
@@ -148,14 +180,15 @@ def test_the_file_gives_the_batches_of_the_device(
             batches = shuffled_batches(log, 64, seed=5, epoch=2)
             places = [rows for rows, _ in batches]
             found = [
-                torch.cat([clicks.history, torch.stack([*clicks[1:], label.int()], 1)], 1).clone()
+                torch.column_stack([*clicks[:-1], label, clicks.numbers])
                 for clicks, label in log.batches(places)
             ]
             streams.append(found)
         assert len(streams[0]) == 8
         for place, resident, streamed in zip(places, *streams, strict=True):
             columns = [*range(9 - history, 9), 9, 10, 11, 12]
-            expected = matrix[rank::world][place][:, columns]
+            of_clicks = matrix[rank::world][place][:, columns]
+            expected = np.column_stack([of_clicks, numbers[rank::world][place]])
             assert resident.tolist() == streamed.tolist() == expected.tolist()
 
 
@@ -173,24 +206,71 @@ def test_the_last_rows_are_shared_out_in_turn(
     monkeypatch.chdir(tmp_path)
     matrix = np.random.default_rng(1).integers(0, 99, (23, 9 + 5), dtype=np.int32)
     write_array(paths.split_path("train"), matrix)
+    numbers = write_numbers("train", 23)
     for rank in range(world):
         log = ClickLog.load("train", 4, EVERYTHING, CPU, rank, world, residence, last)
         assert log.total == kept
-        assert log.rows.tolist() == matrix[23 - kept :][rank::world, -9:].tolist()
+        assert log.clicks.rows.tolist() == matrix[23 - kept :][rank::world, -9:].tolist()
+        assert log.numbers.rows.tolist() == numbers[23 - kept :][rank::world].tolist()
         clicks, _ = one_batch(log, torch.tensor([0]))
         assert clicks.target.tolist() == [matrix[23 - kept + rank, 9]]
+        assert clicks.numbers.tolist() == [numbers[23 - kept + rank].tolist()]
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("residence", ["device", "file"])
+@pytest.mark.parametrize(
+    ("kinds", "columns"),
+    [
+        ([*NUMBERS], [0, 1, 2, 3, 4, 5]),
+        (["target"], [2, 3]),
+        (["similarity", "companions"], [0, 5]),
+        (["profile", "target", "contrast"], [1, 2, 3, 4]),
+    ],
+)
+def test_numbers_of_the_kinds_that_are_on_are_read_in_the_order_of_the_file(
+    kinds: list[str], columns: list[int], residence: Residence
+) -> None:
+    features = WITHOUT_NUMBERS.model_copy(update=dict.fromkeys(kinds, True))
+    log = ClickLog.load("train", 3, features, CPU, residence=residence)
+    assert log.columns.tolist() == columns
+    clicks, _ = one_batch(log, torch.tensor([1, 0, 1]))
+    expected = np.arange(12).reshape(2, 6)[[1, 0, 1]][:, columns] / 8
+    assert clicks.numbers.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("residence", ["device", "file"])
+def test_without_numbers_none_are_looked_for(folder: Path, residence: Residence) -> None:
+    shutil.rmtree(folder / "companions")
+    log = ClickLog.load("train", 3, WITHOUT_NUMBERS, CPU, residence=residence)
+    assert len(log.columns) == 0
+    clicks, _ = one_batch(log, torch.tensor([1, 0, 1]))
+    assert clicks.numbers.shape == (3, 0)
+    assert clicks.target.tolist() == [2, 1, 2]
+    with pytest.raises(FileNotFoundError, match=r"companions/features\.json"):
+        ClickLog.load("train", 3, EVERYTHING, CPU, residence=residence)
+
+
+@pytest.mark.usefixtures("folder")
+def test_numbers_of_other_rows_are_refused() -> None:
+    write_numbers("train", 3)
+    with pytest.raises(
+        InputError,
+        match=r"these differ in rows: data/train\.npy has 2, companions/train\.npy has 3; run",
+    ):
+        ClickLog.load("train", 3, EVERYTHING, CPU, last=1)
+    ClickLog.load("train", 3, WITHOUT_NUMBERS, CPU)
 
 
 @pytest.mark.usefixtures("folder")
 def test_what_is_switched_off_is_padding() -> None:
-    nothing = Features(
-        id=False, tags=False, content=False, levels=False, history=False, neighbors=False
-    )
+    nothing = Features(**dict.fromkeys(Features.model_fields, False))
     log = ClickLog.load("train", 3, nothing, CPU)
     clicks, _ = one_batch(log, torch.tensor([0, 1]))
     assert not clicks.history.any()
     assert not clicks.likes_level.any()
     assert not clicks.views_level.any()
+    assert clicks.numbers.shape == (2, 0)
     assert clicks.target.tolist() == [1, 2]
     items = load_items(nothing, CPU)
     assert not items.id.any()

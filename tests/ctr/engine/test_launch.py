@@ -8,12 +8,13 @@ import pytest
 from ctr import predict, train
 from ctr.evaluation.metrics import auc
 from pipeline.common import paths
-from pipeline.common.files import read_json, write_array
+from pipeline.common.files import read_json
 from pipeline.tables.split import Split
 from tests.support.references import fit_float64
 from tests.support.worlds.tiny_world import (
     BIN,
     NEARLY_TIED,
+    keep_rows,
     read_curve,
     rescored,
     run_command,
@@ -54,8 +55,7 @@ def test_the_launch_command_scores_every_row_once_and_prints_a_line_an_epoch() -
 def test_several_processes_learn_as_one_does(tmp_path: Path) -> None:
     """In float64, dropout and a last batch of 11 rows included: equal but for rounding."""
     write_params(tiny_params(epochs=3, batch_size=160, dropout=0.3))
-    rows = Split.load("train").rows[: 320 + 11]
-    write_array(paths.split_path("train"), rows.copy())
+    keep_rows("train", 320 + 11)
     alone, together = tmp_path / "alone.safetensors", tmp_path / "together.safetensors"
     fit_float64.fit(alone)
     fit_float64.fit_together(4, together)

@@ -34,7 +34,7 @@ def losses(monkeypatch: pytest.MonkeyPatch, *, compiled: bool) -> list[float]:
     data = train.load_data(settings, accelerator)
     assert data.train.total % 90
     torch.manual_seed(2)
-    model = build_model(qin_config(settings, data.items), settings)
+    model = build_model(qin_config(settings, data.items, len(data.train.columns)), settings)
     evaluate = loop.evaluate
 
     def then_no_more(*arguments: Any) -> dict[str, float]:
@@ -58,7 +58,7 @@ def test_the_penalty_moves_every_row_of_the_tables() -> None:
     settings = tiny_params(embedding_regularizer=0.5, net_regularizer=0.25).train
     accelerator = Accelerator()
     data = train.load_data(settings, accelerator)
-    model = QIN(qin_config(settings, data.items))
+    model = QIN(qin_config(settings, data.items, len(data.train.columns)))
     learner = Learner(model, settings, accelerator)
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
@@ -72,7 +72,7 @@ def test_the_penalty_moves_every_row_of_the_tables() -> None:
 def test_without_a_regularizer_nothing_is_penalised() -> None:
     settings = tiny_params(embedding_regularizer=0.0, net_regularizer=0.0).train
     data = train.load_data(settings, Accelerator())
-    assert not penalties(QIN(qin_config(settings, data.items)), settings)
+    assert not penalties(QIN(qin_config(settings, data.items, len(data.train.columns))), settings)
 
 
 def test_gradients_are_unscaled_then_penalised_then_clipped(
@@ -81,7 +81,8 @@ def test_gradients_are_unscaled_then_penalised_then_clipped(
     settings = tiny_params().train
     accelerator = Accelerator()
     data = train.load_data(settings, accelerator)
-    learner = Learner(QIN(qin_config(settings, data.items)), settings, accelerator)
+    model = QIN(qin_config(settings, data.items, len(data.train.columns)))
+    learner = Learner(model, settings, accelerator)
     done: list[str] = []
     monkeypatch.setattr(accelerator, "unscale_gradients", lambda: done.append("unscale"))
     monkeypatch.setattr(learner, "add_penalty", lambda: done.append("penalise"))

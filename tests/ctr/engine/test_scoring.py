@@ -1,4 +1,3 @@
-from dataclasses import replace
 from weakref import ref
 
 import pytest
@@ -6,12 +5,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from ctr.covisitation.describe import NAMES
 from ctr.engine.data import ClickLog, load_items
 from ctr.engine.scoring import score
 from ctr.models.architecture import qin_config
 from ctr.models.base import ItemTable
 from ctr.models.qin import QIN
-from tests.support.worlds.tiny_world import TEST_ROWS, one_batch, tiny_params
+from tests.support.worlds.tiny_world import TEST_ROWS, first_rows, one_batch, tiny_params
 
 pytestmark = pytest.mark.usefixtures("cpu", "world")
 
@@ -28,7 +28,7 @@ def items(cpu: torch.device) -> ItemTable:
 def model(items: ItemTable) -> QIN:
     """Weights that tell rows apart; left in training mode, so that dropout would be seen."""
     torch.manual_seed(3)
-    model = QIN(qin_config(SETTINGS, items))
+    model = QIN(qin_config(SETTINGS, items, len(NAMES)))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.3)
@@ -93,7 +93,7 @@ def test_freed_memory_is_bounded_after_each_batch(
 def test_no_rows_have_no_logits(model: QIN, items: ItemTable) -> None:
     """A process whose share is empty still takes part."""
     log = ClickLog.load("test", SETTINGS.history, SETTINGS.features, CPU)
-    empty = replace(log, rows=log.rows[:0], total=0)
+    empty = first_rows(log, 0)
     assert score(model, [empty], items, 10, Accelerator())[0].shape == (0,)
 
 
@@ -106,7 +106,7 @@ def test_item_vectors_are_composed_once_for_all_logs(model: QIN, items: ItemTabl
     for log, logits in zip(logs, scored, strict=True):
         alone = score(model, [log], items, 10, Accelerator())[0]
         torch.testing.assert_close(logits, alone, rtol=1e-5, atol=1e-5)
-    few = [replace(log, rows=log.rows[:1], total=1) for log in logs]  # 12 places < 41 items
+    few = [first_rows(log, 1) for log in logs]  # 12 places < 41 items
     composed.clear()
     score(model, few, items, 10, Accelerator())
     assert len(composed) == 2

@@ -16,7 +16,7 @@ from ctr.models.architecture import qin_config
 from ctr.models.qin import QIN
 from pipeline.settings.ctr.train import Train
 from tests.support.references.qin import reference_qin
-from tests.support.worlds.tiny_world import one_batch, tiny_params
+from tests.support.worlds.tiny_world import first_rows, one_batch, tiny_params
 
 pytestmark = pytest.mark.usefixtures("cpu", "world")
 
@@ -45,9 +45,9 @@ def load_float64(settings: Train) -> tuple[QIN, TrainingData]:
     items = type(data.items)(
         *(column.double() if column.is_floating_point() else column for column in data.items)
     )
-    log = replace(data.train, rows=data.train.rows[:50], total=50)
+    log = first_rows(data.train, 50)
     torch.manual_seed(4)
-    model = QIN(qin_config(settings, items))
+    model = QIN(qin_config(settings, items, len(log.columns)))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.normal_(std=0.3)

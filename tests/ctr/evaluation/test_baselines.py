@@ -1,8 +1,19 @@
 import numpy as np
 import pytest
 
-from ctr.evaluation.baselines import counts, mean_labels, single_feature_aucs
+from ctr.evaluation import baselines
+from ctr.evaluation.baselines import (
+    RowNumbers,
+    best_numbers,
+    counts,
+    mean_labels,
+    single_feature_aucs,
+)
 from pipeline.tables.split import Split
+
+KINDS = {"one": ["a", "b"], "two": ["c"]}
+ROWS = [[3, 0, 2], [1, 1, 2], [2, 2, 2], [0, 3, 1]]
+"""Of the numbers a, b, c."""
 
 
 def test_statistics_by_hand() -> None:
@@ -30,3 +41,47 @@ def test_aucs_use_the_labels_of_train_alone() -> None:
     flipped[:, -2] = 1 - flipped[:, -2]
     found = single_feature_aucs(train, Split(flipped))
     assert found == {name: 1 - value for name, value in expected.items()}
+
+
+def labelled(*labels: int) -> Split:
+    return Split(np.array([[0, 1, 0, 0, label, 1] for label in labels], np.int32))
+
+
+def numbers(train: list[list[int]], valid: list[list[int]]) -> RowNumbers:
+    of_train, of_valid = (np.array(rows, np.float16) for rows in (train, valid))
+    return RowNumbers(["a", "b", "c"], KINDS, of_train, of_valid)
+
+
+def test_a_number_is_chosen_on_train_and_told_on_valid() -> None:
+    """Of the first kind b has 0 on train and 1/4 on valid, where a has 1."""
+    train, valid = labelled(1, 1, 0, 0), labelled(1, 0, 1, 0)
+    read = numbers([[2, 0, 2], [1, 1, 2], [3, 2, 2], [0, 3, 1]], ROWS)
+    assert best_numbers(train, valid, read) == {"one": ("-b", 0.75), "two": ("c", 0.75)}
+
+
+def test_the_first_of_equally_good_numbers_is_taken() -> None:
+    """a has 1 on train, b 0."""
+    train, valid = labelled(1, 1, 0, 0), labelled(0, 0, 1, 1)
+    read = numbers([[3, 0, 2], [2, 1, 2], [1, 2, 2], [0, 3, 1]], ROWS)
+    assert best_numbers(train, valid, read)["one"] == ("a", 0.25)
+
+
+def test_the_choice_is_made_on_the_last_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On all of train a has 3/4, b 5/8; on the last three rows a has 1/2, b 1."""
+    train, valid = labelled(1, 0, 1, 0), labelled(1, 0, 0, 1)
+    read = numbers([[9, 0, 0], [1, 1, 0], [1, 2, 0], [1, 0, 0]], ROWS)
+    assert best_numbers(train, valid, read)["one"].name == "a"
+    monkeypatch.setattr(baselines, "CHOICE_ROWS", 3)
+    assert best_numbers(train, valid, read)["one"] == ("b", 0.5)
+
+
+def test_where_train_has_one_class_no_number_is_chosen() -> None:
+    read = numbers(ROWS, ROWS)
+    found = best_numbers(labelled(1, 1, 1, 1), labelled(1, 0, 1, 0), read)
+    assert found == {"one": (None, None), "two": (None, None)}
+
+
+def test_where_valid_has_one_class_the_number_has_no_auc() -> None:
+    read = numbers(ROWS, ROWS)
+    found = best_numbers(labelled(1, 1, 0, 0), labelled(1, 1, 1, 1), read)
+    assert found == {"one": ("-b", None), "two": ("c", None)}

@@ -19,7 +19,9 @@ from tests.support.worlds.small_world import (
 )
 
 
-def small_config(neighbors: bool = False, layers: int = 3, rows: int = 4) -> QINConfig:
+def small_config(
+    neighbors: bool = False, layers: int = 3, rows: int = 4, numbers: int = 0
+) -> QINConfig:
     return QINConfig(
         items=ITEMS,
         tags=TAGS,
@@ -31,6 +33,8 @@ def small_config(neighbors: bool = False, layers: int = 3, rows: int = 4) -> QIN
         rows=rows,
         dropout=0.0,
         neighbors=neighbors,
+        numbers=numbers,
+        numbers_dim=4,
     )
 
 
@@ -41,10 +45,14 @@ def _seed() -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("neighbors", [True, False])
-def test_outputs_and_gradients_agree_with_the_formulas(training: bool, neighbors: bool) -> None:
-    config = small_config(neighbors)
+@pytest.mark.parametrize("numbers", [0, 3])
+def test_outputs_and_gradients_agree_with_the_formulas(
+    training: bool, neighbors: bool, numbers: int
+) -> None:
+    config = small_config(neighbors, numbers=numbers)
     model = spread_weights(QIN(config)).train(training)
-    items, clicks = small_items(), small_clicks()
+    assert ("numbers.hidden.weight" in model.state_dict()) == (numbers > 0)
+    items, clicks = small_items(), small_clicks(numbers=numbers)
     weights = weights_of(model)
     expected = reference_qin(weights, clicks, items, config.layers, config.rows, training)
     found = model(clicks, items)
@@ -97,6 +105,28 @@ def test_the_items_of_a_batch() -> None:
     for column, whole in zip(found, items, strict=True):
         assert torch.equal(column[history], whole[clicks.history])
         assert torch.equal(column[target], whole[clicks.target])
+
+
+def test_without_numbers_the_model_is_the_published_one_whatever_its_rows_have() -> None:
+    """The same names, sizes and first weights; the width of a map that is not there is nothing."""
+    torch.manual_seed(7)
+    published = QIN(replace(small_config(), numbers_dim=QINConfig.numbers_dim)).eval()
+    torch.manual_seed(7)
+    model = QIN(small_config()).eval()
+    assert [name for name in model.state_dict() if "numbers" in name] == []
+    for name, weight in published.state_dict().items():
+        assert torch.equal(model.state_dict()[name], weight), name
+    model, items = spread_weights(model), small_items()
+    with_numbers = small_clicks(numbers=3)
+    without = with_numbers._replace(numbers=torch.empty(12, 0))
+    assert torch.equal(model(with_numbers, items), model(without, items))
+
+
+def test_rows_that_differ_in_numbers_alone_differ() -> None:
+    model = spread_weights(QIN(small_config(numbers=3))).eval()
+    items, clicks = small_items(), small_clicks(numbers=3)
+    other = clicks._replace(numbers=clicks.numbers + 1)
+    assert ((model(clicks, items) - model(other, items)).abs() > 1e-6).all()
 
 
 def test_published_size() -> None:
@@ -164,7 +194,8 @@ def test_hidden_ids_make_items_with_equal_content_equal() -> None:
     hidden = twin._replace(id=torch.zeros_like(items.id))
     clicks = small_clicks()
     levels = torch.zeros_like(clicks.target)
-    clicks = Clicks(torch.zeros_like(clicks.history), clicks.target, levels, levels)
+    history = torch.zeros_like(clicks.history)
+    clicks = Clicks(history, clicks.target, levels, levels, clicks.numbers)
     logits = model(clicks, hidden)
     torch.testing.assert_close(logits, logits[:1].expand_as(logits))
 

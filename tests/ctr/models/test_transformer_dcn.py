@@ -13,9 +13,9 @@ from ctr.models.base import Clicks, ItemTable
 from ctr.models.layers import Dropout
 from ctr.models.transformer_dcn import TransformerDCN, TransformerDCNConfig
 from pipeline.common import paths
-from pipeline.common.files import read_json, write_array
+from pipeline.common.files import read_json
+from pipeline.settings.ctr.training import NUMBERS
 from pipeline.settings.params import Params
-from pipeline.tables.split import Split
 from tests.support.references import fit_float64
 from tests.support.references.transformer_dcn import reference_transformer_dcn
 from tests.support.worlds.small_world import (
@@ -32,6 +32,7 @@ from tests.support.worlds.small_world import (
 from tests.support.worlds.tiny_world import (
     NEARLY_TIED,
     forget_accelerator,
+    keep_rows,
     rescored,
     tiny_params,
     write_params,
@@ -53,6 +54,8 @@ SMALL = TransformerDCNConfig(
     encoder_dropout=0.0,
     dropout=0.0,
     neighbors=True,
+    numbers=3,
+    numbers_dim=4,
 )
 TINY = {"layers": 1, "heads": 2, "width": 8, "feedforward": 8, "last": 3, "tower": [8]}
 
@@ -76,7 +79,7 @@ def assert_close(found: Tensor, expected: Tensor, tolerance: float = 1e-12) -> N
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("config", [SMALL, replace(SMALL, neighbors=False, last=10)])
+@pytest.mark.parametrize("config", [SMALL, replace(SMALL, neighbors=False, last=10, numbers=0)])
 def test_outputs_and_gradients_agree_with_the_formulas(
     training: bool, config: TransformerDCNConfig
 ) -> None:
@@ -212,11 +215,12 @@ def test_features_can_be_switched_off() -> None:
     """Every row looks the same, wherever it stands in a batch."""
     off = dict.fromkeys(tiny_params().train.features.model_dump(), False)
     assert spread_of_logits(off) < 1e-5
-    assert read_json(paths.MAIN.config)["config"]["neighbors"] is False
+    config = read_json(paths.MAIN.config)["config"]
+    assert (config["neighbors"], config["numbers"]) == (False, 0)
 
 
 @pytest.mark.usefixtures("cpu", "world")
-@pytest.mark.parametrize("seen", ["id", "tags", "content", "levels"])
+@pytest.mark.parametrize("seen", ["id", "tags", "content", "levels", *NUMBERS])
 def test_a_feature_that_is_on_tells_rows_apart(seen: str) -> None:
     off = dict.fromkeys(tiny_params().train.features.model_dump(), False)
     assert spread_of_logits(off | {seen: True}) > 1e-2
@@ -224,7 +228,8 @@ def test_a_feature_that_is_on_tells_rows_apart(seen: str) -> None:
 
 def spread_of_logits(features: dict[str, bool]) -> float:
     """Of valid, after an epoch with these features."""
-    params = tiny_transformer(epochs=1, features=features)
+    trees = {"model": "lightgbm", "features": {"levels": True}}  # which must read something
+    params = tiny_transformer(epochs=1, features=features, models={"trees": trees})
     train.main(params.train)
     predict.main(params.predict)
     return float(np.ptp(pd.read_parquet(paths.logits_path("main", "valid"))["logit"]))
@@ -234,8 +239,7 @@ def spread_of_logits(features: dict[str, bool]) -> float:
 def test_several_processes_learn_as_one_does(tmp_path: Path) -> None:
     """In float64, dropout and a last batch of 11 rows included: equal but for rounding."""
     write_params(tiny_transformer(epochs=2, batch_size=160, dropout=0.3))
-    rows = Split.load("train").rows[: 320 + 11]
-    write_array(paths.split_path("train"), rows.copy())
+    keep_rows("train", 320 + 11)
     alone, together = tmp_path / "alone.safetensors", tmp_path / "together.safetensors"
     fit_float64.fit(alone)
     fit_float64.fit_together(4, together)

@@ -10,10 +10,11 @@ from ctr.models.base import CTRModel
 from ctr.models.qin import QIN
 from gallery.page import attention as module
 from gallery.page.attention import CPU, KINDS, Reader, attention, chosen_rows, sparsity, trained
+from pipeline.common import paths
 from pipeline.common.paths import predictions_path
 from pipeline.tables.split import Split
 from tests.support.references.qin import asta_weights, item_vector
-from tests.support.worlds.tiny_world import TINY_SIZES, VALID_ROWS, one_batch
+from tests.support.worlds.tiny_world import ITEMS, TINY_SIZES, VALID_ROWS, one_batch
 
 pytestmark = pytest.mark.usefixtures("run")
 
@@ -56,6 +57,27 @@ def test_readers_have_the_weights_of_the_formulas() -> None:
         assert reader.clicked == bool(valid.label[row])
         assert reader.target == valid.target[row]
         assert reader.probability == probability[row]
+
+
+def test_readers_have_the_companions_of_the_file() -> None:
+    """Also those that are older than what the model reads."""
+    rng, kept = np.random.default_rng(5), 30
+    ids = np.stack([rng.permutation(ITEMS)[:kept] + 1 for _ in range(ITEMS + 1)]).astype(np.int32)
+    information = -np.sort(-rng.uniform(0, 4, ids.shape).astype(np.float32))
+    np.savez(paths.COMPANIONS, ids=ids, information=information)
+    valid, probability = Split.load("valid"), probabilities()
+    found = attention(valid, probability, 6, 10, 5)
+    assert found is not None
+    assert found.kept == kept
+    length = (valid.history[:, -LENGTH:] > 0).sum(1)
+    rows, older = chosen_rows(valid, probability, length, 6, 5), 0
+    for reader, row in zip(found.readers, rows, strict=True):
+        told = dict(zip(ids[reader.target].tolist(), information[reader.target], strict=True))
+        history = set(valid.history[row].tolist()) - {0}
+        expected = sorted(history & set(told), key=lambda item: -told[item])[:3]
+        assert reader.companions == [(item, told[item]) for item in expected]
+        older += not {*expected} <= {item for item, _ in reader.places}
+    assert older
 
 
 def test_zeros_are_counted_over_all_rows() -> None:
@@ -114,6 +136,12 @@ def test_another_model_has_no_attention(monkeypatch: pytest.MonkeyPatch) -> None
     assert attention(Split.load("valid"), probabilities(), 3, 10, 5) is None
 
 
+def test_boosted_trees_have_none_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "is_neural", lambda _: False)
+    monkeypatch.delattr(module, "load_model")  # there are no weights
+    assert attention(Split.load("valid"), probabilities(), 3, 10, 5) is None
+
+
 def test_a_model_without_histories_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model, settings = trained()
     assert isinstance(model, QIN)
@@ -134,7 +162,7 @@ def test_sparsity_by_hand() -> None:
 
 
 def test_only_zero_is_told_as_zero() -> None:
-    reader = Reader("", 1, True, 0.5, [(1, 0.0428), (2, 0.0), (3, 0.00006), (4, 0.00004)])
+    reader = Reader("", 1, True, 0.5, [(1, 0.0428), (2, 0.0), (3, 0.00006), (4, 0.00004)], [])
     assert [reader.told(weight) for _, weight in reader.places] == [
         "0.0428",
         "0",

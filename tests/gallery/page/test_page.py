@@ -104,7 +104,7 @@ def test_what_is_missing_is_said_in_words() -> None:
     assert "No item has a vector" in html
     assert "it has no sparse attention to show" in html
     assert "The model read no history" in render(
-        page_of("a", attention=Attention([], 5, None, None))
+        page_of("a", attention=Attention([], 5, None, None, 50))
     )
 
 

@@ -57,11 +57,34 @@ def test_every_group_has_its_row() -> None:
 def test_the_best_feature_comes_first_and_an_unknown_one_last() -> None:
     for name, auc in (("user_mean", 0.99), ("item_mean", None)):
         write_json(baseline_metrics_path(name), {"auc": auc, "rows": 1})
-    rows = by_one_feature().rows
+    model, *rows = by_one_feature().rows
+    assert model == ("the whole model", number(read_json(valid_metrics_path("all"))["auc"]))
     assert rows[0] == ("the user's mean label in train", "0.9900")
     assert rows[-1] == ("the item's mean label in train", "-")
     values = [float(value) for _, value in rows[:-1]]
     assert values == sorted(values, reverse=True)
+
+
+def test_each_kind_of_number_is_told_by_its_best() -> None:
+    kinds = read_json(paths.ROW_FEATURES)["kinds"]
+    assert list(kinds) == ["companions", "contrast", "profile", "similarity", "target"]
+    told = {row[0]: row[1] for row in by_one_feature().rows}
+    for kind, names in kinds.items():
+        best = read_json(baseline_metrics_path(kind))
+        assert best["name"].removeprefix("-") in names
+        assert told[f"{kind}: {best['name']}"] == number(best["auc"])
+    write_json(baseline_metrics_path("target"), {"auc": 0.875, "rows": 1, "name": "-clicks"})
+    assert ("target: -clicks", "0.8750") in by_one_feature().rows
+    write_json(baseline_metrics_path("target"), {"auc": None, "rows": 1, "name": None})
+    assert by_one_feature().rows[-1] == ("target: -", "-")
+    assert "the one that ranks train best" in by_one_feature().note
+
+
+def test_where_no_row_has_numbers_the_other_features_stand_alone() -> None:
+    write_json(paths.ROW_FEATURES, {"names": [], "kinds": {}})
+    found = by_one_feature()
+    assert len(found.rows) == 1 + 6
+    assert found.note == "What a model has to beat."
 
 
 def test_item_vectors_are_those_of_the_judge_and_of_diagnose() -> None:

@@ -1,5 +1,4 @@
 import logging
-import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +9,6 @@ from accelerate import PartialState
 from ctr.engine.machine import open_accelerator
 from pipeline.common.files import InputError
 from pipeline.common.launch import (
-    available_cores,
     gathered,
     gpu_or_cpu,
     open_processes,
@@ -147,14 +145,6 @@ def test_a_gpu_that_torch_cannot_use_is_told(
             assert unused_gpu() is None
     monkeypatch.setattr("pipeline.common.launch.has_nvidia_gpu", lambda: False)
     assert unused_gpu() is None
-
-
-def test_available_cores_are_those_of_this_process_or_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 2, 5}, raising=False)
-    assert available_cores() == 3
-    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
-    monkeypatch.setattr(os, "cpu_count", lambda: 9)
-    assert available_cores() == 9
 
 
 def test_a_device_that_cuda_does_not_know_counts_as_the_cpu() -> None:

@@ -1,9 +1,10 @@
 import logging
+import os
 
 import pytest
 
 from pipeline.common import outlook
-from pipeline.common.outlook import Watch, cpu, duration, tell_cores
+from pipeline.common.outlook import Watch, available_cores, cpu, duration, tell_cores
 
 
 @pytest.fixture
@@ -58,6 +59,14 @@ def test_batches_of_which_nothing_is_done_tell_nothing(clock: list[float]) -> No
 )
 def test_durations_in_words(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+def test_available_cores_are_those_of_this_process_or_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 2, 5}, raising=False)
+    assert available_cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
+    monkeypatch.setattr(os, "cpu_count", lambda: 9)
+    assert available_cores() == 9
 
 
 def test_processors_in_words() -> None:

@@ -100,3 +100,10 @@ def test_the_code_is_that_of_the_folders_below_too() -> None:
     found = scratch.code_sha256("tests", "ctr")
     own = Path(__file__).relative_to(ROOT).as_posix()
     assert found[own] == scratch.file_sha256(Path(__file__))
+
+
+def test_differences_name_the_keys_that_changed() -> None:
+    old = {"settings": {"rate": 0.1, "rows": 2}, "threads": 1, "gone": 1}
+    new = {"settings": {"rate": 0.2, "rows": 2}, "threads": 1, "came": 1}
+    assert scratch.differences(old, new) == ["came", "gone", "settings.rate"]
+    assert scratch.differences(old, old) == []

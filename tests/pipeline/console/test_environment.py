@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.console import environment as module
-from pipeline.console.environment import DATA, environment
+from pipeline.console.environment import DATA, MODEL, environment
 
 
 @pytest.fixture
@@ -43,6 +43,18 @@ def test_it_tells_revision_changes_versions_and_digests(repository: Path) -> Non
     expected = "75e0d458fc2da40b5b8b8b614d0192e9da7fffc2d6042f33300fdb0e8a83dfb4"
     assert set(clean["sha256"]) == {str(path) for path in DATA}
     assert clean["sha256"][str(DATA[0])] == expected
+
+
+@pytest.mark.usefixtures("repository")
+def test_the_model_is_weights_or_trees() -> None:
+    for path in MODEL:
+        content = path.read_bytes()
+        path.unlink()
+        assert set(environment()["sha256"]) == {str(other) for other in DATA if other != path}
+        path.write_bytes(content)
+    DATA[0].unlink()
+    with pytest.raises(FileNotFoundError, match=str(DATA[0])):
+        environment()
 
 
 def test_outside_a_repository_there_is_no_revision(

@@ -80,7 +80,8 @@ def test_the_files_in_the_repository_are_valid() -> None:
         ("align", "smoothing", "0.0", "align.smoothing: .*greater than 0, found 0"),
         ("align", "prior", "-1.0", "align.prior: .*greater than 0, found -1"),
         ("align", "landmarks", "1", "align.landmarks: .*greater than or equal to 2, found 1"),
-        ("train", "model", "din", "train.model: .*'qin' or 'transformer_dcn', found 'din'"),
+        ("train", "numbers_dim", "0", "train.numbers_dim: .*greater than or equal to 1, found 0"),
+        ("train", "model", "din", "train.model: .*'transformer_dcn' or 'lightgbm', found 'din'"),
         ("blend", "min_gain", "-0.1", "blend.min_gain: .*greater than or equal to 0, found -0.1"),
         ("judge", "file", '""', "judge.file: .*at least 1 character"),
         ("judge", "net_dropout", "1.0", "judge.net_dropout: .*less than 1, found 1.0"),
@@ -177,6 +178,10 @@ def test_a_source_among_the_outputs_is_refused(tmp_path: Path) -> None:
         load(tmp_path, changed("data", "source", "data/raw"))
 
 
+TREES = "trees: {model: lightgbm}"
+"""The second of the settings' own models."""
+
+
 def with_models(models: str) -> str:
     """The settings with these models, in YAML's flow style, beside the first."""
     return changed("models", "main", "{}\n  " + models)
@@ -186,7 +191,7 @@ def test_a_blended_model_is_train_with_its_own_changes(tmp_path: Path) -> None:
     text = with_models("rows_3: {rows: 3}\n  other: {features: {id: false}, learning_rate: 1e-3}")
     params = load(tmp_path, text)
     models, train = params.ranking_models(), params.train
-    assert list(models) == ["main", "rows_3", "other"]
+    assert list(models) == ["main", "rows_3", "other", "trees"]
     assert models["main"] == train
     assert models["rows_3"] == train.model_copy(update={"rows": 3})
     features = train.features.model_copy(update={"id": False})
@@ -196,9 +201,9 @@ def test_a_blended_model_is_train_with_its_own_changes(tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"--model rows_4: .*models holds main, rows_3$"):
+    with pytest.raises(InputError, match=r"--model rows_4: .*models holds main, rows_3, trees$"):
         load(tmp_path, with_models("rows_3: {rows: 3}")).ranking_model("rows_4")
-    with pytest.raises(InputError, match=r"--model rows_4: .*models holds main$"):
+    with pytest.raises(InputError, match=r"--model rows_4: .*models holds main, trees$"):
         load(tmp_path, SETTINGS).ranking_model("rows_4")
 
 
@@ -214,6 +219,12 @@ def test_a_model_that_is_not_there(tmp_path: Path) -> None:
         ("a: {launch: --num_processes 2}", r"models.a.launch: every .* train.launch; rem"),
         ("a: {history: 101}", r"models.a.history is 101, .* data.history = 100"),
         ("a: {transformer_dcn: {width: 33}}", r"models.a: .*width is 33; .* which are 2"),
+        (
+            "a: {model: lightgbm, features: {levels: false, companions: false, contrast: false, "
+            "target: false, profile: false, similarity: false}}",
+            r"models.a: train.features switches off all that lightgbm reads; set .*, levels",
+        ),
+        ("a: {lightgbm: {bins: 256}}", r"models.a.lightgbm.bins: .*or equal to 255, found 256"),
         ("a: 3", r"models.a: Input should be a valid dictionary, found 3"),
         ("encoder: {}", r"models: found the name 'encoder'; .* and not 'encoder'"),
         ("Rows: {}", r"models: found the name 'Rows'; expected lower-case letters"),
@@ -233,7 +244,8 @@ def test_faults_of_a_blended_model(tmp_path: Path, models: str, message: str) ->
     ],
 )
 def test_the_first_model_is_there(tmp_path: Path, models: str, message: str) -> None:
-    text = changed("models", "main", "{}").replace("models:\n  main: {}", f"models: {models}")
+    text = SETTINGS.replace(f"models:\n  main: {{}}\n  {TREES}", f"models: {models}")
+    assert text != SETTINGS
     with pytest.raises(InputError, match=message):
         load(tmp_path, text)
 

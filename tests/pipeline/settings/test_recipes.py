@@ -11,12 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from ctr import companions
+from ctr.covisitation.describe import KINDS, NAMES
 from ctr.models.architecture import build_model, model_config
 from ctr.models.base import ItemTable
 from embed import align, encoder, fuse, image, neighbors, text, vlm
 from pipeline import ingest
 from pipeline.common import paths
 from pipeline.common.files import write_json
+from pipeline.settings.ctr.training import NUMBERS
 from pipeline.settings.params import Params, load_params
 from tests.whole.leakage.worlds import raw_world, run_stages
 
@@ -38,6 +41,7 @@ PUBLISHED = {
     "train.features.levels": True,
     "train.features.history": True,
     "train.features.neighbors": False,
+    **{f"train.features.{kind}": False for kind in NUMBERS},
     "train.history": 64,
     "train.embedding_dim": 128,
     "train.attention_dim": 768,
@@ -63,7 +67,7 @@ PUBLISHED = {
 """What the paper and the authors' code have, and how this pipeline then leaves out the rest."""
 NOT_OF_THE_MODEL = {
     *("train.epochs", "train.residence", "train.deterministic", "train.checkpoint_minutes"),
-    *("train.launch", "train.seed"),
+    *("train.launch", "train.seed", "train.numbers_dim"),
 }
 
 
@@ -87,14 +91,16 @@ def sizes(params: Params, folder: Path) -> Any:
     none = torch.empty((ITEMS + 1, 20 if params.train.features.neighbors else 0), device="meta")
     ids = torch.empty(ITEMS + 1, device="meta")
     content = torch.empty((ITEMS + 1, params.fuse.dim), device="meta")
-    return model_config(params.train, ItemTable(ids, ids, content, none, none))
+    read = [len(names) for kind, names in KINDS.items() if getattr(params.train.features, kind)]
+    return model_config(params.train, ItemTable(ids, ids, content, none, none), sum(read))
 
 
 def test_the_published_recipe_is_what_was_published() -> None:
     settings = dict(flat(recipe("microlens_1m_published").model_dump()))
     assert {name: settings[name] for name in PUBLISHED} == PUBLISHED
     rest = {name for name in settings if name.startswith("train.") and name not in PUBLISHED}
-    assert {name for name in rest if "transformer_dcn" not in name} == NOT_OF_THE_MODEL
+    of_others = ("train.transformer_dcn.", "train.lightgbm.")
+    assert {name for name in rest if not name.startswith(of_others)} == NOT_OF_THE_MODEL
     assert settings["train.epochs"] > 41  # after which the authors' training ended by itself
 
 
@@ -118,6 +124,7 @@ def test_the_best_recipe_is_the_published_model_with_what_is_ours(
     )
     assert {name for name in PUBLISHED if best[name] != PUBLISHED[name]} == {
         *("fuse.recipe", "neighbors.enabled", "train.features.neighbors"),
+        *(f"train.features.{kind}" for kind in NUMBERS),
         *("train.mixed_precision", "train.collapsed", "models"),
         *("embed_text.library", "embed_image.library"),
     }
@@ -126,7 +133,9 @@ def test_the_best_recipe_is_the_published_model_with_what_is_ours(
     assert params.align.dim + 1 < params.fuse.dim == 128
     assert params.fuse.recipe == "both"  # so that all 128 columns are used
     assert {model.model for model in params.ranking_models().values()} == {"qin", "transformer_dcn"}
-    assert asdict(sizes(params, tmp_path))["neighbors"] is True
+    found = asdict(sizes(params, tmp_path))
+    assert found["neighbors"] is True
+    assert found["numbers"] == len(NAMES)
 
 
 def with_given_vectors(raw: Path) -> None:
@@ -160,7 +169,7 @@ def test_the_published_recipe_passes_the_organisers_vectors_on(
     content["data"]["source"] = str(raw)
     for name in ("embed_text", "embed_image"):
         content[name]["workers"] = 0
-    stages = (ingest, encoder, text, image, vlm, align, fuse, neighbors)
+    stages = (ingest, encoder, text, image, vlm, align, fuse, neighbors, companions)
     run_stages(work, stages, Params.model_validate(content))
     info = pq.read_table(raw / "MicroLens_1M_x1/item_info.parquet").sort_by("item_id")
     expected = np.stack(info["item_emb_d128"].to_numpy())

@@ -27,7 +27,8 @@ def fit(result: Path) -> None:
     accelerator = open_accelerator("train", settings.mixed_precision)
     data = train.load_data(settings, accelerator)
     torch.manual_seed(settings.seed)
-    model = build_model(model_config(settings, data.items), settings).double()
+    config = model_config(settings, data.items, len(data.train.columns))
+    model = build_model(config, settings).double()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.3)

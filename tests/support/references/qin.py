@@ -51,14 +51,27 @@ def quadratic_layer(
         part = slice(r * width, (r + 1) * width)
         g = x @ weights[f"{name}.linear.weight"][part].T + weights[f"{name}.linear.bias"][part]
         y = y + x * g
+    return x + activated(weights, y, name, training)
+
+
+def activated(weights: Mapping[str, Tensor], y: Tensor, name: str, training: bool) -> Tensor:
+    """Batch norm, then PReLU; y is (B, X)."""
     if training:
         mean, variance = y.mean(0), ((y - y.mean(0)) ** 2).mean(0)
     else:
         mean, variance = weights[f"{name}.norm.running_mean"], weights[f"{name}.norm.running_var"]
     y = (y - mean) / torch.sqrt(variance + 1e-5)
     y = y * weights[f"{name}.norm.weight"] + weights[f"{name}.norm.bias"]
-    y = torch.where(y > 0, y, weights[f"{name}.activation.weight"] * y)
-    return x + y
+    return torch.where(y > 0, y, weights[f"{name}.activation.weight"] * y)
+
+
+def numbers_map(weights: Mapping[str, Tensor], numbers: Tensor, training: bool) -> Tensor:
+    """PReLU(BatchNorm(W x + b)), (B, W) from (B, F); (B, 0) of a model that reads none."""
+    if "numbers.hidden.weight" not in weights:
+        return numbers.new_zeros((len(numbers), 0), dtype=torch.float64)
+    weight, bias = weights["numbers.hidden.weight"], weights["numbers.hidden.bias"]
+    y = torch.stack([weight @ row + bias for row in numbers.to(weight.dtype)])
+    return activated(weights, y, "numbers", training)
 
 
 def neighbor_features(sample_history: Tensor, target: int, items: ItemTable) -> Tensor:
@@ -98,7 +111,7 @@ def reference_qin(
             near = neighbor_features(clicks.history[sample], int(clicks.target[sample]), items)
             parts.append(weights["neighbors.weight"] @ near)
         inputs.append(torch.cat(parts))
-    x = torch.stack(inputs)
+    x = torch.cat([torch.stack(inputs), numbers_map(weights, clicks.numbers, training)], 1)
     for layer in range(layers):
         x = quadratic_layer(weights, x, layer, rows, training)
     return x @ weights["qnn.out.weight"][0] + weights["qnn.out.bias"]

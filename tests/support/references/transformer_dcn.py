@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ctr.models.base import Clicks, ItemTable
 from ctr.models.transformer_dcn import TransformerDCNConfig
-from tests.support.references.qin import item_vector, neighbor_features
+from tests.support.references.qin import item_vector, neighbor_features, numbers_map
 
 Weights = Mapping[str, Tensor]
 
@@ -132,7 +132,7 @@ def reference_transformer_dcn(
             near = neighbor_features(clicks.history[sample], int(clicks.target[sample]), items)
             parts.append(weights["neighbors.weight"] @ near)
         inputs.append(torch.cat(parts))
-    x = torch.stack(inputs)
+    x = torch.cat([torch.stack(inputs), numbers_map(weights, clicks.numbers, training)], 1)
     crossed = torch.stack([cross(weights, row, config.cross_layers) for row in x])
     for layer in range(len(config.tower)):
         x = tower_layer(weights, x, layer, training)

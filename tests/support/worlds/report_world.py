@@ -56,10 +56,12 @@ METRICS = {
 
 
 def report_params() -> Params:
-    """The report's settings, made small enough for 40 items."""
+    """The report's settings, made small enough for 40 items, and one model."""
     params = tiny_params()
     small = {"tile": 24, "thumbnail": 48, "sheet_items": 40, "sheet_neighbors": 2}
-    return params.model_copy(update={"report": params.report.model_copy(update=small)})
+    models = {paths.MAIN_MODEL: params.models[paths.MAIN_MODEL]}
+    report = params.report.model_copy(update=small)
+    return params.model_copy(update={"report": report, "models": models})
 
 
 def write_run() -> None:

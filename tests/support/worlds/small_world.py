@@ -23,7 +23,7 @@ def small_items() -> ItemTable:
     return ItemTable(torch.arange(ITEMS + 1), tags, content, neighbors, cosine)
 
 
-def small_clicks(batch: int = 12, history: int = 8) -> Clicks:
+def small_clicks(batch: int = 12, history: int = 8, numbers: int = 3) -> Clicks:
     """Histories of every length, the first of padding alone, some items twice."""
     ids = torch.randint(1, ITEMS + 1, (batch, history))
     padding = torch.arange(history) < history - torch.arange(batch).unsqueeze(1) % (history + 1)
@@ -32,6 +32,7 @@ def small_clicks(batch: int = 12, history: int = 8) -> Clicks:
         torch.randint(1, ITEMS + 1, (batch,)),
         torch.randint(0, LEVELS, (batch,)),
         torch.randint(0, LEVELS, (batch,)),
+        torch.randn(batch, numbers, dtype=torch.float64),
     )
 
 

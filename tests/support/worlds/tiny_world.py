@@ -7,8 +7,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
@@ -21,14 +24,14 @@ from accelerate.state import AcceleratorState
 from ruamel.yaml import YAML
 from torch import Tensor
 
-from ctr import train
+from ctr import companions, train
 from ctr.engine.data import ClickLog
 from ctr.engine.scoring import score
 from ctr.evaluation.metrics import auc, logloss
 from ctr.models.architecture import load_model
 from ctr.models.base import Clicks
 from pipeline.common import paths
-from pipeline.common.files import Outputs, write_array, write_json
+from pipeline.common.files import Outputs, read_array, write_array, write_json
 from pipeline.common.paths import PARAMS
 from pipeline.settings.params import Params, load_params
 from pipeline.tables.split import LEVELS, Split
@@ -60,6 +63,7 @@ TINY_ENCODER = {
 TINY_SIZES = {
     "history": 5,
     "embedding_dim": 4,
+    "numbers_dim": 4,
     "attention_dim": 8,
     "layers": 2,
     "rows": 2,
@@ -67,6 +71,8 @@ TINY_SIZES = {
     "batch_size": 100,
     "epochs": 4,
 }
+TINY_COUNTS = {"window": 6, "within": 3, "folds": 4, "kept": 5}
+"""Of `companions`."""
 
 
 def tiny_params(
@@ -78,6 +84,7 @@ def tiny_params(
 ) -> Params:
     """The repository's settings with a tiny model, and changes to four sections."""
     content = load_params(REPOSITORY / PARAMS).model_dump()
+    content["companions"] |= TINY_COUNTS
     content["train"] |= TINY_SIZES | train
     content["predict"] |= predict or {}
     content["blend"] |= blend or {}
@@ -115,6 +122,28 @@ def write_params(params: Params) -> None:
 
 def write_world(valid_rows: int = VALID_ROWS) -> None:
     """All that `train` and `predict` read, into the working directory."""
+    write_clicks_and_items(valid_rows)
+    for path, content in companions_of_world(valid_rows).items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+
+
+@cache
+def companions_of_world(valid_rows: int) -> dict[Path, bytes]:
+    """What stage `companions` writes, but for its metrics; it runs once."""
+    with (
+        TemporaryDirectory() as folder,
+        chdir(folder),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(companions, "available_cores", lambda: 1)
+        write_clicks_and_items(valid_rows)
+        companions.main(tiny_params().companions)
+        return contents(paths.ROW_FEATURES.parent.iterdir())
+
+
+def write_clicks_and_items(valid_rows: int = VALID_ROWS) -> None:
+    """All that stage `companions` reads, and more."""
     rng = np.random.default_rng(11)
     write_array(paths.split_path("train"), clicks(rng, TRAIN_ROWS))
     write_array(paths.split_path("valid"), clicks(rng, valid_rows))
@@ -166,6 +195,18 @@ def rescored(batch_size: int, model: str = paths.MAIN_MODEL) -> dict[str, float 
 def one_batch(log: ClickLog, rows: Tensor) -> tuple[Clicks, Tensor]:
     """The clicks of the numbered rows and their labels."""
     return next(log.batches([rows]))
+
+
+def keep_rows(split: str, count: int) -> None:
+    """The first rows of a split, and what is told of them."""
+    for path in (paths.split_path(split), paths.companions_path(split)):
+        write_array(path, read_array(path)[:count].copy())
+
+
+def first_rows(log: ClickLog, count: int) -> ClickLog:
+    """A log of the first own rows of another."""
+    tables = [table._replace(rows=table.rows[:count]) for table in (log.clicks, log.numbers)]
+    return replace(log, clicks=tables[0], numbers=tables[1], total=count)
 
 
 def contents(files: Iterable[Path]) -> dict[Path, bytes]:

@@ -1,6 +1,7 @@
 """The same seed, versions and number of threads give the same bytes, wherever and whenever."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +12,17 @@ import torch
 from ctr.engine.machine import deterministic_algorithms
 from pipeline.common import paths
 from pipeline.common.files import InputError
+from pipeline.settings.params import Params
 from tests.support.clone import HERE, Clone
 from tests.support.references.run import ReferenceRun
 from tests.support.stage_processes import ENVIRONMENT, to_cores
 from tests.support.worlds.tiny_world import contents, tiny_params, write_params, write_world
 
 OUTPUTS = [
+    *(paths.companions_path(split) for split in paths.SPLITS),
+    paths.COMPANIONS,
+    paths.ROW_FEATURES,
+    paths.metrics_path("companions"),
     paths.MAIN.weights,
     paths.MAIN.config,
     paths.MAIN.curve,
@@ -38,8 +44,10 @@ def trained(
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
         write_world()
-        write_params(tiny_params(epochs=3, deterministic=deterministic))
-        for module in ("ctr.train", "ctr.predict", "ctr.blend"):
+        params = tiny_params(epochs=3, deterministic=deterministic).model_dump()
+        write_params(Params.model_validate(params | {"models": {"main": {}}}))
+        shutil.rmtree("companions")
+        for module in ("ctr.companions", "ctr.train", "ctr.predict", "ctr.blend"):
             subprocess.run(
                 [sys.executable, "-m", module],
                 env=os.environ | ENVIRONMENT | surroundings,

@@ -1,7 +1,8 @@
 """No artefact before the model depends on a row of valid or test, nor on their labels.
 
 Valid and test of the raw files are changed in every way that keeps them valid, and all stages run
-anew: encoder, vectors, Task 1's file, neighbours, train's rows and tags keep their bytes.
+anew: encoder, vectors, Task 1's file, neighbours, what train's clicks tell of its rows and of the
+items, train's rows and tags keep their bytes.
 """
 
 import shutil
@@ -13,13 +14,22 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from ctr import companions
 from embed import fuse, neighbors
 from pipeline import ingest
 from pipeline.common import paths
 from pipeline.common.files import read_json
 from pipeline.tables.split import Split
 from tests.support.graph import covers, graph
-from tests.whole.leakage.changes import LABELS, ROWS, everything, redraw_labels, with_column
+from tests.whole.leakage.changes import (
+    LABELS,
+    ROWS,
+    everything,
+    redraw_labels,
+    redraw_levels,
+    swap_users,
+    with_column,
+)
 from tests.whole.leakage.conftest import Again
 from tests.whole.leakage.worlds import (
     CONTENT_STAGES,
@@ -33,12 +43,13 @@ from tests.whole.leakage.worlds import (
 
 RECIPES = ("align", "pca", "both", "concat")
 
-OF_VALID_AND_TEST = {
-    f"data/{name}.npy{ending}" for name in ("valid", "test", "test_id") for ending in ("", ".json")
-}
+OWN_ROWS = ("data/valid", "data/test", "data/test_id", "companions/valid", "companions/test")
+OF_VALID_AND_TEST = {f"{name}.npy{ending}" for name in OWN_ROWS for ending in ("", ".json")}
 """What holds valid's and test's own rows."""
+SUMMARIES = {str(paths.STATS), str(paths.metrics_path("companions"))}
+"""What counts rows, of every split."""
 GRAPH = graph()
-OF_SPLITS = (ingest, *VECTOR_STAGES)
+OF_SPLITS = (ingest, *VECTOR_STAGES, companions)
 VECTORS = ("align", "fuse", "neighbors")
 COUNTS = {"rows_valid", "rows_test"}
 """Of `data/stats.json`, besides the settings, in which the source has its name."""
@@ -46,13 +57,19 @@ COUNTS = {"rows_valid", "rows_test"}
 
 def learned(run: Run) -> dict[str, bytes]:
     """All that may depend on train and on the items alone."""
-    kept = {*run.files()} - OF_VALID_AND_TEST - {str(paths.STATS)}
+    kept = {*run.files()} - OF_VALID_AND_TEST - SUMMARIES
     return {name: content for name, content in run.files().items() if name in kept}
 
 
 def stats(run: Run, *but: str) -> dict[str, object]:
     content = read_json(run.work / paths.STATS)
     return {name: value for name, value in content.items() if name not in (*but, "settings")}
+
+
+def told(run: Run) -> dict[str, object]:
+    """What stage `companions` says, but of valid and test."""
+    content = read_json(run.work / paths.metrics_path("companions"))
+    return content | {"known": content["known"]["train"]}
 
 
 def differing(before: dict[str, bytes], after: dict[str, bytes]) -> list[str]:
@@ -69,8 +86,14 @@ def test_valid_and_test_reach_nothing_that_is_learned(
     assert len(learned(reference)) == len(learned(changed)) > 30
     assert differing(learned(reference), learned(changed)) == []
     assert stats(changed, *COUNTS) == stats(reference, *COUNTS)
+    assert told(changed) == told(reference)
     moved = differing(reference.files(), changed.files())
     assert "data/valid.npy" in moved, "the change changes nothing"
+    if change in LABELS:
+        own = {"data/valid.npy", str(paths.STATS)}
+        assert {*moved} <= own, "a label of valid or test is told of a row"
+    elif change is not redraw_levels and change is not swap_users:
+        assert {"companions/valid.npy", "companions/test.npy"} <= {*moved}
 
 
 def test_in_other_worlds_too(
@@ -132,9 +155,12 @@ def test_the_comparison_sees_a_change_of_train(
     split = Split(np.load(path))
     split.label[:] = 1 - split.label
     np.save(path, split.rows)
-    run.stages(*VECTOR_STAGES)
+    run.stages(*VECTOR_STAGES, companions)
     moved = differing(learned(reference), learned(run))
     assert {
+        "companions/features.json",
+        "companions/items.npz",
+        "companions/train.npy",
         "embeddings/aligned/vectors.npy",
         "embeddings/item/vectors.npy",
         "embeddings/neighbors/neighbors.npz",
@@ -145,13 +171,19 @@ def test_the_comparison_sees_a_change_of_train(
 def test_new_users_of_valid_only_renumber_trains(
     reference: Run, copied: Callable[[Run], Run]
 ) -> None:
-    """User ids are numbers by rank over all splits, which no model reads (`ClickLog`)."""
+    """User ids are numbers by rank over all splits, which no model reads (`ClickLog`).
+
+    Of train's users stage `companions` makes folds, by their places among each other.
+    """
     run = copied(reference)
-    change_splits(run.raw, lambda table, _: with_column(table, "user_id", -np.arange(len(table))))
-    run.stages(ingest)
+    new = 37  # of each split, so that no fold of the moved numbers is the same by chance
+    change_splits(
+        run.raw, lambda table, _: with_column(table, "user_id", -(np.arange(len(table)) % new))
+    )
+    run.stages(ingest, companions)
     before, after = (Split(np.load(each.work / "data/train.npy")) for each in (reference, run))
     np.testing.assert_array_equal(after.rows[:, :-1], before.rows[:, :-1])
-    assert len(set(after.user - before.user)) == 1
+    assert set(after.user - before.user) == {new}
     assert set(differing(learned(reference), learned(run))) == {"data/train.npy"}
 
 
@@ -166,7 +198,7 @@ def test_the_organisers_statistics_of_items_and_users_are_not_read(
         table = with_column(table, name, 10 - np.array(table[name]))
     pq.write_table(table, path)
     (run.raw / "item_seq.parquet").write_bytes(b"no parquet file")
-    run.stages(ingest, *VECTOR_STAGES)
+    run.stages(ingest, *VECTOR_STAGES, companions)
     assert differing(learned(reference), learned(run)) == []
     assert stats(run) == stats(reference)
 
@@ -184,13 +216,19 @@ def test_who_reads_valid_and_test() -> None:
     trainers = {"judge", "train"}  # choose an epoch by valid
     predictors = {"predict"}
     choosers = {"blend"}  # of models, on valid, for what valid and test are predicted with
-    told = {"diagnose", "evaluate"}
-    assert readers["train"] == {"align"} | trainers | told | digests
-    assert readers["valid"] == trainers | predictors | choosers | told | digests | {"report"}
-    assert readers["test"] == predictors | digests
+    reporters = {"diagnose", "evaluate"}
+    describers = {"companions"}  # of their rows, by the clicks of train
+    counters = {"align", "companions"}
+    of_all = digests | describers
+    assert readers["train"] == counters | trainers | reporters | digests
+    of_valid = trainers | predictors | choosers | reporters | {"report"}
+    assert readers["valid"] == of_valid | of_all
+    assert readers["test"] == predictors | of_all
 
 
-@pytest.mark.parametrize("name", ["encoder", "embed_text", "embed_image", *VECTORS, "train"])
+@pytest.mark.parametrize(
+    "name", ["encoder", "embed_text", "embed_image", *VECTORS, "companions", "train"]
+)
 def test_a_stage_reads_no_more_than_it_declares(reference: Run, tmp_path: Path, name: str) -> None:
     """It runs where nothing else exists, so that the graph's word for what it reads is true."""
     run = Run(reference.raw, tmp_path, reference.seed)
@@ -204,7 +242,8 @@ def test_a_stage_reads_no_more_than_it_declares(reference: Run, tmp_path: Path, 
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
     given = set(run.files())
-    run.stages(import_module(f"{'ctr' if name == 'train' else 'embed'}.{name.split('_')[-1]}"))
+    package = "ctr" if name in ("companions", "train") else "embed"
+    run.stages(import_module(f"{package}.{name.split('_')[-1]}"))
     made = {path: content for path, content in run.files().items() if path not in given}
     for file in made:
         assert any(covers(out, file) for out in GRAPH[name]["outs"]), file

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ctr import blend, predict
+from ctr import blend, companions, predict
 from pipeline import ingest
 from pipeline.common import paths
 from tests.whole.leakage.changes import LABELS, ROWS, everything, flip_labels
@@ -57,7 +57,7 @@ def test_given_its_aucs_valid_changes_no_weight(
 ) -> None:
     run = copied(reference)
     change_splits(run.raw, change)
-    run.stages(ingest)
+    run.stages(ingest, companions)
     run.train(AUCS, epochs=len(AUCS))
     pd.testing.assert_frame_equal(curve(run)[OF_TRAIN], trained[1][OF_TRAIN])
     assert not curve(run)["logloss"].equals(trained[1]["logloss"]) or change.__name__ in UNSCORED
@@ -72,7 +72,7 @@ def test_epoch_by_epoch(reference: Run, copied: Callable[[Run], Run], long: bool
     """The weights after each epoch, since the last of rising AUCs is the one that is kept."""
     run = copied(reference)
     change_splits(run.raw, everything)
-    run.stages(ingest)
+    run.stages(ingest, companions)
     for epochs in range(1, 9 if long else 4):
         rising = [0.5 + 0.01 * epoch for epoch in range(epochs)]
         for each in (reference, run):
@@ -91,7 +91,7 @@ def test_with_its_own_aucs_valid_sets_the_rate_alone(
     for seed in range(20 if long else 2):
         run = copied(reference)
         change_splits(run.raw, flip_labels if seed == 0 else everything, seed)
-        run.stages(ingest)
+        run.stages(ingest, companions)
         run.train(epochs=8, patience=8)
         after = curve(run)
         same = (after["learning_rate"] == before["learning_rate"]).cummin()
@@ -108,7 +108,7 @@ def test_where_the_rate_is_at_its_floor_valid_chooses_an_epoch_alone(
     reference.train(**settings)
     run = copied(reference)
     change_splits(run.raw, flip_labels)
-    run.stages(ingest)
+    run.stages(ingest, companions)
     run.train(**settings)
     pd.testing.assert_frame_equal(curve(run)[OF_TRAIN], curve(reference)[OF_TRAIN])
     assert curve(run)["auc"].astype(float).sum() == pytest.approx(
@@ -123,7 +123,7 @@ def test_labels_of_valid_and_test_change_no_prediction_of_a_model(
     reference.stages(predict)
     run = copied(reference)
     change_splits(run.raw, flip_labels)
-    run.stages(ingest, predict)
+    run.stages(ingest, companions, predict)
     for split in ("valid", "test"):
         path = paths.logits_path("main", split)
         assert (run.work / path).read_bytes() == (reference.work / path).read_bytes()
@@ -137,7 +137,7 @@ def test_where_one_model_is_left_to_choose_labels_change_no_prediction(
     reference.stages(predict, blend)
     run = copied(reference)
     change_splits(run.raw, flip_labels)
-    run.stages(ingest, predict, blend)
+    run.stages(ingest, companions, predict, blend)
     for split in ("valid", "test"):
         path = paths.predictions_path(split)
         assert (run.work / path).read_bytes() == (reference.work / path).read_bytes()
@@ -150,7 +150,7 @@ def test_the_comparison_sees_a_change_of_train(
 ) -> None:
     run = copied(reference)
     change_splits(run.raw, flip_labels, splits=("train",))
-    run.stages(ingest)
+    run.stages(ingest, companions)
     run.train(AUCS, epochs=len(AUCS))
     assert weights(run) != trained[0]
     assert not curve(run)["train_loss"].equals(trained[1]["train_loss"])

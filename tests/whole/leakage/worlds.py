@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from ctr import train
+from ctr import companions, train
 from ctr.engine import loop
 from embed import align, encoder, fuse, image, neighbors, text, vlm
 from pipeline import ingest
@@ -34,7 +34,7 @@ from tests.support.worlds.tiny_world import (
 
 CONTENT_STAGES = (encoder, text, image, vlm)
 VECTOR_STAGES = (align, fuse, neighbors)
-STAGES = (ingest, *CONTENT_STAGES, *VECTOR_STAGES)
+STAGES = (ingest, *CONTENT_STAGES, *VECTOR_STAGES, companions)
 """All that comes before `train`."""
 
 SMALL = WorldConfig(
@@ -54,8 +54,10 @@ def small_params(source: Path, seed: int = 2025, **sections: Mapping[str, Any]) 
         "embed_image": {"workers": 0},
         "align": {"dim": 4, "seed": seed},
         "neighbors": {"k": 5, "seed": seed},
+        "companions": {"window": 20, "folds": 4, "kept": 5, "seed": seed},
         "train": TINY_SIZES | {"epochs": 3, "patience": 3, "seed": seed},
     }
+    content["models"] = {"main": {}}
     for name, changed in [*changes.items(), *sections.items()]:
         content[name] |= changed
     return Params.model_validate(content)

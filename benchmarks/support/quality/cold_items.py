@@ -7,20 +7,20 @@ the data's own cold items may be too few to tell recipes apart. Differences betw
 those of the same part and seeds, and their standard error is over parts.
 """
 
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import chdir, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.support.linear_reader import read
-from benchmarks.support.recipes import opened, vectors_of
+from benchmarks.support.quality.linear_reader import read
+from benchmarks.support.quality.recipes import opened, vectors_of
+from benchmarks.support.quality.worlds import world_with
 from ctr.engine.loop import load_data
 from ctr.judge import judged_once
 from ctr.task1.items import load_judged_items
 from embed.vectors.content import load_content
-from pipeline.common.files import read_array, read_json, write_array, write_json
+from pipeline.common.files import read_array, read_json, write_json
 from pipeline.common.paths import STATS, split_path
 from pipeline.settings.params import Params
 from pipeline.tables.item_info import write_item_info
@@ -104,17 +104,9 @@ def without(train: Split, items: np.ndarray) -> np.ndarray:
 @contextmanager
 def world_without(items: np.ndarray) -> Iterator[None]:
     """Work in a copy of the working directory, of links, whose train does not know `items`."""
-    here, train = Path.cwd(), split_path("train")
-    with tempfile.TemporaryDirectory() as folder:
-        there = Path(folder)
-        (there / train.parent).mkdir()
-        for path in (*here.iterdir(), *(here / train.parent).iterdir()):
-            target = there / path.relative_to(here)
-            if not target.exists() and not path.name.startswith(train.name):
-                target.symlink_to(path)
-        with chdir(there):
-            write_array(train, without(Split(read_array(here / train)), items))
-            yield
+    train = split_path("train")
+    with world_with({train: without(Split(read_array(train)), items)}):
+        yield
 
 
 def judged_cold(

@@ -1,0 +1,61 @@
+"""Trained trees beside what it takes to use them, and their scores."""
+
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ctr.boosting.library import library, tell, threads
+from ctr.boosting.rows import column_names, read_rows
+from ctr.engine.data import number_columns
+from ctr.models.architecture import item_digests, read_description
+from pipeline.common import paths
+from pipeline.common.files import InputError
+from pipeline.common.launch import use_all_cores
+from pipeline.common.paths import ModelFiles
+from pipeline.common.scratch import file_sha256
+from pipeline.settings.ctr.train import Train
+
+
+def described(settings: Train) -> Mapping[str, Any]:
+    """What `scores` reads beside the trees."""
+    read = [paths.ROW_FEATURES] if number_columns(settings.features) else []
+    return {
+        "model": settings.model,
+        "config": {"columns": column_names(settings.features)},
+        "train": settings.model_dump(),
+        "items": item_digests() | {str(path): file_sha256(path) for path in read},
+    }
+
+
+def scores(files: ModelFiles, splits: Sequence[str], section: str) -> dict[str, Tensor]:
+    """Each split's logits, float32 (n,).
+
+    Raises InputError where items or numbers are not those that the trees were trained on.
+    """
+    settings = Train.model_validate(read_description(files)["train"])
+    lightgbm = library(section)
+    use_all_cores()
+    tell("predict", lightgbm)
+    booster = load(lightgbm, files)
+    return {
+        split: torch.from_numpy(
+            booster.predict(
+                read_rows(split, settings.features), raw_score=True, num_threads=threads()
+            ).astype(np.float32)
+        )
+        for split in splits
+    }
+
+
+def load(lightgbm: ModuleType, files: ModelFiles) -> Any:
+    """LightGBM's booster. Raises InputError where the file is no model."""
+    try:
+        return lightgbm.Booster(model_str=files.trees.read_text(encoding="utf-8"))
+    except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{files.trees}: is no model that LightGBM can read: {error}; train again"
+        ) from None

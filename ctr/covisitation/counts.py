@@ -1,0 +1,203 @@
+"""How often two items were taken together, without the clicks of a fold of users.
+
+A count is the sum of its pairs' weights, which are multiples of 2^-20: so sums are exact in
+float64, and taking a fold's part off again leaves nothing of it behind.
+
+Letters: N items, K folds, n rows, W window, k places.
+"""
+
+from functools import cache, cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from ctr.covisitation.pairs import PAIRS_AT_A_TIME, Pairs
+
+EXACT = float(2**20)
+FEW = 0.5
+"""Pairs that each item is given, so that none has a share of 0."""
+
+
+def weights(decay: float, window: int) -> np.ndarray:
+    """float64 (W,): decay^age, to a multiple of 2^-20."""
+    return np.rint(decay ** np.arange(window) * EXACT) / EXACT
+
+
+def without_fold(by_fold: np.ndarray) -> np.ndarray:
+    """(K + 1, ...) from (K, ...): the sum over all folds but one, for each; in the end over all."""
+    total = by_fold.sum(0)
+    return np.concatenate([total - by_fold, total[None]])
+
+
+@cache
+def zeros(items: int) -> np.ndarray:
+    """int32 (items,), shared: whoever writes into it puts the zeros back."""
+    return np.zeros(items, np.int32)
+
+
+class Known(NamedTuple):
+    """The m pairs of an item, and where histories (n, W) have items that it has them with."""
+
+    item: int
+    fold: np.ndarray
+    """int64 (n,): the one that is left out of each row's counts."""
+    cell: np.ndarray
+    """int64 (n, W): of the histories' items and that fold, in tables (N + 1, K + 1)."""
+    place: np.ndarray
+    """int64 (k,): in the histories, one after the other."""
+    row: np.ndarray
+    """int64 (k,)."""
+    partner: np.ndarray
+    """int32 (k,): the number of the item there, among those that the item has pairs with."""
+    held: np.ndarray
+    """int64 (k,): of it and the fold, in tables (numbers, K + 1)."""
+    pairs: slice
+    pair_partner: np.ndarray
+    """int32 (m,): the number of the other item of each pair."""
+    pair_held: np.ndarray
+    """int64 (m,): of it and the pair's fold."""
+
+
+class Counts:
+    """The summed weights of `pairs`, without those of a fold; fold K is none."""
+
+    def __init__(self, pairs: Pairs, weight: np.ndarray, folds: int) -> None:
+        """`weight` (W,) is that of each age."""
+        self.pairs, self.weight, self.folds = pairs, weight, folds
+        self.items = len(pairs.start) - 1
+        self._number = zeros(self.items)
+
+    def turned(self, pairs: Pairs) -> "Counts":
+        """Of the same pairs by their other items; their sums need not be taken again."""
+        found = Counts(pairs, self.weight, self.folds)
+        found.of_first, found.of_other = self.of_other, self.of_first
+        return found
+
+    @cached_property
+    def of_first(self) -> np.ndarray:
+        """float64 (K + 1, N + 1): of the pairs of an item by which they are grouped."""
+        return self._of_item(0)
+
+    @cached_property
+    def of_other(self) -> np.ndarray:
+        """float64 (K + 1, N + 1): of the pairs whose other item it is."""
+        return self._of_item(1)
+
+    def _of_item(self, column: int) -> np.ndarray:
+        total = np.zeros(self.items * self.folds)
+        for part in self.pairs.parts(PAIRS_AT_A_TIME):
+            cell = part[column] * np.int64(self.folds) + part[2]
+            total += np.bincount(cell, self.weight[part[3]], len(total))
+        return without_fold(total.reshape(self.items, -1).T)
+
+    def partners(self, item: int) -> np.ndarray:
+        """int32 (m,): the items that `item` has pairs with, each once."""
+        partner = self.pairs.other[slice(*self.pairs.start[item : item + 2])]
+        place = np.arange(len(partner), dtype=np.int32)
+        self._number[partner] = place
+        found = partner[self._number[partner] == place]
+        self._number[partner] = 0
+        return found
+
+    def known(self, item: int, other: np.ndarray, fold: np.ndarray) -> Known:
+        """What of `other` (n, W) `item` has pairs with; `fold` (n,) is to be left out.
+
+        The same for all counts of these pairs.
+        """
+        pairs = slice(*self.pairs.start[item : item + 2])
+        partner, folds = self.pairs.other[pairs], np.int64(self.folds + 1)
+        # A partner's number is the last place where it is, or its own if these are more.
+        few = len(partner) < self.items
+        self._number[partner] = np.arange(1, len(partner) + 1) if few else partner + 1
+        number, found = self._number.take(partner), self._number.take(other).ravel()
+        self._number[partner] = 0
+        place = np.flatnonzero(found > 0)
+        row, found = place // other.shape[1], found[place]
+        return Known(
+            item=item,
+            fold=fold,
+            cell=other * folds + fold[:, None],
+            place=place,
+            row=row,
+            partner=found,
+            held=found * folds + fold[row],
+            pairs=pairs,
+            pair_partner=number,
+            pair_held=number * folds + self.pairs.fold[pairs],
+        )
+
+    def at(self, known: Known) -> np.ndarray:
+        """float64 (k,): the weights of all pairs of the two, but those of the fold."""
+        weight = self.weight.take(self.pairs.age[known.pairs])
+        size = 1 + min(len(weight), self.items)
+        total = np.bincount(known.pair_partner, weight, size)
+        of_fold = np.bincount(known.pair_held, weight, size * (self.folds + 1))
+        return total[known.partner] - of_fold[known.held]
+
+    def together(self, item: int, other: np.ndarray, fold: np.ndarray) -> np.ndarray:
+        """float64 (n, W): of the pairs of `item` with `other` (n, W), without `fold` (n,)."""
+        known = self.known(item, other, fold)
+        found = np.zeros(other.shape)
+        found.ravel()[known.place] = self.at(known)
+        return found
+
+
+class Information:
+    """Smoothed pointwise mutual information of an item with one that was taken before it.
+
+    log((c + s p) / (w + s) / p): c pairs of both, w pairs of the earlier one, p the later one's
+    share of all pairs, s `smoothing`. Negative where they are taken together less than chance has
+    it; 0 where the earlier one has no pair. It is log(s / (w + s)) + log(1 + c / (s p)): where two
+    items were never taken together, as most were not, the first part alone.
+    """
+
+    def __init__(self, counts: Counts, smoothing: float, *, later_first: bool) -> None:
+        """`later_first`: whether `counts` are grouped by the later item, or by the earlier one."""
+        self.counts, self.later_first = counts, later_first
+        both = (counts.of_first, counts.of_other)
+        later, earlier = both if later_first else both[::-1]
+        share = (later + FEW) / (later.sum(1, keepdims=True) + FEW * later.shape[1])
+        self.apart = np.log(smoothing / (earlier + smoothing)).T.ravel()
+        self.expected = (smoothing * share).T.ravel()
+
+    def __call__(self, item: int, other: np.ndarray, fold: np.ndarray) -> np.ndarray:
+        """float64 (n, W): `item`, by which the counts are grouped, with each of `other` (n, W)."""
+        return self.at(self.counts.known(item, other, fold))
+
+    def at(self, known: Known) -> np.ndarray:
+        """Likewise; `known` by counts of the same pairs."""
+        item = known.item * (self.counts.folds + 1) + known.fold  # (n,)
+        if self.later_first:
+            found = self.apart.take(known.cell)
+            expected = self.expected.take(item)[known.row]
+        else:
+            found = np.repeat(self.apart.take(item), known.cell.shape[1]).reshape(known.cell.shape)
+            expected = self.expected.take(known.cell.ravel()[known.place])
+        found.ravel()[known.place] += np.log(1 + self.counts.at(known) / expected)
+        return found
+
+
+class Contrast:
+    """How much likelier a click on an item is after another one: a difference of log odds.
+
+    log((c + a r) / (d + a (1 - r))) - log(r / (1 - r)): c rows with both that were clicked, d those
+    that were not, r the item's click rate, a `prior`. It is log(1 + c / (a r)), less the same of
+    what was not clicked.
+    """
+
+    def __init__(self, clicked: Counts, passed: Counts, rate: np.ndarray, prior: float) -> None:
+        """`rate` is float64 (K + 1, N + 1)."""
+        self.clicked, self.passed, self.rate, self.prior = clicked, passed, rate, prior
+
+    def __call__(self, item: int, other: np.ndarray, fold: np.ndarray) -> np.ndarray:
+        """float64 (n, W): a click on `item` after each of `other` (n, W)."""
+        return self.at(self.clicked.known(item, other, fold), self.passed.known(item, other, fold))
+
+    def at(self, clicked: Known, passed: Known) -> np.ndarray:
+        """Likewise."""
+        found, rate = np.zeros(clicked.cell.shape), self.rate[clicked.fold, clicked.item]
+        expected = self.prior * rate[clicked.row]
+        found.ravel()[clicked.place] += np.log(1 + self.clicked.at(clicked) / expected)
+        expected = self.prior * (1 - rate[passed.row])
+        found.ravel()[passed.place] -= np.log(1 + self.passed.at(passed) / expected)
+        return found

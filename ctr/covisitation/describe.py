@@ -1,0 +1,118 @@
+"""What the clicks of train tell of a row: numbers, each with a name, and of a kind.
+
+Letters: N items, n rows of one target, W window, K folds, d width of an item's vector.
+"""
+
+import numpy as np
+
+from ctr.covisitation.counts import Contrast, Counts, Information, weights
+from ctr.covisitation.pairs import Folds, Pairs, pairs_of_rows, pairs_within_histories
+from ctr.covisitation.pooling import POOLED, pooled
+from ctr.covisitation.rates import click_rates
+from pipeline.settings.ctr.companions import Companions
+from pipeline.tables.split import Split
+
+NEAREST = 20
+"""Items of the history whose content is compared with the target's."""
+INFORMATION = ("after", "after_flat", "before", "before_flat")
+"""Of the target after the history's items, and of these after the target; by decayed weights of the
+pairs, and by equal ones."""
+KINDS: dict[str, tuple[str, ...]] = {
+    "companions": (*(f"{name}_{way}" for name in INFORMATION for way in POOLED), "known"),
+    "contrast": tuple(f"contrast_{way}" for way in POOLED),
+    "target": ("clicks", "rows", "rate", "tag_rate"),
+    "profile": ("length", "spread"),
+    "similarity": tuple(f"similarity_{way}" for way in POOLED),
+}
+"""The numbers of each kind, which `train.features` switches."""
+NAMES = tuple(name for names in KINDS.values() for name in names)
+"""F of them."""
+
+
+class Describer:
+    """All that is counted of train."""
+
+    def __init__(
+        self, train: Split, tags: np.ndarray, unit: np.ndarray, section: Companions
+    ) -> None:
+        """`tags` is int (N + 1, T), `unit` float (N + 1, d): vectors of length 1 or 0."""
+        items, window = len(tags), section.window
+        self.window, self.decay, self.unit = window, section.decay, unit
+        self.folds = Folds.of(train, section.folds, section.seed)
+        self.none = section.folds
+        """The fold of rows that are described by all of train."""
+
+        def pairs(label: int) -> Pairs:
+            rows = np.flatnonzero(train.label == label)
+            return pairs_of_rows(train, rows, self.folds, items, window)
+
+        def counts(pairs: Pairs, decay: float, within: float = 1.0) -> Counts:
+            """`within`: the weight of pairs within histories, which are those of higher ages."""
+            weight = [weights(decay, window), within * weights(decay, section.within)]
+            return Counts(pairs, np.concatenate(weight), section.folds)
+
+        fold = self.folds[train.user]
+        self.rates = click_rates(train, fold, section.folds, tags, section.prior)
+        clicked = pairs(1)
+        within = pairs_within_histories(train, self.folds, items, section.within)
+        self.pairs = len(clicked.other), len(within.other)
+        """Of clicks, and within histories."""
+        within.age[:] += np.uint16(window)
+        after = clicked.with_those(within)
+        del clicked, within
+        before = after.turned()
+        decayed, flat = counts(after, section.decay), counts(after, 1.0)
+        self.after = [Information(x, section.smoothing, later_first=True) for x in (decayed, flat)]
+        self.before = [
+            Information(x.turned(before), section.smoothing, later_first=False)
+            for x in (decayed, flat)
+        ]
+        self.contrast = Contrast(
+            counts(after, 1.0, within=0.0), counts(pairs(0), 1.0), self.rates.rate, section.prior
+        )
+
+    def __call__(self, target: int, history: np.ndarray, fold: np.ndarray) -> np.ndarray:
+        """float64 (n, F), in the order of NAMES: rows of one target.
+
+        `history` is int (n, W), the youngest first; `fold` int (n,) the one that is left out.
+        """
+        real = history > 0
+        length = real.sum(1)
+        flat = self.after[1].counts
+        after = flat.known(target, history, fold)
+        before = self.before[0].counts.known(target, history, fold)
+        passed = self.contrast.passed.known(target, history, fold)
+        pairwise = [each.at(after) for each in self.after]
+        pairwise += [each.at(before) for each in self.before]
+        pairwise.append(self.contrast.at(after, passed))
+        *information, contrast = pooled(np.stack(pairwise), real, self.decay)
+        together = np.bincount(after.row[flat.at(after) > 0], minlength=len(history))
+        near = history[:, :NEAREST]
+        vectors = self.unit.take(near, axis=0)  # (n, W, d)
+        return np.column_stack(
+            [
+                *information,
+                together / np.maximum(length, 1),
+                contrast,
+                np.log1p(self.rates.clicks[fold, target]),
+                np.log1p(self.rates.rows[fold, target]),
+                self.rates.rate[fold, target],
+                self.rates.tag_rate[fold, target],
+                np.log1p(length),
+                np.linalg.norm(vectors.sum(1), axis=1) / np.maximum((near > 0).sum(1), 1),
+                pooled(vectors @ self.unit[target], near > 0, self.decay),
+            ]
+        )
+
+    def companions(self, item: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Items after which `item` is taken most, by all of train, and that information: (m,) both.
+
+        Strongest first, at most `count`, of those with which it has a pair, and above chance.
+        """
+        after = self.after[0]
+        other = after.counts.partners(item)
+        value = after(item, other[None], np.array([self.none]))[0]
+        least = np.partition(value, -count)[-count] if len(value) > count else 0.0
+        found = np.flatnonzero((value >= least) & (value > 0))
+        order = found[np.lexsort((other[found], -value[found]))][:count]
+        return other[order], value[order]
