@@ -61,7 +61,7 @@ class Clone:
     def read(self, path: str) -> bytes:
         return (self.folder / path).read_bytes()
 
-    def metrics(self, name: str) -> dict[str, float]:
+    def metrics(self, name: str) -> dict[str, Any]:
         return dict(json.loads(self.read(f"metrics/{name}.json")))
 
     def change(self, section: str, **values: object) -> None:
