@@ -23,6 +23,7 @@ from scipy.stats import spearmanr
 
 from benchmarks.support.quality import cold_items
 from benchmarks.support.quality.recipes import RECIPES, opened, vectors_of
+from ctr import train
 from ctr.engine.data import load_items
 from ctr.engine.loop import fit, load_data
 from ctr.engine.machine import prepare_cpu, seed_dropout
@@ -104,7 +105,7 @@ def ranked_by_qin(vectors: np.ndarray, params: Params) -> float:
         cosine=torch.from_numpy(near.cosine).to(accelerator.device),
     )
     set_seed(settings.seed)
-    data = load_data(items, settings, accelerator)
+    data = train.load_data(settings, accelerator, items)
     model = build_model(model_config(settings, items, len(data.train.columns)), settings)
     seed_dropout(settings.seed, accelerator)
     return max(entry["auc"] for entry in fit(model, data, settings, accelerator).curve)

@@ -6,7 +6,8 @@ clicks of its user, and of a fold of others: counts that hold the row's own clic
 and of valid nothing. Rows of valid and test are described by all of train.
 
 Writes companions/<split>.npy, float16 (n, F), standardised over train; features.json, their names
-in order, their kinds, means and deviations; and items.npz, each item's strongest companions: ids
+in order, their kinds, means and deviations, and `new`: those, as written, that are the same for
+every row whose target train does not have; and items.npz, each item's strongest companions: ids
 int32 (N + 1, m), dense, and information float32 (N + 1, m), strongest first, 0 where there is none.
 """
 
@@ -54,7 +55,7 @@ def main(section: Companions) -> None:
         mean, deviation = moments(raw["train"])
         for split, rows in raw.items():
             write_standardised(outputs, split, rows, mean, deviation)
-        write_names(outputs, KINDS, mean, deviation)
+        write_names(outputs, KINDS, mean, deviation, describer.of_new())
         write_items(outputs, *strongest(describer, len(tags), section.kept))
         place = NAMES.index("known")
         known = {split: float(np.mean(rows[:, place])) for split, rows in raw.items()}
@@ -76,7 +77,7 @@ def write_none(splits: dict[str, Split], items: int) -> None:
     with Outputs() as outputs:
         for split, rows in splits.items():
             outputs.array(paths.companions_path(split), np.zeros((len(rows), 0), np.float16))
-        write_names(outputs, {}, np.zeros(0), np.zeros(0))
+        write_names(outputs, {}, np.zeros(0), np.zeros(0), {})
         write_items(outputs, np.zeros((items, 0), np.int32), np.zeros((items, 0), np.float32))
         outputs.json(paths.metrics_path("companions"), {"items": items - 1})
     made("none: companions.enabled is false")
@@ -212,14 +213,20 @@ def pieces(rows: np.ndarray, at_a_time: int) -> Iterator[np.ndarray]:
 
 
 def write_names(
-    outputs: Outputs, kinds: Mapping[str, Sequence[str]], mean: np.ndarray, deviation: np.ndarray
+    outputs: Outputs,
+    kinds: Mapping[str, Sequence[str]],
+    mean: np.ndarray,
+    deviation: np.ndarray,
+    of_new: Mapping[str, float],
 ) -> None:
     names = [name for of_kind in kinds.values() for name in of_kind]
+    means, deviations = (dict(zip(names, x.tolist(), strict=True)) for x in (mean, deviation))
     content = {
         "names": names,
         "kinds": {kind: list(of_kind) for kind, of_kind in kinds.items()},
-        "mean": dict(zip(names, mean.tolist(), strict=True)),
-        "deviation": dict(zip(names, deviation.tolist(), strict=True)),
+        "mean": means,
+        "deviation": deviations,
+        "new": {name: (x - means[name]) / deviations[name] for name, x in of_new.items()},
     }
     outputs.json(paths.ROW_FEATURES, content)
 

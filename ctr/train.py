@@ -6,6 +6,7 @@ The model is `main`, or the one that `--model NAME` names.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from ctr.engine.checkpoint import checkpointing
 from ctr.engine.data import load_items
 from ctr.engine.loop import Trained, TrainingData, fit, none_for_nan
 from ctr.engine.machine import seed_dropout, training_machine
+from ctr.engine.new_targets import NewTargets
 from ctr.models.architecture import build_model, described, model_config
+from ctr.models.base import ItemTable
 from pipeline.common import paths
 from pipeline.common.files import Outputs
 from pipeline.common.launch import open_processes
@@ -76,12 +79,21 @@ def train_trees(settings: Train, model: str) -> None:
         lightgbm = library(section)
         tell(section, lightgbm, state.num_processes)
         with saving(stage_of("train", model), settings, INPUTS, state) as saved:
-            grown = grow(lightgbm, load_rows(settings.features), settings, saved)
+            grown = grow(lightgbm, load_rows(settings), settings, saved)
             write(grown, grown.text.encode(), files.trees, trees_described(settings), files)
 
 
-def load_data(settings: Train, accelerator: Accelerator) -> TrainingData:
-    return loop.load_data(load_items(settings.features, accelerator.device), settings, accelerator)
+def load_data(
+    settings: Train, accelerator: Accelerator, items: ItemTable | None = None
+) -> TrainingData:
+    """With `items` on the accelerator's device, or those that the stages before have left."""
+    if items is None:
+        items = load_items(settings.features, accelerator.device)
+    data = loop.load_data(items, settings, accelerator)
+    if not settings.new_targets:
+        return data
+    new = NewTargets.of(data.train, items, settings.new_targets, settings.seed)
+    return replace(data, new=new)
 
 
 def write(

@@ -11,16 +11,23 @@ def click_probability(
     config: WorldConfig, items: Items, history: np.ndarray, target: np.ndarray
 ) -> np.ndarray:
     """(n,) float64 for item ids `history` (n, L), padded left with 0, and `target` (n,)."""
+    parts = logit_parts(config, items, history, target)
+    logit = sum(parts.values(), np.float64(config.bias))
+    return np.asarray(1.0 / (1.0 + np.exp(-logit)))
+
+
+def logit_parts(
+    config: WorldConfig, items: Items, history: np.ndarray, target: np.ndarray
+) -> dict[str, np.ndarray]:
+    """What adds up to the logit, but for the bias: each (n,) float64, in the order of the sum."""
     grades = np.arange(len(GRADES))
     grade = (items.grade[target] - grades.mean()) / grades.std()
-    logit = (
-        config.bias
-        + config.match_weight * match(config, items, history, target)
-        + config.grade_weight * grade
-        + config.appeal_weight * items.appeal[target]
-        + config.popularity_weight * items.popularity[target]
-    )
-    return np.asarray(1.0 / (1.0 + np.exp(-logit)))
+    return {
+        "match": config.match_weight * match(config, items, history, target),
+        "grade": config.grade_weight * grade,
+        "appeal": config.appeal_weight * items.appeal[target],
+        "popularity": config.popularity_weight * items.popularity[target],
+    }
 
 
 def match(config: WorldConfig, items: Items, history: np.ndarray, target: np.ndarray) -> np.ndarray:

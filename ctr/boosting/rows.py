@@ -8,10 +8,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
-from ctr.engine.data import BLOCK, forget_pages, number_columns, refuse_other_lengths
+from ctr.engine.data import (
+    BLOCK,
+    forget_pages,
+    number_columns,
+    number_names,
+    refuse_other_lengths,
+)
+from ctr.engine.new_targets import drawn, numbers_of_new
 from pipeline.common import paths
-from pipeline.common.files import read_array, read_json
+from pipeline.common.files import read_array
+from pipeline.settings.ctr.train import Train
 from pipeline.settings.ctr.training import Features
 from pipeline.tables.split import Split
 
@@ -32,9 +41,18 @@ class Data:
     """int (n,), valid's."""
 
 
-def load_data(features: Features) -> Data:
+def load_data(settings: Train) -> Data:
+    """Some targets of train are shown as new items, as `train.new_targets` says."""
+    features = settings.features
+
+    def read(split: str) -> np.ndarray:
+        rows = read_rows(split, features)
+        if split == "train" and settings.new_targets:
+            show_new(rows, features, settings.new_targets, settings.seed)
+        return rows
+
     return Data(
-        lambda split: read_rows(split, features),
+        read,
         column_names(features),
         {split: read_column(split, "label") for split in ("train", "valid")},
         read_column("valid", "user"),
@@ -51,9 +69,7 @@ def read_column(split: str, name: str) -> np.ndarray:
 
 def column_names(features: Features) -> list[str]:
     """F of them; the numbers first, in their own order."""
-    places = number_columns(features)
-    names = read_json(paths.ROW_FEATURES)["names"] if places else []
-    return [*(names[place] for place in places), *(LEVELS if features.levels else ())]
+    return [*number_names(features), *(LEVELS if features.levels else ())]
 
 
 def read_rows(split: str, features: Features) -> np.ndarray:
@@ -72,3 +88,13 @@ def read_rows(split: str, features: Features) -> np.ndarray:
         for place, name in enumerate(LEVELS, start=len(places)):
             rows[:, place] = read_column(split, name)
     return rows
+
+
+def show_new(rows: np.ndarray, features: Features, share: float, seed: int) -> None:
+    """Write what is known of new targets into a share of the rows, (n, F)."""
+    told, value = (x.numpy() for x in numbers_of_new(number_names(features)))
+    for start in range(0, len(rows), BLOCK):
+        part = rows[start : start + BLOCK]
+        new = drawn(torch.arange(start, start + len(part)), share, seed).numpy()
+        numbers = part[:, : len(told)]
+        numbers[:] = np.where(new[:, None] & told, value, numbers)

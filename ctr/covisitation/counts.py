@@ -145,20 +145,24 @@ class Counts:
 class Information:
     """Smoothed pointwise mutual information of an item with one that was taken before it.
 
-    log((c + s p) / (w + s) / p): c pairs of both, w pairs of the earlier one, p the later one's
-    share of all pairs, s `smoothing`. Negative where they are taken together less than chance has
-    it; 0 where the earlier one has no pair. It is log(s / (w + s)) + log(1 + c / (s p)): where two
-    items were never taken together, as most were not, the first part alone.
+    log((c + s p + m) / (w p + s p + m)): c pairs of both, w pairs of the earlier one, p the later
+    one's share of all pairs, s `smoothing`, m `shrinkage`. Negative where they are taken together
+    less than chance has it, by which there are w p; 0 where the earlier one has no pair. With m it
+    is near 0 where chance has few, which s alone does not see to if the later one is rare. Where
+    two items were never taken together, as most were not, it is the same with c 0.
     """
 
-    def __init__(self, counts: Counts, smoothing: float, *, later_first: bool) -> None:
+    def __init__(
+        self, counts: Counts, smoothing: float, shrinkage: float, *, later_first: bool
+    ) -> None:
         """`later_first`: whether `counts` are grouped by the later item, or by the earlier one."""
         self.counts, self.later_first = counts, later_first
         both = (counts.of_first, counts.of_other)
         later, earlier = both if later_first else both[::-1]
         share = (later + FEW) / (later.sum(1, keepdims=True) + FEW * later.shape[1])
-        self.apart = np.log(smoothing / (earlier + smoothing)).T.ravel()
-        self.expected = (smoothing * share).T.ravel()
+        self.share = share.T.ravel()
+        self.earlier = earlier.T.ravel()
+        self.smoothing, self.shrinkage = smoothing, shrinkage
 
     def __call__(self, item: int, other: np.ndarray, fold: np.ndarray) -> np.ndarray:
         """float64 (n, W): `item`, by which the counts are grouped, with each of `other` (n, W)."""
@@ -166,14 +170,13 @@ class Information:
 
     def at(self, known: Known) -> np.ndarray:
         """Likewise; `known` by counts of the same pairs."""
-        item = known.item * (self.counts.folds + 1) + known.fold  # (n,)
-        if self.later_first:
-            found = self.apart.take(known.cell)
-            expected = self.expected.take(item)[known.row]
-        else:
-            found = np.repeat(self.apart.take(item), known.cell.shape[1]).reshape(known.cell.shape)
-            expected = self.expected.take(known.cell.ravel()[known.place])
-        found.ravel()[known.place] += np.log(1 + self.counts.at(known) / expected)
+        item = (known.item * (self.counts.folds + 1) + known.fold)[:, None]  # (n, 1)
+        later, earlier = (item, known.cell) if self.later_first else (known.cell, item)
+        share = self.share.take(later)
+        assumed = self.smoothing * share + self.shrinkage
+        found = np.log(assumed / (self.earlier.take(earlier) * share + assumed))  # (n, W)
+        assumed = np.broadcast_to(assumed, found.shape)[known.row, known.place % found.shape[1]]
+        found.ravel()[known.place] += np.log(1 + self.counts.at(known) / assumed)
         return found
 
 

@@ -16,7 +16,7 @@ NEAREST = 20
 """Items of the history whose content is compared with the target's."""
 INFORMATION = ("after", "after_flat", "before", "before_flat")
 """Of the target after the history's items, and of these after the target; by decayed weights of the
-pairs, and by equal ones."""
+pairs and near 0 where these are few, and by equal weights as the pairs are."""
 KINDS: dict[str, tuple[str, ...]] = {
     "companions": (*(f"{name}_{way}" for name in INFORMATION for way in POOLED), "known"),
     "contrast": tuple(f"contrast_{way}" for way in POOLED),
@@ -27,6 +27,8 @@ KINDS: dict[str, tuple[str, ...]] = {
 """The numbers of each kind, which `train.features` switches."""
 NAMES = tuple(name for names in KINDS.values() for name in names)
 """F of them."""
+KNOWN_OF_NEW = (*KINDS["profile"], *KINDS["similarity"], "tag_rate")
+"""The numbers that tell something of a row whose target train does not have."""
 
 
 class Describer:
@@ -62,10 +64,10 @@ class Describer:
         del clicked, within
         before = after.turned()
         decayed, flat = counts(after, section.decay), counts(after, 1.0)
-        self.after = [Information(x, section.smoothing, later_first=True) for x in (decayed, flat)]
+        ways = ((decayed, section.shrinkage), (flat, 0.0))
+        self.after = [Information(x, section.smoothing, m, later_first=True) for x, m in ways]
         self.before = [
-            Information(x.turned(before), section.smoothing, later_first=False)
-            for x in (decayed, flat)
+            Information(x.turned(before), section.smoothing, m, later_first=False) for x, m in ways
         ]
         self.contrast = Contrast(
             counts(after, 1.0, within=0.0), counts(pairs(0), 1.0), self.rates.rate, section.prior
@@ -85,7 +87,9 @@ class Describer:
         pairwise = [each.at(after) for each in self.after]
         pairwise += [each.at(before) for each in self.before]
         pairwise.append(self.contrast.at(after, passed))
-        *information, contrast = pooled(np.stack(pairwise), real, self.decay)
+        values = np.stack(pairwise)
+        values[:, self.is_new(target)[fold]] = 0
+        *information, contrast = pooled(values, real, self.decay)
         together = np.bincount(after.row[flat.at(after) > 0], minlength=len(history))
         near = history[:, :NEAREST]
         vectors = self.unit.take(near, axis=0)  # (n, W, d)
@@ -103,6 +107,16 @@ class Describer:
                 pooled(vectors @ self.unit[target], near > 0, self.decay),
             ]
         )
+
+    def is_new(self, item: int) -> np.ndarray:
+        """bool (K + 1,): whether train, without a fold, has the item nowhere."""
+        counts = self.after[1].counts
+        pairs = counts.of_first[:, item] + counts.of_other[:, item]
+        return np.asarray((pairs == 0) & (self.rates.rows[:, item] == 0))
+
+    def of_new(self) -> dict[str, float]:
+        """What the other numbers are of a row whose target train does not have."""
+        return {name: 0.0 for name in NAMES if name not in KNOWN_OF_NEW} | {"rate": self.rates.mean}
 
     def companions(self, item: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Items after which `item` is taken most, by all of train, and that information: (m,) both.

@@ -20,6 +20,8 @@ class Rates(NamedTuple):
     """Clicks over rows, drawn to the mean over all rows."""
     tag_rate: np.ndarray
     """The mean over an item's tags of theirs, drawn likewise; the mean where it has none."""
+    mean: float
+    """Of all of train."""
 
 
 def click_rates(
@@ -38,7 +40,7 @@ def click_rates(
     tagged = tags > 0
     total = np.stack([(rates[tags] * tagged).sum(1) for rates in rate_of_tag])
     tag_rate = np.where(tagged.any(1), total / np.maximum(tagged.sum(1), 1), mean)
-    return Rates(clicks, rows, drawn(clicks, rows), tag_rate)
+    return Rates(clicks, rows, drawn(clicks, rows), tag_rate, float(mean[-1, 0]))
 
 
 def _by_fold(target: np.ndarray, fold: np.ndarray, folds: int, items: int) -> np.ndarray:

@@ -150,6 +150,13 @@ def number_columns(features: Features) -> list[int]:
     return [place for place, name in enumerate(told["names"]) if name in read]
 
 
+def number_names(features: Features) -> list[str]:
+    """Their names, in the same order."""
+    places = number_columns(features)
+    names = read_json(paths.ROW_FEATURES)["names"] if places else []
+    return [names[place] for place in places]
+
+
 def resident(table: Table, device: torch.device) -> Table:
     """The same rows in the memory of `device`."""
     rows = torch.empty(table.rows.shape, dtype=table.rows.dtype, device=device)

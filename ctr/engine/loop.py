@@ -18,6 +18,7 @@ from ctr.engine.checkpoint import Checkpoints, Progress
 from ctr.engine.data import ClickLog, shuffled_batches
 from ctr.engine.learner import Learner, Settings
 from ctr.engine.machine import FREED_MEMORY
+from ctr.engine.new_targets import NewTargets
 from ctr.engine.scoring import score
 from ctr.evaluation.metrics import auc, gauc, logloss
 from ctr.models.base import CTRModel, ItemTable
@@ -41,6 +42,8 @@ class TrainingData:
     valid_user: np.ndarray
     items: ItemTable
     """On the device that trains."""
+    new: NewTargets | None = None
+    """What makes some of train's targets new items; none, if there are to be none."""
 
 
 @dataclass(frozen=True)
@@ -184,10 +187,13 @@ def train_epoch(
     accelerator, losses = learner.accelerator, progress.losses
     left = batches[len(losses) :]
     clicked = data.train.batches([rows for rows, _ in left])
+    items = data.new.items if data.new else data.items
     with progress_bar(data.train.total, progress.epoch, accelerator) as bar:
         bar.update(data.train.total * len(losses) // len(batches))
         for (rows, weight), (clicks, label) in zip(left, clicked, strict=True):
-            losses.append(learner.step(clicks, label, data.items, weight) * len(rows))
+            if data.new:
+                clicks = data.new.shown(clicks, rows, progress.epoch)
+            losses.append(learner.step(clicks, label, items, weight) * len(rows))
             FREED_MEMORY.bound()
             bar.update(len(rows) * accelerator.num_processes)
             if after_batch is not None:

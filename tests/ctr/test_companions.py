@@ -106,6 +106,20 @@ def test_what_the_columns_are() -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_what_is_told_of_new_items_is_what_is_written_of_them() -> None:
+    """One that train has nowhere, in all rows of valid."""
+    for name in ("history", "target"):
+        found = np.array(getattr(Split.load("train"), name))
+        changed("train", **{name: np.where(found == ITEMS, 1, found)})
+    changed("valid", target=np.full(VALID_ROWS, ITEMS))
+    companions.main(SECTION)
+    written, told = read_array(paths.companions_path("valid")), read_json(paths.ROW_FEATURES)
+    same = {name: x for name, x in zip(NAMES, written.T, strict=True) if len({*x.tolist()}) == 1}
+    assert told["new"].keys() == same.keys() - {"tag_rate"}  # its tags are the same in all rows
+    for name, value in told["new"].items():
+        assert same[name][0] == pytest.approx(value, rel=2e-3, abs=2e-3), name
+
+
 def test_each_items_strongest_companions() -> None:
     companions.main(SECTION)
     with np.load(paths.COMPANIONS, allow_pickle=False) as file:
@@ -258,7 +272,8 @@ def test_where_it_is_not_enabled_every_output_is_there_and_empty() -> None:
         assert written.shape == (rows, 0)
         assert written.dtype == np.float16
         assert read_json(paths.array_info(paths.companions_path(split)))["shape"] == [rows, 0]
-    assert read_json(paths.ROW_FEATURES) == {"names": [], "kinds": {}, "mean": {}, "deviation": {}}
+    nothing: dict[str, Any] = {"names": [], "kinds": {}, "mean": {}, "deviation": {}, "new": {}}
+    assert read_json(paths.ROW_FEATURES) == nothing
     with np.load(paths.COMPANIONS, allow_pickle=False) as file:
         assert file["ids"].shape == file["information"].shape == (ITEMS + 1, 0)
     assert read_json(paths.metrics_path("companions")) == {"items": ITEMS}

@@ -87,24 +87,27 @@ class Plain:
         targets = np.full_like(read, target)
         numbers: list[float] = []
         for later, earlier in ((targets, read), (read, targets)):
-            for taken in (self.decayed, self.flat):
-                numbers += self.pooled(self.information(taken[fold], later, earlier))
+            for taken, m in ((self.decayed, self.section.shrinkage), (self.flat, 0.0)):
+                numbers += self.pooled(self.information(taken[fold], later, earlier, m))
         numbers.append(float((self.flat[fold].pairs(targets, read) > 0).mean()))
         rate, prior = self.rates.rate[fold, target], self.section.prior
         clicked = self.clicked[fold].pairs(targets, read) + prior * rate
         passed = self.passed[fold].pairs(targets, read) + prior * (1 - rate)
         numbers += self.pooled(np.log(clicked / passed) - np.log(rate / (1 - rate)))
-        numbers += np.log1p([x[fold, target] for x in self.rates[:2]]).tolist()
-        numbers += [x[fold, target] for x in self.rates[2:]]
+        clicks, rows, rate_of_item, of_tags = self.rates[:4]
+        numbers += np.log1p([x[fold, target] for x in (clicks, rows)]).tolist()
+        numbers += [float(x[fold, target]) for x in (rate_of_item, of_tags)]
         near = self.unit[read[:NEAREST]]
         numbers += [float(np.log1p(len(read))), float(np.linalg.norm(near.mean(0)))]
         return numbers + self.pooled(near @ self.unit[target])
 
-    def information(self, taken: Taken, later: np.ndarray, earlier: np.ndarray) -> np.ndarray:
-        s = self.section.smoothing
+    def information(
+        self, taken: Taken, later: np.ndarray, earlier: np.ndarray, shrinkage: float
+    ) -> np.ndarray:
         share = (taken.later[later] + FEW) / (taken.later.sum() + FEW * self.items)
-        together = taken.pairs(later, earlier) + s * share
-        return np.log(together / (taken.earlier[earlier] + s) / share)
+        assumed = self.section.smoothing * share + shrinkage
+        expected = taken.earlier[earlier] * share
+        return np.log((taken.pairs(later, earlier) + assumed) / (expected + assumed))
 
     def pooled(self, values: np.ndarray) -> list[float]:
         weight = self.section.decay ** np.arange(len(values))

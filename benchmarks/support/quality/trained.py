@@ -39,7 +39,7 @@ def network(settings: Train) -> tuple[np.ndarray, int]:
 
 def trees(settings: Train) -> tuple[np.ndarray, int]:
     lightgbm = library("train")
-    grown = grow(lightgbm, load_data(settings.features), settings)
+    grown = grow(lightgbm, load_data(settings), settings)
     booster = lightgbm.Booster(model_str=grown.text)
     rows = read_rows("valid", settings.features)
     return np.asarray(booster.predict(rows, raw_score=True)), grown.best_epoch

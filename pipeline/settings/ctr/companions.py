@@ -23,6 +23,9 @@ class Companions(Section):
     """Weight of an item of the history relative to the next younger one."""
     smoothing: Annotated[float, Field(gt=0)]
     """Pairs, of no meaning, that join those of each item."""
+    shrinkage: Annotated[float, Field(ge=0)]
+    """Pairs that join those of two items, both what is seen and what chance expects, where pairs
+    are weighted by age: what is told by few pairs comes near 0."""
     prior: Annotated[float, Field(gt=0)]
     """Rows, at the mean click rate, that join those of each item."""
     folds: Annotated[int, Field(ge=2, le=MOST_FOLDS)]

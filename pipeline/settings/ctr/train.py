@@ -76,6 +76,9 @@ class Train(Training):
     dropout: Annotated[float, Field(ge=0, lt=1)]
     numbers_dim: Count
     """Width of the map by which the numbers of stage `companions` are read."""
+    new_targets: Annotated[float, Field(ge=0, lt=1)]
+    """Share of train's rows, drawn anew for each epoch (of trees once), whose target is shown as an
+    item that train does not have: without id, and with no click counted of it."""
     max_grad_norm: Annotated[float, Field(gt=0)]
     collapsed: bool
     """One dropout mask for the sum of a QNN layer's rows, not one a row: a quarter of the

@@ -2,8 +2,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from ctr.boosting.rows import LEVELS, column_names, load_data, read_rows
+from ctr.engine.new_targets import drawn
 from pipeline.common import paths
 from pipeline.common.files import InputError, read_array, read_json, write_array
 from pipeline.settings.ctr.training import NUMBERS, Features
@@ -79,11 +81,27 @@ def test_label_user_target_history_and_place_are_no_features() -> None:
 
 
 def test_data_are_rows_with_their_labels_and_users() -> None:
-    data = load_data(features())
+    data = load_data(tiny_params(new_targets=0.0).train)
     for split in ("train", "valid"):
         np.testing.assert_array_equal(data.read(split), read_rows(split, features()))
         np.testing.assert_array_equal(data.label[split], Split.load(split).label)
     np.testing.assert_array_equal(data.user, Split.load("valid").user)
+
+
+def test_some_targets_of_train_are_shown_as_new_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctr.boosting.rows.BLOCK", 64)
+    settings = tiny_params(new_targets=0.3, seed=5).train
+    data, before = load_data(settings), read_rows("train", features())
+    np.testing.assert_array_equal(data.read("valid"), read_rows("valid", features()))
+    found, of_new = data.read("train"), read_json(paths.ROW_FEATURES)["new"]
+    new = drawn(torch.arange(len(before)), 0.3, 5).numpy()
+    assert 0.2 < new.mean() < 0.4
+    np.testing.assert_array_equal(found[~new], before[~new])
+    for place, name in enumerate(data.names):
+        if name in of_new:
+            np.testing.assert_allclose(found[new, place], of_new[name], rtol=1e-3, atol=1e-3)
+        else:
+            np.testing.assert_array_equal(found[new, place], before[new, place])
 
 
 def test_numbers_of_other_rows_are_refused() -> None:

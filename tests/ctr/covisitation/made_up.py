@@ -9,7 +9,16 @@ from pipeline.tables.split import Split
 ITEMS = 9
 """Padding not counted; the last one is nowhere."""
 SECTION = Companions(
-    enabled=True, window=5, within=2, decay=0.7, smoothing=1.5, prior=2.0, folds=3, kept=4, seed=7
+    enabled=True,
+    window=5,
+    within=2,
+    decay=0.7,
+    smoothing=1.5,
+    shrinkage=0.4,
+    prior=2.0,
+    folds=3,
+    kept=4,
+    seed=7,
 )
 
 

@@ -88,23 +88,26 @@ def test_pairs_of_one_item_without_a_fold(train: Split, decay: float, at_a_time:
 
 
 @slowly
-@given(splits, decays, st.sampled_from([0.01, 1.0, 30.0]))
-def test_information_is_what_its_formula_says(train: Split, decay: float, smoothing: float) -> None:
-    after = Information(counts_of(train, decay), smoothing, later_first=True)
-    before = Information(counts_of(train, decay, turned=True), smoothing, later_first=False)
+@given(splits, decays, st.sampled_from([0.01, 1.0, 30.0]), st.sampled_from([0.0, 0.3, 5.0]))
+def test_information_is_what_its_formula_says(
+    train: Split, decay: float, smoothing: float, shrinkage: float
+) -> None:
+    added = smoothing, shrinkage
+    after = Information(counts_of(train, decay), *added, later_first=True)
+    before = Information(counts_of(train, decay, turned=True), *added, later_first=False)
     other = np.tile(EVERY_ITEM, (K + 1, 1))
     for item in EVERY_ITEM:
         found_after, found_before = (each(item, other, EVERY_FOLD) for each in (after, before))
         for fold, counted in enumerate(plain_counts(train, decay)):
             np.testing.assert_allclose(
                 found_after[fold],
-                [counted.information(item, i, ITEMS, smoothing) for i in EVERY_ITEM],
+                [counted.information(item, i, ITEMS, *added) for i in EVERY_ITEM],
                 rtol=1e-9,
                 atol=1e-12,
             )
             np.testing.assert_allclose(
                 found_before[fold],
-                [counted.information(i, item, ITEMS, smoothing) for i in EVERY_ITEM],
+                [counted.information(i, item, ITEMS, *added) for i in EVERY_ITEM],
                 rtol=1e-9,
                 atol=1e-12,
             )
@@ -113,7 +116,7 @@ def test_information_is_what_its_formula_says(train: Split, decay: float, smooth
 def test_information_by_hand() -> None:
     """Item 2 is taken twice after 1, and once after 3; item 4 never."""
     rows = [[1, 2, 0, 0, 1, 8], [1, 2, 0, 0, 1, 8], [3, 2, 0, 0, 1, 8], [1, 4, 0, 0, 0, 8]]
-    found = Information(counts_of(Split(np.array(rows)), 1.0), 2.0, later_first=True)
+    found = Information(counts_of(Split(np.array(rows)), 1.0), 2.0, 0.0, later_first=True)
     share = 3.5 / (3 + 0.5 * (ITEMS + 1))
     (after_1, after_3, after_4), (no_fold,) = (
         found(2, np.array([[1, 3, 4]]), np.array([K]))[0],
@@ -125,6 +128,9 @@ def test_information_by_hand() -> None:
     assert no_fold == pytest.approx(0, abs=1e-12)
     own = Folds.of(Split(np.array(rows)), K, seed=7).fold[0]
     assert found(2, np.array([[1, 3]]), np.array([own])) == pytest.approx(0, abs=1e-12)
+    shrunk = Information(counts_of(Split(np.array(rows)), 1.0), 2.0, 0.3, later_first=True)
+    (after_1,) = shrunk(2, np.array([[1]]), np.array([K]))[0]
+    assert after_1 == pytest.approx(log((2 + 2 * share + 0.3) / (2 * share + 2 * share + 0.3)))
 
 
 @slowly

@@ -45,6 +45,7 @@ sections = st.builds(
     within=st.integers(0, 3),
     decay=st.sampled_from([0.5, 0.9, 1.0]),
     smoothing=st.sampled_from([0.1, 20.0]),
+    shrinkage=st.sampled_from([0.0, 0.3]),
     folds=st.integers(2, 5),
 )
 
@@ -107,11 +108,21 @@ def test_an_item_that_train_has_nowhere_tells_nothing_but_its_content() -> None:
     row.target[:] = ITEMS
     assert (row.history > 0).any()
     found = numbers_of(describer, row, 0, describer.none)
-    unknown = [name for name in KINDS["companions"] if not name.startswith("after")]
-    for name in (*unknown, *KINDS["contrast"], "clicks", "rows"):
+    for name in (*KINDS["companions"], *KINDS["contrast"], "clicks", "rows"):
         assert found[name] == pytest.approx(0, abs=1e-9), name
     assert found["rate"] == pytest.approx((train.label.sum() + 0.5) / (len(train) + 1))
-    assert max(found[f"after_{way}"] for way in plain.WAYS) < 0, "pairs of others are all there are"
+    told = describer.of_new()
+    assert {*NAMES} - {*told} == {*KINDS["profile"], *KINDS["similarity"], "tag_rate"}
+    assert told == pytest.approx({name: found[name] for name in told}, abs=1e-9)
+
+
+def test_an_item_that_was_taken_but_never_shown_is_not_new() -> None:
+    """It is the first of a history alone."""
+    rows = np.array([[ITEMS, 1, 2, 0, 0, 1, 8], [0, 3, 4, 0, 0, 0, 9]])
+    describer = describer_of(Split(rows.astype(np.int32)))
+    assert not describer.is_new(ITEMS)[describer.none]
+    assert describer.is_new(ITEMS)[describer.folds.fold[0]]
+    assert describer.is_new(ITEMS - 1).all()
 
 
 def test_the_strongest_companions() -> None:
@@ -122,7 +133,7 @@ def test_the_strongest_companions() -> None:
     counted = plain.Counted(pairs, SECTION.decay, ())
     for item in range(ITEMS + 1):
         values = {
-            other: counted.information(item, other, ITEMS, SECTION.smoothing)
+            other: counted.information(item, other, ITEMS, SECTION.smoothing, SECTION.shrinkage)
             for later, other in counted.both
             if later == item
         }

@@ -75,11 +75,17 @@ class Counted:
                 self.earlier[pair.earlier] = self.earlier.get(pair.earlier, 0.0) + w
                 self.total += w
 
-    def information(self, later: int, earlier: int, items: int, smoothing: float) -> float:
-        """log((c + s p) / (w + s) / p); half a pair is given to each item, and to padding."""
+    def information(
+        self, later: int, earlier: int, items: int, smoothing: float, shrinkage: float
+    ) -> float:
+        """log((c + s p + m) / (w p + s p + m)); half a pair is given to each item, and padding."""
         share = (self.later.get(later, 0.0) + 0.5) / (self.total + 0.5 * (items + 1))
         c, w = self.both.get((later, earlier), 0.0), self.earlier.get(earlier, 0.0)
-        return log((c + smoothing * share) / (w + smoothing) / share)
+        assumed = smoothing * share + shrinkage
+        return log((c + assumed) / (w * share + assumed))
+
+    def has(self, item: int) -> bool:
+        return item in self.later or item in self.earlier
 
 
 def contrast(clicked: float, passed: float, rate: float, prior: float) -> float:
@@ -161,14 +167,21 @@ def described(
     def pool(name: str, values: Sequence[float]) -> None:
         found.update({f"{name}_{way}": x for way, x in pooled(values, section.decay).items()})
 
-    for ending, decay in (("", section.decay), ("_flat", 1.0)):
+    flat, rates = Counted(taken, 1.0, without), Rates(train, tags, section.prior, without)
+    is_new = not flat.has(target) and rates.rows[target] == 0
+    for ending, decay, m in (("", section.decay, section.shrinkage), ("_flat", 1.0, 0.0)):
         counted = Counted(taken, decay, without)
-        s = section.smoothing
-        pool(f"after{ending}", [counted.information(target, i, items, s) for i in read])
-        pool(f"before{ending}", [counted.information(i, target, items, s) for i in read])
-    flat = Counted(taken, 1.0, without)
+
+        def information(
+            later: int, earlier: int, counted: Counted = counted, m: float = m
+        ) -> float:
+            if is_new:
+                return 0.0
+            return counted.information(later, earlier, items, section.smoothing, m)
+
+        pool(f"after{ending}", [information(target, i) for i in read])
+        pool(f"before{ending}", [information(i, target) for i in read])
     found["known"] = sum((target, i) in flat.both for i in read) / max(len(read), 1)
-    rates = Rates(train, tags, section.prior, without)
     rate = rates.rate(target)
     of_clicked = Counted(clicked, 1.0, without).both
     of_passed = Counted(pairs_of_rows(train, 0, window), 1.0, without).both

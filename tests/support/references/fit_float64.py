@@ -32,14 +32,20 @@ def fit(result: Path) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.3)
-    items = ItemTable(*(c.double() if c.is_floating_point() else c for c in data.items))
-    trained = loop.fit(model, replace(data, items=items), settings, accelerator)
+    data = replace(data, items=in_double(data.items))
+    if data.new:
+        data = replace(data, new=replace(data.new, items=in_double(data.new.items)))
+    trained = loop.fit(model, data, settings, accelerator)
     if accelerator.is_main_process:
         arrays = {name: weight.numpy() for name, weight in trained.weights.items()}
         for name in trained.curve[0]:
             arrays[name] = np.array([entry[name] for entry in trained.curve])
         save_file(arrays, result)
     accelerator.end_training()
+
+
+def in_double(items: ItemTable) -> ItemTable:
+    return ItemTable(*(x.double() if x.is_floating_point() else x for x in items))
 
 
 def fit_together(count: int, result: Path) -> None:
