@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ctr.boosting.library import library, tell, threads
 from ctr.boosting.rows import column_names, read_rows
-from ctr.engine.data import number_columns
+from ctr.engine.data import numbers_read
 from ctr.models.architecture import item_digests, read_description
 from pipeline.common import paths
 from pipeline.common.files import InputError
@@ -22,7 +22,7 @@ from pipeline.settings.ctr.train import Train
 
 def described(settings: Train) -> Mapping[str, Any]:
     """What `scores` reads beside the trees."""
-    read = [paths.ROW_FEATURES] if number_columns(settings.features) else []
+    read = [paths.ROW_FEATURES] if numbers_read(settings.features) else []
     return {
         "model": settings.model,
         "config": {"columns": column_names(settings.features)},

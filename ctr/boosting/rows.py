@@ -10,13 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ctr.engine.data import (
-    BLOCK,
-    forget_pages,
-    number_columns,
-    number_names,
-    refuse_other_lengths,
-)
+from ctr.engine.data import BLOCK, forget_pages, numbers_read, refuse_other_lengths
 from ctr.engine.new_targets import drawn, numbers_of_new
 from pipeline.common import paths
 from pipeline.common.files import read_array
@@ -69,12 +63,12 @@ def read_column(split: str, name: str) -> np.ndarray:
 
 def column_names(features: Features) -> list[str]:
     """F of them; the numbers first, in their own order."""
-    return [*number_names(features), *(LEVELS if features.levels else ())]
+    return [*numbers_read(features), *(LEVELS if features.levels else ())]
 
 
 def read_rows(split: str, features: Features) -> np.ndarray:
     """float32 (n, F): what is switched off is not read."""
-    clicks, places = Split.load(split), number_columns(features)
+    clicks, places = Split.load(split), [*numbers_read(features).values()]
     rows = np.empty((len(clicks), len(column_names(features))), np.float32)
     if places:
         numbers: Any = read_array(paths.companions_path(split))
@@ -92,7 +86,7 @@ def read_rows(split: str, features: Features) -> np.ndarray:
 
 def show_new(rows: np.ndarray, features: Features, share: float, seed: int) -> None:
     """Write what is known of new targets into a share of the rows, (n, F)."""
-    told, value = (x.numpy() for x in numbers_of_new(number_names(features)))
+    told, value = (x.numpy() for x in numbers_of_new(features))
     for start in range(0, len(rows), BLOCK):
         part = rows[start : start + BLOCK]
         new = drawn(torch.arange(start, start + len(part)), share, seed).numpy()

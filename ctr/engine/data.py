@@ -76,7 +76,7 @@ class ClickLog:
         whole, own = torch.from_numpy(file)[-last:], slice(rank, None, world)
         clicks = Table(whole[own, -(history + len(Split.TAIL)) :], file.base)
         numbers = Table(torch.empty((len(clicks.rows), 0), dtype=torch.float16))
-        columns = number_columns(features)
+        columns = [*numbers_read(features).values()]
         if columns:
             path = paths.companions_path(split)
             told: Any = read_array(path, "c")
@@ -140,21 +140,14 @@ class ClickLog:
         return Clicks(history, target, likes, views, read), label.float()
 
 
-def number_columns(features: Features) -> list[int]:
-    """Places of the numbers that are read, in what stage `companions` writes; [] for none."""
+def numbers_read(features: Features) -> dict[str, int]:
+    """Of the numbers that are read, by name, the places in what stage `companions` writes."""
     kinds = [kind for kind, on in features.model_dump().items() if on and kind in NUMBERS]
     if not kinds:
-        return []
+        return {}
     told = read_json(paths.ROW_FEATURES)
     read = {name for kind in kinds for name in told["kinds"][kind]}
-    return [place for place, name in enumerate(told["names"]) if name in read]
-
-
-def number_names(features: Features) -> list[str]:
-    """Their names, in the same order."""
-    places = number_columns(features)
-    names = read_json(paths.ROW_FEATURES)["names"] if places else []
-    return [names[place] for place in places]
+    return {name: place for place, name in enumerate(told["names"]) if name in read}
 
 
 def resident(table: Table, device: torch.device) -> Table:

@@ -7,16 +7,16 @@ share of the rows, another one in each epoch, shows them.
 Letters: B batch, N items, F numbers of a row.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ctr.engine.data import ClickLog, mixed, number_names
+from ctr.engine.data import ClickLog, mixed, numbers_read
 from ctr.models.base import Clicks, ItemTable
 from pipeline.common import paths
 from pipeline.common.files import read_json
+from pipeline.settings.ctr.training import Features
 
 BITS = 0xFFFFFFFF
 MIXERS = ((16, 0x85EBCA6B), (13, 0xC2B2AE35))
@@ -39,7 +39,7 @@ class NewTargets:
 
     @staticmethod
     def of(train: ClickLog, items: ItemTable, share: float, seed: int) -> "NewTargets":
-        told, value = (x.to(train.device) for x in numbers_of_new(number_names(train.features)))
+        told, value = (x.to(train.device) for x in numbers_of_new(train.features))
         both = ItemTable(*(torch.cat([column, column]) for column in items))
         both.id[len(items.id) :] = 0
         return NewTargets(share, seed, both, told, value, train.rank, train.world)
@@ -53,8 +53,9 @@ class NewTargets:
         return clicks._replace(target=target, numbers=numbers)
 
 
-def numbers_of_new(names: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Of the numbers with these names, those that are the same for every new target, and what."""
+def numbers_of_new(features: Features) -> tuple[Tensor, Tensor]:
+    """Of the F numbers that are read, whether it is the same for every new target, and what."""
+    names = numbers_read(features)
     new = read_json(paths.ROW_FEATURES)["new"] if names else {}
     value = torch.tensor([new.get(name, 0.0) for name in names], dtype=torch.float16)
     return torch.tensor([name in new for name in names], dtype=torch.bool), value.float()

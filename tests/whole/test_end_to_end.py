@@ -67,8 +67,10 @@ def test_make_submission_gives_a_checked_submission(clone: Clone, report: str) -
 def test_the_sample_is_learned(clone: Clone, report: str) -> None:
     assert report
     metrics = clone.metrics("valid/all")
-    # 0.9076 where it was tuned; rounding on another processor moves it by some thousandths.
-    assert metrics["oracle_share"] > 0.89
+    # 0.936 where it was tuned; rounding on another processor moves it by some thousandths.
+    assert metrics["oracle_share"] > 0.92
+    # 0.80; 0.72 where train shows no target as a new item, and counts say most of all the others.
+    assert clone.metrics("valid/cold_items")["auc"] > 0.77
     assert metrics["auc"] > clone.metrics("single_feature/item_mean")["auc"] + 0.03
     blend = clone.metrics("blend")
     assert metrics["auc"] == pytest.approx(blend["auc"], abs=1e-5)

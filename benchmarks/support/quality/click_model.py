@@ -10,13 +10,11 @@ on the others, both ways. What is gained is what had not been found.
 For the sample, as the pipeline left it in the working directory.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 
-from ctr.evaluation.metrics import auc
 from pipeline.common.paths import predictions_path
 from pipeline.settings.params import load_params
 from sample.clicks import logit_parts
@@ -38,32 +36,28 @@ def main() -> None:
     if len(probability) != len(rows):
         raise SystemExit(f"{predictions_path('valid')} is not of this sample: run `dvc repro`")
     table = found(world, rows, np.log(probability / (1 - probability)))
-    print(table.to_string(float_format="{:.4f}".format, na_rep=""))
+    print(pd.DataFrame(table).to_string(float_format="{:.4f}".format, na_rep=""))
 
 
-def found(world: World, rows: Impressions, logit: np.ndarray) -> pd.DataFrame:
-    """AUCs by what is known (its rows), and over which items (its columns)."""
+def found(world: World, rows: Impressions, logit: np.ndarray) -> dict[str, dict[str, float]]:
+    """AUCs, by the items that are asked about and by what is known."""
     parts = logit_parts(world.config, world.items, rows.history, rows.target)
     cold = world.items.cold[rows.target]
     over = {EVERY: np.ones(len(rows), bool), WARM: ~cold, COLD: cold}
+    truth = sum(parts.values(), np.zeros(len(rows)))
     scores = {
-        "the truth": sum(parts.values()),
-        **{f"the truth without {name}": sum(without(parts, name).values()) for name in parts},
+        "the truth": truth,
+        **{f"the truth without {name}": truth - part for name, part in parts.items()},
         "predicted": logit,
         **{f"predicted, told {name}": told(rows, logit, part) for name, part in parts.items()},
     }
-    return pd.DataFrame(
-        {
-            name: {
-                key: auc(rows.label[kept], np.asarray(score)[kept]) for key, score in scores.items()
-            }
-            for name, kept in over.items()
+    return {
+        items: {
+            known: float(roc_auc_score(rows.label[kept], score[kept]))
+            for known, score in scores.items()
         }
-    )
-
-
-def without(parts: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-    return {other: part for other, part in parts.items() if other != name}
+        for items, kept in over.items()
+    }
 
 
 def told(rows: Impressions, logit: np.ndarray, part: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ctr.engine.data import ClickLog, load_items, number_names
+from ctr.engine.data import ClickLog, load_items, numbers_read
 from ctr.engine.new_targets import NewTargets, drawn
 from ctr.models.base import Clicks, ItemTable
 from pipeline.common import paths
@@ -52,7 +52,7 @@ def test_numbers_that_count_its_clicks_are_those_of_none_and_the_others_stay() -
     shown = new.shown(clicks, rows, epoch=1)
     of_new = read_json(paths.ROW_FEATURES)["new"]
     assert 0 < len(of_new) < clicks.numbers.shape[1]
-    for place, name in enumerate(number_names(FEATURES)):
+    for place, name in enumerate(numbers_read(FEATURES)):
         found = shown.numbers[:, place]
         if name in of_new:
             assert found.tolist() == pytest.approx([of_new[name]] * 50, rel=1e-3, abs=1e-3)

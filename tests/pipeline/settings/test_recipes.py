@@ -53,6 +53,7 @@ PUBLISHED = {
     "train.learning_rate": 2e-3,
     "train.batch_size": 8192,
     "train.patience": 8,
+    "train.new_targets": 0.0,
     "train.max_grad_norm": 10.0,
     "train.mixed_precision": "no",
     "train.collapsed": False,
@@ -125,14 +126,15 @@ def test_the_best_recipe_is_the_published_model_with_what_is_ours(
     assert {name for name in PUBLISHED if best[name] != PUBLISHED[name]} == {
         *("fuse.recipe", "neighbors.enabled", "train.features.neighbors"),
         *(f"train.features.{kind}" for kind in NUMBERS),
-        *("train.mixed_precision", "train.collapsed", "models"),
+        *("train.mixed_precision", "train.collapsed", "train.new_targets", "models"),
         *("embed_text.library", "embed_image.library"),
     }
     assert best.keys() == published.keys()
     params = recipe("microlens_1m")
     assert params.align.dim + 1 < params.fuse.dim == 128
     assert params.fuse.recipe == "both"  # so that all 128 columns are used
-    assert {model.model for model in params.ranking_models().values()} == {"qin", "transformer_dcn"}
+    kinds = {model.model for model in params.ranking_models().values()}
+    assert kinds == {"qin", "transformer_dcn", "lightgbm"}
     found = asdict(sizes(params, tmp_path))
     assert found["neighbors"] is True
     assert found["numbers"] == len(NAMES)
