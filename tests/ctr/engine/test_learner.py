@@ -50,7 +50,7 @@ def losses(monkeypatch: pytest.MonkeyPatch, *, compiled: bool) -> list[float]:
 @pytest.mark.usefixtures("compiler")
 def test_compiled_steps_learn_the_same_and_compile_once(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = losses(monkeypatch, compiled=False)
-    assert losses(monkeypatch, compiled=True) == pytest.approx(expected, rel=1e-4)
+    assert losses(monkeypatch, compiled=True) == pytest.approx(expected, rel=5e-4)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
 
 

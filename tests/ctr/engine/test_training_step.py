@@ -96,7 +96,12 @@ def reference_gradient(
 @pytest.mark.parametrize("max_grad_norm", [0.05, 1000.0])
 def test_steps_agree_with_the_formulas(max_grad_norm: float) -> None:
     settings = tiny_params(
-        epochs=1, batch_size=20, dropout=0.0, embedding_regularizer=0.1, max_grad_norm=max_grad_norm
+        epochs=1,
+        batch_size=20,
+        dropout=0.0,
+        embedding_regularizer=0.1,
+        max_grad_norm=max_grad_norm,
+        new_targets=0.0,
     ).train
     model, data = load_float64(settings)
     expected = reference_steps(model, data, settings)
@@ -110,3 +115,18 @@ def test_steps_agree_with_the_formulas(max_grad_norm: float) -> None:
     rows = (20, 20, 10)
     mean = sum(loss * n for loss, n in zip(expected.losses, rows, strict=True)) / sum(rows)
     assert found.curve[0]["train_loss"] == pytest.approx(mean, rel=1e-6)
+
+
+def test_the_id_of_a_target_that_is_shown_as_new_does_not_learn() -> None:
+    """Every row's, here; and no history has ids that would."""
+    features = tiny_params().train.features.model_copy(update={"history": False})
+    settings = tiny_params(
+        epochs=1, embedding_regularizer=0.0, new_targets=0.999999, features=features.model_dump()
+    ).train
+    accelerator = Accelerator()
+    data = train.load_data(settings, accelerator)
+    model = QIN(qin_config(settings, data.items, len(data.train.columns)))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    after = loop.fit(model, data, settings, accelerator).weights
+    assert torch.equal(after["item.id.weight"], before["item.id.weight"])
+    assert not torch.equal(after["item.tag.weight"], before["item.tag.weight"])
