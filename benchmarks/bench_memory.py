@@ -44,6 +44,8 @@ from pipeline.tables.item_info import write_item_info
 FACTOR = 10
 FEW_ITEMS = 2_000
 """Where rows grow."""
+OUT_OF_MEMORY = {"epochs": 1, "residence": "file"}
+"""As rows are read of which there are too many to be held."""
 CLICKS_AN_ITEM = 20
 """Where items grow, and clicks with them."""
 
@@ -138,7 +140,7 @@ CASES = {
     "companions": Case(
         module("ctr.companions"), "rows", 30_000, histories, {"companions": {"enabled": True}}
     ),
-    "train": Case(module("ctr.train"), "rows", 30_000, clicks, {"train": {"epochs": 1}}),
+    "train": Case(module("ctr.train"), "rows", 30_000, clicks, {"train": OUT_OF_MEMORY}),
     "judge": Case(module("ctr.judge"), "of valid", 10_000, judged, factor=30),
     "judge_unbounded": Case(
         (sys.executable, "-c", UNBOUNDED), "of valid", 10_000, judged, factor=30

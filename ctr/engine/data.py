@@ -1,9 +1,9 @@
 """The data path: what `ingest` and `embed/` wrote, as the batches that a model reads.
 
 A click is some 70 int32 numbers, and what is told of it some 50 of 16 bits, so a process keeps its
-rows of a split in the memory of its GPU, and a batch is one gather of each there. Where they do not
-fit, and on a CPU, whose memory holds the files' pages anyway, they are read from the memory-mapped
-files while the batch before is at work. Both give the same batches in the same order.
+rows of a split in the memory of its GPU, and a batch is one gather of each there; so it is on a CPU
+with as much as half a gigabyte. Where there are more, they are read from the memory-mapped files
+while the batch before is at work. Both give the same batches in the same order.
 """
 
 import math
@@ -33,6 +33,8 @@ BLOCK = 1 << 16
 """Likewise of rows that follow one another."""
 RESIDENT_SHARE = 0.25
 """A split stays on the GPU if it takes no more than this share of its free memory."""
+RESIDENT_BYTES = 1 << 29
+"""Likewise in a CPU's memory: to pick rows from a mapped file takes far longer."""
 
 
 class Table(NamedTuple):
@@ -207,11 +209,11 @@ class _Slot:
 
 
 def fits(tables: list[Table], device: torch.device) -> bool:
-    """Whether `device` is a GPU with room for `tables`."""
-    if device.type != "cuda":
-        return False
-    free, _total = torch.cuda.mem_get_info(device)
+    """Whether `device` has room for `tables`."""
     size = sum(table.rows.numel() * table.rows.element_size() for table in tables)
+    if device.type == "cpu":
+        return size <= RESIDENT_BYTES
+    free, _total = torch.cuda.mem_get_info(device)
     return size <= RESIDENT_SHARE * free
 
 

@@ -160,8 +160,16 @@ def test_a_gpu_keeps_what_fits_a_quarter_of_its_memory(monkeypatch: pytest.Monke
     for free, expected in ((4 * 76, True), (4 * 76 - 1, False)):
         monkeypatch.setattr("torch.cuda.mem_get_info", lambda _device, free=free: (free, 10**9))
         assert fits(tables, torch.device("cuda")) is expected
-    assert not fits(tables, CPU)  # whose memory is where the file's pages are
-    assert ClickLog.load("train", 3, EVERYTHING, CPU).clicks.file is not None
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_cpu_keeps_half_a_gigabyte(monkeypatch: pytest.MonkeyPatch) -> None:
+    for rows, expected in ((1 << 29, True), ((1 << 29) + 1, False)):
+        assert fits([Table(torch.empty(rows, dtype=torch.int8, device="meta"))], CPU) is expected
+    for size, expected in ((1, True), (1000, False)):
+        monkeypatch.setattr("ctr.engine.data.RESIDENT_BYTES", 1000 - size)
+        log = ClickLog.load("train", 3, EVERYTHING, CPU)
+        assert (log.clicks.file is None) is (log.numbers.file is None) is expected
 
 
 @pytest.mark.parametrize("world", [1, 3])
