@@ -130,7 +130,7 @@ def test_the_commands_do_what_is_said(clone: Clone) -> None:
     assert "Running stage 'train@seed_7'" in printed[HERE_RUN[11]]
     assert "Running stage 'embed_text'" not in printed[HERE_RUN[11]]
     assert set(json.loads(clone.read("metrics/blend.json"))["model_auc"]) == {
-        *("main", "seed_7", "rows_3")
+        *("main", "trees", "seed_7", "rows_3")
     }
     plots = (clone.folder / "dvc_plots/index.html").read_text()
     assert plots.count("vegaEmbed(") == 8
