@@ -211,7 +211,7 @@ class _Slot:
 def fits(tables: list[Table], device: torch.device) -> bool:
     """Whether `device` has room for `tables`."""
     size = sum(table.rows.numel() * table.rows.element_size() for table in tables)
-    if device.type == "cpu":
+    if device.type != "cuda":
         return size <= RESIDENT_BYTES
     free, _total = torch.cuda.mem_get_info(device)
     return size <= RESIDENT_SHARE * free

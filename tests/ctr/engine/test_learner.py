@@ -29,7 +29,9 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def losses(monkeypatch: pytest.MonkeyPatch, *, compiled: bool) -> list[float]:
     """Of three epochs of six batches and a smaller one; no code may be compiled after the first."""
-    settings = tiny_params(epochs=3, batch_size=90, dropout=0.0, compile=compiled).train
+    settings = tiny_params(
+        epochs=3, batch_size=90, dropout=0.0, new_targets=0.0, compile=compiled
+    ).train
     accelerator = Accelerator()
     data = train.load_data(settings, accelerator)
     assert data.train.total % 90
@@ -50,7 +52,7 @@ def losses(monkeypatch: pytest.MonkeyPatch, *, compiled: bool) -> list[float]:
 @pytest.mark.usefixtures("compiler")
 def test_compiled_steps_learn_the_same_and_compile_once(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = losses(monkeypatch, compiled=False)
-    assert losses(monkeypatch, compiled=True) == pytest.approx(expected, rel=5e-4)
+    assert losses(monkeypatch, compiled=True) == pytest.approx(expected, rel=1e-4)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
 
 

@@ -15,6 +15,7 @@ from ctr.engine.loop import TrainingData
 from ctr.models.architecture import qin_config
 from ctr.models.qin import QIN
 from pipeline.settings.ctr.train import Train
+from tests.support.references.fit_float64 import in_double
 from tests.support.references.qin import reference_qin
 from tests.support.worlds.tiny_world import first_rows, one_batch, tiny_params
 
@@ -42,9 +43,7 @@ class Steps(NamedTuple):
 def load_float64(settings: Train) -> tuple[QIN, TrainingData]:
     """A model with weights of order one, and 50 rows of train: batches of 20, 20 and 10."""
     data = train.load_data(settings, Accelerator())
-    items = type(data.items)(
-        *(column.double() if column.is_floating_point() else column for column in data.items)
-    )
+    items = in_double(data.items)
     log = first_rows(data.train, 50)
     torch.manual_seed(4)
     model = QIN(qin_config(settings, items, len(log.columns)))
