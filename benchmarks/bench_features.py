@@ -42,7 +42,7 @@ def main() -> None:
     params = load_params()
     parser = argparse.ArgumentParser(description="What each kind of number is worth.")
     parser.add_argument("--models", nargs="+", choices=params.models, default=[*params.models])
-    parser.add_argument("--kinds", nargs="+", choices=NUMBERS, default=NUMBERS)
+    parser.add_argument("--kinds", nargs="*", choices=NUMBERS, default=NUMBERS)
     parser.add_argument("--runs", type=int, default=3, help="seeds")
     parser.add_argument("--epochs", type=int, help="of a model, at most")
     parser.add_argument("--rows", type=int, help="of train, the last ones")

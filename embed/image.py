@@ -15,7 +15,7 @@ from accelerate import PartialState
 from embed.covers.batches import CoverFile
 from embed.covers.decode import name_unreadable
 from embed.covers.shards import CoverShards
-from embed.encoders.open_clip_models import ResizeToPixels, load_open_clip
+from embed.encoders.image.pictures import load_image_encoder
 from embed.extraction.batches import Batch, read_ahead, spans
 from embed.extraction.extract import Embedded, extracted, tell_start
 from embed.vectors.given import given_vectors
@@ -41,14 +41,12 @@ def embed_covers(item_ids: np.ndarray, section: EmbedImage, state: PartialState)
     """Encode every cover, and write each item's vector."""
     device = gpu_or_cpu(state)
     tell_start("embed_image", device, section.mixed_precision, state)
-    clip = load_open_clip("embed_image", section, device)
-    encoder = clip.image_encoder(section)
+    loaded = load_image_encoder(section, device)
     file = CoverFile(COVERS)
     runs = spans(len(file), section.shard_size)
 
     def read(numbers: list[int]) -> Iterator[Batch]:
-        to_pixels = ResizeToPixels(clip.preprocess)
-        dataset = CoverShards(file, runs, numbers, section.batch_size, to_pixels)
+        dataset = CoverShards(file, runs, numbers, section.batch_size, loaded.to_pixels)
         return read_ahead(dataset, len(dataset), section.workers, device)
 
     identity = {
@@ -56,9 +54,11 @@ def embed_covers(item_ids: np.ndarray, section: EmbedImage, state: PartialState)
         "settings": section.model_dump(exclude={"launch", "workers"}),
         **arithmetic(device),
     }
-    with extracted("embed_image", identity, read, encoder, runs, len(item_ids), state) as embedded:
+    with extracted(
+        "embed_image", identity, read, loaded.encoder, runs, len(item_ids), state
+    ) as embedded:
         if embedded is not None:
-            write(embedded, item_ids, len(file), encoder.provenance)
+            write(embedded, item_ids, len(file), loaded.encoder.provenance)
 
 
 def write(

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from accelerate import PartialState
 
-from embed.encoders.titles import TitleShards, load_text_encoder
+from embed.encoders.text.titles import TitleShards, load_text_encoder
 from embed.extraction.batches import Batch, read_ahead, spans
 from embed.extraction.extract import extracted, tell_start
 from embed.extraction.shards import text_sha256

@@ -163,6 +163,8 @@ class Information:
         self.share = share.T.ravel()
         self.earlier = earlier.T.ravel()
         self.smoothing, self.shrinkage = smoothing, shrinkage
+        # With c 0 and without m it is log(s / (w + s)): the later one does not matter.
+        self.never = None if shrinkage else np.log(smoothing / (self.earlier + smoothing))
 
     def __call__(self, item: int, other: np.ndarray, fold: np.ndarray) -> np.ndarray:
         """float64 (n, W): `item`, by which the counts are grouped, with each of `other` (n, W)."""
@@ -172,12 +174,23 @@ class Information:
         """Likewise; `known` by counts of the same pairs."""
         item = (known.item * (self.counts.folds + 1) + known.fold)[:, None]  # (n, 1)
         later, earlier = (item, known.cell) if self.later_first else (known.cell, item)
-        share = self.share.take(later)
-        assumed = self.smoothing * share + self.shrinkage
-        found = np.log(assumed / (self.earlier.take(earlier) * share + assumed))  # (n, W)
-        assumed = np.broadcast_to(assumed, found.shape)[known.row, known.place % found.shape[1]]
-        found.ravel()[known.place] += np.log(1 + self.counts.at(known) / assumed)
+        rows, window = known.cell.shape
+        found = np.empty((rows, window))
+        found[:] = self.of_strangers(later, earlier)
+        later = np.broadcast_to(later, (rows, window))[known.row, known.place % window]
+        found.ravel()[known.place] += np.log(1 + self.counts.at(known) / self.assumed(later))
         return found
+
+    def assumed(self, later: np.ndarray) -> np.ndarray:
+        """float64: s p + m."""
+        return self.smoothing * self.share.take(later) + self.shrinkage
+
+    def of_strangers(self, later: np.ndarray, earlier: np.ndarray) -> np.ndarray:
+        """float64, in the shape of one of the two or both: with c 0."""
+        if self.never is not None:
+            return self.never.take(earlier)
+        assumed = self.assumed(later)
+        return np.log(assumed / (self.earlier.take(earlier) * self.share.take(later) + assumed))
 
 
 class Contrast:

@@ -12,7 +12,7 @@ from open_clip.transform import PreprocessCfg
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from embed.encoders.open_clip_models import normalize
+from embed.encoders.pixels import normalize
 from embed.extraction.encoder import best_device
 from pipeline.common.outlook import Watch, duration
 from pipeline.settings.embed.encoder import Encoder
@@ -37,6 +37,9 @@ class Pairs:
     """int64 (N + 1, T)."""
     preprocess: PreprocessCfg
 
+    def normalized(self, pixels: Tensor) -> Tensor:
+        return normalize(pixels, self.preprocess.mean, self.preprocess.std)
+
 
 def train(model: CLIP, pairs: Pairs, items: np.ndarray, section: Encoder) -> float:
     """Train `model` in place on the pairs of `items`; the mean loss of the last epoch.
@@ -58,9 +61,7 @@ def train(model: CLIP, pairs: Pairs, items: np.ndarray, section: Encoder) -> flo
     for epoch in range(section.epochs):
         losses = []
         for images, tokens in progress(_epoch(pairs, items, section, epoch), len(items), epoch):
-            loss = loss_of(
-                *model(normalize(images.to(device), pairs.preprocess), tokens.to(device))
-            )
+            loss = loss_of(*model(pairs.normalized(images.to(device)), tokens.to(device)))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -145,7 +146,7 @@ def embed(model: CLIP, pairs: Pairs, items: np.ndarray, batch: int) -> tuple[Ten
     device = next(model.parameters()).device
     images, texts = [], []
     for rows in np.array_split(items, -(-len(items) // batch)):
-        pixels = normalize(torch.from_numpy(pairs.pixels[rows]).to(device), pairs.preprocess)
+        pixels = pairs.normalized(torch.from_numpy(pairs.pixels[rows]).to(device))
         images.append(model.encode_image(pixels, normalize=True).cpu())
         tokens = pairs.tokens[torch.from_numpy(rows)].to(device)
         texts.append(model.encode_text(tokens, normalize=True).cpu())

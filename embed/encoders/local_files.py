@@ -1,14 +1,43 @@
-"""Weights on this disk: DVC has to see them, or new ones would leave the old vectors in place."""
+"""Weights on this disk: DVC has to see them, or new ones would leave the old vectors in place.
+
+Those that an installed Python package brings are named `package:<module>/<path>`. DVC does not see
+these; as those of the hub they are told apart by a version, which pip knows.
+"""
 
 import os
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from importlib.util import find_spec
 from pathlib import Path
 
 from pipeline.common.files import InputError
 
 DVCIGNORE = Path(".dvcignore")
 NEVER_WATCHED = [".dvc", ".git", ".hg"]
+PACKAGE = "package:"
+
+
+def place_of(stage: str, key: str, named: str) -> str:
+    """Where `named`, what `<stage>.<key>` names, is to be read: of a package the path on this disk.
+
+    Raises InputError if the package is not installed, or has no such file or folder.
+    """
+    if not named.startswith(PACKAGE):
+        return named
+    module, _, inside = named.removeprefix(PACKAGE).partition("/")
+    spec = find_spec(module) if module.isidentifier() else None
+    if spec is None or spec.origin is None:
+        raise InputError(
+            f"params.yaml: {stage}.{key} is {named!r}, but no Python package {module!r} is "
+            "installed; install it by pip, or name a file or folder of your own"
+        )
+    path = Path(spec.origin).parent / inside
+    if not path.exists():
+        raise InputError(
+            f"params.yaml: {stage}.{key} is {named!r}, but the installed package {module} holds no "
+            f"{inside or 'folder'}; expected package:<module>/<path of a file or folder in it>"
+        )
+    return str(path)
 
 
 def check_watched(stage: str, key: str, named: str, local: str) -> None:
@@ -18,7 +47,7 @@ def check_watched(stage: str, key: str, named: str, local: str) -> None:
     this disk is no concern of DVC's.
     """
     path = Path(named)
-    if not path.exists():
+    if named.startswith(PACKAGE) or not path.exists():
         return
     if not path.resolve().is_relative_to(Path(local).resolve()):
         kind = "folder" if path.is_dir() else "file"

@@ -1,6 +1,5 @@
 """Encoders as the stages use them: loading, preprocessing, precision, identity of weights."""
 
-import functools
 import hashlib
 import json
 import logging
@@ -18,7 +17,8 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL.Image import Image
 from torch import Tensor
 
-from embed.encoders.local_files import check_watched
+from embed.encoders.local_files import check_watched, place_of
+from embed.encoders.pixels import normalize
 from embed.extraction.encoder import (
     Encoder,
     autocast,
@@ -84,7 +84,8 @@ class OpenClip:
         """Of `pixels`, uint8 (B, 3, S, S)."""
 
         def forward(inputs: dict[str, Tensor]) -> Tensor:
-            return self.model.encode_image(normalize(inputs["pixels"], self.preprocess))
+            pixels = normalize(inputs["pixels"], self.preprocess.mean, self.preprocess.std)
+            return self.model.encode_image(pixels)
 
         return self.encoder("embed_image", section, forward)
 
@@ -96,10 +97,7 @@ class OpenClip:
 
 
 class ResizeToPixels:
-    """open_clip's evaluation preprocessing up to its last step: uint8 (3, S, S), not normalised.
-
-    Bytes are a quarter of the floats to send between processes; `normalize` does the rest.
-    """
+    """open_clip's evaluation preprocessing up to its last step: uint8 (3, S, S), not normalised."""
 
     def __init__(self, preprocess: PreprocessCfg) -> None:
         without_normalization = replace(preprocess, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -107,18 +105,6 @@ class ResizeToPixels:
 
     def __call__(self, image: Image) -> np.ndarray:
         return np.asarray((self.transform(image) * 255).round().to(torch.uint8))
-
-
-def normalize(pixels: Tensor, preprocess: PreprocessCfg) -> Tensor:
-    """uint8 (B, 3, S, S) to float32 of the same shape, by each channel's mean and deviation."""
-    mean, std = (_moved(tuple(x), pixels.device) for x in (preprocess.mean, preprocess.std))
-    return (pixels.float() / 255 - mean) / std
-
-
-@functools.cache
-def _moved(channels: tuple[float, ...], device: torch.device) -> Tensor:
-    """float32 (3, 1, 1) on `device`, once and not with every batch."""
-    return torch.tensor(channels, device=device)[:, None, None]
 
 
 def load_open_clip(stage: str, section: WithOpenClip, device: torch.device) -> OpenClip:
@@ -143,8 +129,9 @@ def load_open_clip(stage: str, section: WithOpenClip, device: torch.device) -> O
         with _quiet():
             name = open_clip_name(model, section.revision)
             check_files_watched(stage, section, name)
+            weights = place_of(stage, "pretrained", pretrained)
             network = open_clip.create_model(
-                name, pretrained or None, device=device, require_pretrained=True
+                name, weights or None, device=device, require_pretrained=True
             )
     except InputError:
         raise

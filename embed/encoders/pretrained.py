@@ -14,6 +14,7 @@ from torch import nn
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from embed.encoders.local_files import place_of
 from pipeline.common.files import InputError, some_of
 from pipeline.settings.embed.extraction import Extraction
 
@@ -55,6 +56,11 @@ def named(stage: str, section: Extraction) -> str:
     return f"params.yaml: {stage}.model is {section.model!r}"
 
 
+def checkpoint_of(stage: str, section: Extraction) -> str:
+    """The hub's name of the section's checkpoint, or its folder on this disk."""
+    return place_of(stage, "model", section.model)
+
+
 def origin(section: Extraction) -> dict[str, Any]:
     return {"revision": section.revision or "main", "trust_remote_code": False}
 
@@ -70,7 +76,7 @@ def load_whole(
     """
     with loading(stage, section):
         model, found = load(
-            section.model,
+            checkpoint_of(stage, section),
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # else an error that names nothing
@@ -125,7 +131,7 @@ def load_tokenizer(stage: str, section: Extraction, subfolder: str) -> Any:
     """Raises InputError where the checkpoint has none."""
     with loading(stage, section):
         tokenizer = AutoTokenizer.from_pretrained(
-            section.model, subfolder=subfolder, **origin(section)
+            checkpoint_of(stage, section), subfolder=subfolder, **origin(section)
         )
     check_vocabulary(stage, section, tokenizer)
     return tokenizer

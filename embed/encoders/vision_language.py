@@ -20,6 +20,7 @@ from embed.encoders.local_files import check_watched
 from embed.encoders.pooling import pool
 from embed.encoders.pretrained import (
     check_vocabulary,
+    checkpoint_of,
     commit_of,
     config_sha256,
     load_whole,
@@ -197,7 +198,7 @@ def _load(section: EmbedVlm, device: torch.device) -> tuple[Any, Any]:
     """
     check_watched("embed_vlm", "model", section.model, section.local)
     with loading("embed_vlm", section):
-        processor = load_processor(section.model, **origin(section))
+        processor = load_processor(checkpoint_of("embed_vlm", section), **origin(section))
     check_processor(section, processor)
     precision = effective_precision(device, section.mixed_precision)
     dtype = PRECISIONS.get(precision, torch.float32)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from embed import encoder
-from embed.encoders.titles import TitleShards, load_text_encoder
+from embed.encoders.text.titles import TitleShards, load_text_encoder
 from embed.extraction.extract import shards_of
 from pipeline.common.paths import COVERS, ITEMS
 from pipeline.settings.embed.text import EmbedText

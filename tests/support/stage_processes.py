@@ -104,7 +104,7 @@ class StageProcesses:
 
 
 def serve() -> None:
-    for name in ("covers.shards", "encoders.titles", "extraction.extract", "vectors.given"):
+    for name in ("covers.shards", "encoders.text.titles", "extraction.extract", "vectors.given"):
         import_module(f"embed.{name}")
     import_module("pipeline.settings.params")
     import_module("pipeline.common.stage")

@@ -51,9 +51,16 @@ MAY_IMPORT = {
     "embed/extraction": "pipeline/common",
     "embed/covers": "embed/extraction",
     "embed/encoders": "embed/covers embed/extraction pipeline/common pipeline/settings/embed",
+    "embed/encoders/image": (
+        "embed/covers embed/encoders embed/extraction pipeline/common pipeline/settings/embed"
+    ),
+    "embed/encoders/text": (
+        "embed/encoders embed/extraction pipeline/common pipeline/settings/embed"
+    ),
     "embed/vectors": "pipeline/common pipeline/settings/embed pipeline/tables",
     "embed": (
-        "embed/covers embed/encoders embed/extraction embed/vectors "
+        "embed/covers embed/encoders embed/encoders/image embed/encoders/text embed/extraction "
+        "embed/vectors "
         "pipeline/common pipeline/settings/embed pipeline/tables"
     ),
     "ctr/evaluation": "pipeline/tables",

@@ -24,7 +24,7 @@ from ctr.models.architecture import load_model
 from ctr.task1.items import load_judged_items
 from embed.covers.decode import CoverError, decode
 from embed.encoders.open_clip_models import load_open_clip
-from embed.encoders.titles import load_text_encoder
+from embed.encoders.text.titles import load_text_encoder
 from embed.encoders.vision_language import load_vision_language
 from embed.extraction.shards import Shards
 from embed.vectors.content import load_content

@@ -17,5 +17,7 @@ class EmbedText(WithOpenClip):
     pooling: Literal["model", "mean", "cls", "last", "max"]
     """Of a transformers encoder's last hidden states. `model`: as the checkpoint says, `mean` where
     it says nothing."""
+    prompt: str
+    """Before every title, as `query: `; empty leaves it to the checkpoint, which may have one."""
     max_tokens: Annotated[int, Field(ge=4, le=8192)]
     """Longer titles are cut; transformers only, open_clip models have a context of their own."""

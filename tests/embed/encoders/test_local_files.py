@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
-from embed.encoders.local_files import check_watched, ignored
-from embed.encoders.titles import load_text_encoder
+from embed.encoders.local_files import check_watched, ignored, place_of
+from embed.encoders.text.titles import load_text_encoder
 from embed.encoders.vision_language import load_vision_language
 from pipeline.common.files import InputError
 from pipeline.settings.params import Params
@@ -154,3 +155,30 @@ def test_every_way_to_a_local_folder_is_declared() -> None:
         assert f"${{{stage}.local}}" in declared[stage]["deps"]
     settings = YAML(typ="safe").load(ROOT / "params.yaml")
     assert (ROOT / settings["embed_vlm"]["local"] / "README.md").is_file()
+
+
+def test_what_a_package_brings_is_found_where_it_is_installed() -> None:
+    found = place_of("embed_text", "model", "package:numpy/linalg/__init__.py")
+    assert Path(found) == Path(np.linalg.__file__)
+    assert place_of("embed_text", "model", "package:numpy") == str(Path(np.__file__).parent)
+    assert place_of("embed_text", "model", "org/name") == "org/name"
+    check_watched("embed_text", "model", "package:numpy/linalg", "models/encoder")
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ("package:no_such_module/a", "no Python package 'no_such_module' is installed"),
+        ("package:numpy.linalg/a", "no Python package 'numpy.linalg' is installed"),
+        ("package:", "no Python package '' is installed"),
+        (
+            "package:numpy/no/such",
+            "installed package numpy holds no no/such; expected package:",
+        ),
+    ],
+)
+def test_a_package_that_is_not_installed_or_lacks_the_file_is_named(
+    named: str, message: str
+) -> None:
+    with pytest.raises(InputError, match=rf"^params\.yaml: embed_text\.model is .*{message}"):
+        place_of("embed_text", "model", named)

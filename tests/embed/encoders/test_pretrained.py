@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import BertForMaskedLM
 
 from embed.encoders.pretrained import of_further_layers
-from embed.encoders.titles import load_text_encoder
+from embed.encoders.text.titles import load_text_encoder
 from pipeline.common.files import InputError
 from pipeline.settings.params import Params
 from tests.embed.conftest import CPU

@@ -5,17 +5,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub.constants
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 from ctr import companions
 from ctr.covisitation.describe import KINDS, NAMES
 from ctr.models.architecture import build_model, model_config
 from ctr.models.base import ItemTable
 from embed import align, encoder, fuse, image, neighbors, text, vlm
+from embed.encoders.image.pictures import load_image_encoder
+from embed.encoders.text.titles import load_text_encoder
 from pipeline import ingest
 from pipeline.common import paths
 from pipeline.common.files import write_json
@@ -24,6 +28,7 @@ from pipeline.settings.params import Params, load_params
 from tests.whole.leakage.worlds import raw_world, run_stages
 
 ROOT = Path(__file__).resolve().parents[3]
+CPU = torch.device("cpu")
 ITEMS, TAGS = 91_717, 11_740
 """Of the challenge; padding is counted among the tags."""
 PUBLISHED = {
@@ -66,6 +71,7 @@ PUBLISHED = {
     "embed_vlm.library": "none",
 }
 """What the paper and the authors' code have, and how this pipeline then leaves out the rest."""
+MOVIELENS = ROOT / "recipes/movielens.yaml", ROOT / "params.yaml"
 NOT_OF_THE_MODEL = {
     *("train.epochs", "train.residence", "train.deterministic", "train.checkpoint_minutes"),
     *("train.launch", "train.seed", "train.numbers_dim"),
@@ -138,6 +144,28 @@ def test_the_best_recipe_is_the_published_model_with_what_is_ours(
     found = asdict(sizes(params, tmp_path))
     assert found["neighbors"] is True
     assert found["numbers"] == len(NAMES)
+
+
+def test_the_movielens_recipe_is_params_with_two_pretrained_encoders() -> None:
+    own, committed = (dict(flat(load_params(path).model_dump())) for path in MOVIELENS)
+    assert {name for name in own if own[name] != committed[name]} == {
+        *("data.source", "encoder.train", "embed_text.library", "embed_text.model"),
+        *("embed_image.library", "embed_image.model", "embed_image.pretrained"),
+    }
+
+
+def test_the_movielens_recipes_weights_come_from_installed_packages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    params = recipe("movielens")
+    titles = load_text_encoder(params.embed_text, CPU)
+    ((_, tokens),) = titles.tokenize(["a film"], 1)
+    inputs = {name: torch.from_numpy(ids) for name, ids in tokens.items()}
+    assert titles.encoder.forward(inputs).shape == (1, 384)
+    covers = load_image_encoder(params.embed_image, CPU)
+    pixels = torch.from_numpy(covers.to_pixels(Image.new("RGB", (20, 30), "grey")))
+    assert covers.encoder.forward({"pixels": pixels[None]}).shape == (1, 1280)
 
 
 def with_given_vectors(raw: Path) -> None:

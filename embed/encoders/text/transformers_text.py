@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModel
 from embed.encoders.local_files import check_watched
 from embed.encoders.pooling import pool
 from embed.encoders.pretrained import (
+    checkpoint_of,
     commit_of,
     config_sha256,
     load_tokenizer,
@@ -27,7 +28,7 @@ from embed.encoders.pretrained import (
     named,
     origin,
 )
-from embed.encoders.sentence_modules import SentenceModules, sentence_modules
+from embed.encoders.text.sentence_modules import SentenceModules, sentence_modules
 from embed.extraction.batches import even_spans
 from embed.extraction.encoder import Encoder, autocast, effective_precision, weights_sha256
 from pipeline.common.files import InputError, versions
@@ -154,7 +155,8 @@ def load_transformers(section: EmbedText, device: torch.device) -> tuple[Tokeniz
 def _load(section: EmbedText, subfolder: str) -> Any:
     """The float32 model, from the hub, its cache or a folder."""
     with loading("embed_text", section):
-        config = AutoConfig.from_pretrained(section.model, subfolder=subfolder, **origin(section))
+        folder = checkpoint_of("embed_text", section)
+        config = AutoConfig.from_pretrained(folder, subfolder=subfolder, **origin(section))
     if config.is_encoder_decoder:
         raise InputError(
             f"{named('embed_text', section)}, an encoder-decoder; "
@@ -216,7 +218,8 @@ def _tokenize(
     limit = min(int(length) for length in lengths if length)
     # SigLIP reads a title off the last place, and was trained on titles padded to all of them.
     padded_to = positions if "siglip" in tower.model.config.model_type else None
-    return LikeLengths(tokenizer, limit, takes, padded_to or 0, modules.prompt, modules.lower)
+    prompt = section.prompt or modules.prompt
+    return LikeLengths(tokenizer, limit, takes, padded_to or 0, prompt, modules.lower)
 
 
 def _positions(model: Any) -> int | None:

@@ -27,8 +27,8 @@ from transformers import (
     XLNetModel,
 )
 
-from embed.encoders.titles import load_text_encoder
-from embed.encoders.transformers_text import LikeLengths, Tower
+from embed.encoders.text.titles import load_text_encoder
+from embed.encoders.text.transformers_text import LikeLengths, Tower
 from pipeline.common.files import InputError
 from pipeline.settings.params import Params
 from tests.embed.conftest import CPU, encode_titles
@@ -197,6 +197,6 @@ def test_a_model_that_gives_no_vector(
     def nothing(*_: object) -> Tensor:
         raise AttributeError("no last_hidden_state")
 
-    monkeypatch.setattr("embed.encoders.transformers_text.pool", nothing)
+    monkeypatch.setattr("embed.encoders.text.transformers_text.pool", nothing)
     with pytest.raises(InputError, match=r"a BertModel, which gives no vector .*no last_hidden"):
         load_text_encoder(settings, CPU)

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
-from embed.encoders.titles import load_text_encoder
+from embed.encoders.text.titles import load_text_encoder
 from pipeline.common.files import InputError
 from pipeline.settings.params import Params
 from tests.embed.conftest import CPU, encode_titles

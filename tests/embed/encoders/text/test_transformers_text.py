@@ -15,7 +15,7 @@ from transformers import (
     T5Model,
 )
 
-from embed.encoders.titles import load_text_encoder
+from embed.encoders.text.titles import load_text_encoder
 from pipeline.common.files import InputError
 from pipeline.settings.params import Params
 from tests.embed.conftest import CPU, encode_titles

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from embed.encoders.open_clip_models import load_open_clip
-from embed.encoders.transformers_text import Tokenize, Tokens, load_transformers
+from embed.encoders.text.transformers_text import Tokenize, Tokens, load_transformers
 from embed.extraction.batches import Batch, even_spans
 from embed.extraction.encoder import Encoder
 from pipeline.settings.embed.text import EmbedText
@@ -49,7 +49,8 @@ def load_text_encoder(section: EmbedText, device: torch.device) -> TextEncoder:
     """Raises InputError if the model is unknown, unreachable or of a kind that gives no vectors."""
     if section.library == "open_clip":
         clip = load_open_clip("embed_text", section, device)
-        return TextEncoder(FixedLength(clip.tokenizer()), clip.text_encoder(section))
+        tokenize = FixedLength(clip.tokenizer(), section.prompt)
+        return TextEncoder(tokenize, clip.text_encoder(section))
     return TextEncoder(*load_transformers(section, device))
 
 
@@ -58,9 +59,11 @@ class FixedLength:
     """open_clip's tokenizers, which pad to the model's context length themselves."""
 
     tokenizer: Callable[[list[str]], Tensor]
+    prompt: str = ""
 
     def __call__(self, titles: list[str], batch_size: int) -> list[tuple[np.ndarray, Tokens]]:
+        read = [self.prompt + title for title in titles]
         return [
-            (np.arange(start, stop), {"text": self.tokenizer(titles[start:stop]).numpy()})
-            for start, stop in even_spans(0, len(titles), batch_size)
+            (np.arange(start, stop), {"text": self.tokenizer(read[start:stop]).numpy()})
+            for start, stop in even_spans(0, len(read), batch_size)
         ]

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.functional import normalize
 from transformers.utils.hub import cached_file
 
-from embed.encoders.pretrained import loading, named
+from embed.encoders.pretrained import checkpoint_of, loading, named
 from pipeline.common.files import InputError, some_of
 from pipeline.settings.embed.text import EmbedText
 
@@ -76,7 +76,7 @@ def sentence_modules(section: EmbedText) -> SentenceModules:
 def _file(section: EmbedText, name: str, subfolder: str = "") -> Path | None:
     """None where the checkpoint has no such file, or the hub cannot be asked."""
     path = find_file(
-        section.model,
+        checkpoint_of("embed_text", section),
         name,
         subfolder=subfolder,
         revision=section.revision or "main",
