@@ -1,4 +1,8 @@
-"""Title and cover together to hidden states of a vision-language model, as Qwen2.5-VL."""
+"""Title and cover together to hidden states of a vision-language model, as Qwen3-VL or InternVL.
+
+Only what transformers' processors have in common is used: a chat template places each cover, lists
+of covers an item are given with the texts, and arrays come back that the model is called with.
+"""
 
 import hashlib
 import math
@@ -30,6 +34,7 @@ from embed.encoders.pretrained import (
 )
 from embed.extraction.batches import Batch, even_spans
 from embed.extraction.encoder import PRECISIONS, Encoder, effective_precision, weights_sha256
+from embed.extraction.extract import on_device
 from pipeline.common.files import InputError, versions
 from pipeline.settings.embed.vlm import EmbedVlm
 
@@ -51,18 +56,22 @@ class Prompts:
     def __call__(
         self, titles: list[str], covers: list[Image.Image | None]
     ) -> dict[str, np.ndarray]:
-        """`input_ids`, `attention_mask` (B, T), padded on the right, and what the covers become."""
+        """`input_ids`, `attention_mask` (B, T), padded on the right, and what the covers become.
+
+        That has as many rows as there are covers, their tiles or patches, or as there are items.
+        """
         texts = [
             self._text(title, with_cover=cover is not None)
             for title, cover in zip(titles, covers, strict=True)
         ]
-        pictures = [bounded(cover, self.max_pixels) for cover in covers if cover is not None]
+        pictures = [[] if cover is None else [bounded(cover, self.max_pixels)] for cover in covers]
         inputs = self.processor(
             text=texts,
-            images=pictures or None,
+            images=pictures if any(pictures) else None,
             padding=True,
             padding_side="right",
             return_tensors="pt",
+            **({"add_special_tokens": False} if self._begun(texts[0]) else {}),
         )
         return {name: tensor.numpy() for name, tensor in inputs.items()}
 
@@ -78,9 +87,16 @@ class Prompts:
             )
         )
 
+    def _begun(self, text: str) -> bool:
+        """Whether the template begins as the tokenizer would: transformers does so only once."""
+        begin = self.processor.tokenizer.bos_token
+        return begin is not None and text.startswith(begin)
+
     def _plain(self, title: str) -> str:
-        """Without what the tokenizer would read as the end of a turn, or as a place of a cover."""
+        """Without what would be read as the end of a turn, or as a place of a cover."""
         control = [str(token) for token in self.processor.tokenizer.added_tokens_decoder.values()]
+        for kind in ("image", "video", "audio"):  # which a processor may know and its tokenizer not
+            control += filter(None, [getattr(self.processor, f"{kind}_token", None)])
         return re.sub("|".join(map(re.escape, control)), " ", title) if control else title
 
 
@@ -156,7 +172,8 @@ def cut_batches(
 
 
 def load_vision_language(section: EmbedVlm, device: torch.device) -> tuple[Prompts, Encoder]:
-    """Raises InputError if the model is unknown, unreachable, incomplete, or has no such layer."""
+    """Raises InputError if the model is unknown, unreachable, incomplete, has no such layer, or
+    cannot read what its processor makes of a title and a cover."""
     processor, model = _load(section, device)
     layers = model.config.get_text_config().num_hidden_layers + 1
     if not -layers <= section.layer < layers:
@@ -182,7 +199,9 @@ def load_vision_language(section: EmbedVlm, device: torch.device) -> tuple[Promp
         "versions": versions("transformers", "tokenizers", "torch", "torchvision", "pillow"),
     }
     encoder = Encoder("embed_vlm", section.model, forward, device, provenance)
-    return Prompts(processor, section.prompt, section.max_pixels), encoder
+    prompts = Prompts(processor, section.prompt, section.max_pixels)
+    check_reading(section, prompts, encoder)
+    return prompts, encoder
 
 
 def processor_sha256(processor: Any) -> str:
@@ -212,11 +231,32 @@ def check_processor(section: EmbedVlm, processor: Any) -> None:
     lacking = [name for name in needed if getattr(processor, name, None) is None]
     if not lacking:
         check_vocabulary("embed_vlm", section, processor.tokenizer)
-        placed = processor.chat_template is not None or hasattr(processor, "image_token")
-        lacking = [] if placed else ["chat_template or image_token"]
+        placing = (processor.chat_template, getattr(processor, "image_token", None))
+        lacking = ["chat_template or image_token"] if placing == (None, None) else []
     if lacking:
         raise InputError(
             f"{named('embed_vlm', section)}, whose processor, a {type(processor).__name__}, has no "
             f"{' and no '.join(lacking)}; put the processor's files beside the weights, or name a "
             "vision-language model"
         )
+
+
+def check_reading(section: EmbedVlm, prompts: Prompts, encoder: Encoder) -> None:
+    """Reads one title with a cover and one without, before any work.
+
+    Raises InputError if the processor or the model cannot: their files lack something, or are of
+    two models, as where a cover takes another number of tokens than the model makes of it.
+    """
+    try:
+        inputs = prompts(["a title", "another"], [Image.new("RGB", (64, 64), "white"), None])
+        encoder.forward(on_device(inputs, encoder.device)).cpu()
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # the files of a checkpoint can be wrong in any way
+        raise InputError(
+            f"{named('embed_vlm', section)}, which cannot read a title and a cover as its "
+            f"processor, a {type(prompts.processor).__name__}, puts them "
+            f"({type(error).__name__}: {error}); put all files of the processor and its tokenizer "
+            "beside the weights, of the same model and as they are published, and leave the "
+            "cover's place out of embed_vlm.prompt"
+        ) from error

@@ -189,9 +189,10 @@ def test_a_processor_that_lacks_what_prompts_need(
 ) -> None:
     parts = {"tokenizer": tokenizer(), "image_processor": object(), "image_token": "<i>"}
     del parts[lacking]
-    processor = SimpleNamespace(chat_template=None, **parts)
-    with pytest.raises(InputError, match=rf"embed_vlm\.model is .*SimpleNamespace, {message}"):
-        check_processor(section(params, model), processor)
+    for rest in (parts, parts | {lacking: None}):
+        processor = SimpleNamespace(chat_template=None, **rest)
+        with pytest.raises(InputError, match=rf"embed_vlm\.model is .*SimpleNamespace, {message}"):
+            check_processor(section(params, model), processor)
 
 
 def test_a_text_model_is_no_vision_language_model(params: Params, tmp_path: Path) -> None:
