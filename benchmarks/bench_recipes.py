@@ -74,7 +74,7 @@ def main() -> None:
 
 def measured(recipe: str, params: Params) -> dict[str, Any]:
     started = time.perf_counter()
-    vectors = vectors_of(recipe, load_content(), params)
+    vectors = vectors_of(recipe, load_content(params.content_files()), params)
     seconds = time.perf_counter() - started
     return {
         "judge": judged(vectors, params.judge),

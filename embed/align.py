@@ -12,6 +12,8 @@ whose content is unlike that of all known ones is predicted worse than a known o
 content have a row of zeros.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from embed.vectors.behaviour import Behaviour, behaviour
@@ -19,7 +21,7 @@ from embed.vectors.content import Content, load_content
 from embed.vectors.kernel_regression import fit_leaving_out
 from pipeline.common.files import Outputs, versions
 from pipeline.common.outlook import tell_cores
-from pipeline.common.paths import ALIGNED, metrics_path
+from pipeline.common.paths import ALIGNED, VectorFiles, metrics_path
 from pipeline.common.stage import made, run, shown
 from pipeline.settings.embed.align import Align
 from pipeline.tables.split import Split
@@ -34,9 +36,9 @@ CONFIDENT = 20.0
 """Times that an item is shown until it counts half of what one shown without end does."""
 
 
-def main(section: Align) -> None:
+def main(section: Align, encoders: Sequence[VectorFiles]) -> None:
     tell_cores("align", "fp64")
-    content = load_content()
+    content = load_content(encoders)
     seen = behaviour(Split.load("train"), len(content.present) - 1, section)
     vectors, r2 = align(content, seen, section)
     metrics = {

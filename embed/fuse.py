@@ -4,6 +4,7 @@ Writes embeddings/item/vectors.npy (N + 1, dim) float32 and submissions/task1/it
 and for the eye how much of the features' variance PCA keeps, whatever the recipe.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from pipeline.common.paths import (
     GIVEN_ITEM_EMB,
     ITEM,
     ITEM_INFO,
+    VectorFiles,
     metrics_path,
 )
 from pipeline.common.stage import made, run
@@ -32,12 +34,12 @@ NEGLIGIBLE = 1e-12
 """A component's variance over the first one's, below which it is float32 rounding."""
 
 
-def main(section: Fuse) -> None:
+def main(section: Fuse, encoders: Sequence[VectorFiles]) -> None:
     if section.recipe == "given":
         vectors = _given_item_vectors(section)
         explained = _principal(vectors[vectors.any(axis=1)], section.dim)[1]
     else:
-        content = load_content()
+        content = load_content(encoders)
         vectors, explained = fuse(content, read_array(ALIGNED), section)
         if not len(explained):  # the recipe has no use for PCA
             explained = _principal(_joined(content), section.dim)[1]
@@ -85,7 +87,7 @@ def _other(section: Fuse) -> str:
 def fuse(content: Content, aligned: np.ndarray, section: Fuse) -> tuple[np.ndarray, np.ndarray]:
     """One vector an item, float32 (N + 1, dim), and the variance ratios of PCA's components.
 
-    `aligned` (N + 1, a) is what `align` wrote. The modalities' standardised features, one after the
+    `aligned` (N + 1, a) is what `align` wrote. The encoders' standardised features, one after the
     other, are reduced by PCA, fitted on items with at least one of them (`pca`), or must fit in
     `dim` (`concat`); absent ones are zero, which is the mean, and so add nothing. `both` puts the
     first components after the aligned columns, at the same mean norm. Fewer columns than `dim` are

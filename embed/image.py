@@ -1,8 +1,8 @@
-"""Stage `embed_image`: every item's cover to a vector.
+"""Stage `embed_image`: every item's cover to a vector, by each of `image_encoders`.
 
-Writes embeddings/image/vectors.npy (N + 1, d) float32, not normalised, and present.npy (N + 1,)
-bool. An item whose cover is missing or unreadable has a row of zeros and is not present; if no
-cover is readable, d is 0.
+Writes embeddings/image/<name>/vectors.npy (N + 1, d) float32, not normalised, and present.npy
+(N + 1,) bool. An item whose cover is missing or unreadable has a row of zeros and is not present;
+if no cover is readable, d is 0.
 """
 
 from collections.abc import Iterator
@@ -21,23 +21,31 @@ from embed.extraction.extract import Embedded, extracted, tell_start
 from embed.vectors.given import given_vectors
 from pipeline.common.files import Outputs
 from pipeline.common.launch import arithmetic, gpu_or_cpu, open_processes
-from pipeline.common.paths import COVERS, GIVEN_IMAGE, IMAGE, IMAGE_PRESENT, ITEMS, metrics_path
+from pipeline.common.paths import (
+    COVERS,
+    GIVEN_IMAGE,
+    ITEMS,
+    MAIN_MODEL,
+    encoder_files,
+    metrics_path,
+)
 from pipeline.common.scratch import file_sha256
-from pipeline.common.stage import made, run
+from pipeline.common.stage import made, run_for_model, stage_of
 from pipeline.settings.embed.image import EmbedImage
 
 
-def main(section: EmbedImage) -> None:
+def main(section: EmbedImage, name: str = MAIN_MODEL) -> None:
+    """`name` is the encoder's."""
     state = open_processes("embed_image", section.launch)
     item_ids = pq.read_table(ITEMS, columns=["item_id"])["item_id"].to_numpy()
     if section.library != "given":
-        embed_covers(item_ids, section, state)
+        embed_covers(item_ids, section, name, state)
     elif state.is_main_process:
         embedded = Embedded(*given_vectors(GIVEN_IMAGE, "embed_image.library"))
-        write(embedded, item_ids, int(embedded.present.sum()), {"encoder": "given"})
+        write(name, embedded, item_ids, int(embedded.present.sum()), {"encoder": "given"})
 
 
-def embed_covers(item_ids: np.ndarray, section: EmbedImage, state: PartialState) -> None:
+def embed_covers(item_ids: np.ndarray, section: EmbedImage, name: str, state: PartialState) -> None:
     """Encode every cover, and write each item's vector."""
     device = gpu_or_cpu(state)
     tell_start("embed_image", device, section.mixed_precision, state)
@@ -54,20 +62,20 @@ def embed_covers(item_ids: np.ndarray, section: EmbedImage, state: PartialState)
         "settings": section.model_dump(exclude={"launch", "workers"}),
         **arithmetic(device),
     }
-    with extracted(
-        "embed_image", identity, read, loaded.encoder, runs, len(item_ids), state
-    ) as embedded:
+    stage = stage_of("embed_image", name)
+    with extracted(stage, identity, read, loaded.encoder, runs, len(item_ids), state) as embedded:
         if embedded is not None:
-            write(embedded, item_ids, len(file), loaded.encoder.provenance)
+            write(name, embedded, item_ids, len(file), loaded.encoder.provenance)
 
 
 def write(
-    embedded: Embedded, item_ids: np.ndarray, covers: int, provenance: dict[str, Any]
+    name: str, embedded: Embedded, item_ids: np.ndarray, covers: int, provenance: dict[str, Any]
 ) -> None:
+    files = encoder_files("image", name)
     with Outputs() as outputs:
-        outputs.array(IMAGE, embedded.vectors, **provenance)
-        outputs.array(IMAGE_PRESENT, embedded.present, **provenance)
-        outputs.json(metrics_path("embed_image"), report(embedded, item_ids, covers))
+        outputs.array(files.vectors, embedded.vectors, **provenance)
+        outputs.array(files.present, embedded.present, **provenance)
+        outputs.json(metrics_path(f"embed_image/{name}"), report(embedded, item_ids, covers))
 
 
 def report(embedded: Embedded, item_ids: np.ndarray, covers: int) -> dict[str, Any]:
@@ -85,4 +93,4 @@ def report(embedded: Embedded, item_ids: np.ndarray, covers: int) -> dict[str, A
 
 
 if __name__ == "__main__":
-    run("embed_image", main, launched=True)
+    run_for_model("embed_image", main, launched=True)

@@ -1,7 +1,8 @@
-"""Stage `embed_text`: every item's title to a vector.
+"""Stage `embed_text`: every item's title to a vector, by each of `text_encoders`.
 
-Writes embeddings/text/vectors.npy (N + 1, d) float32, not normalised, and present.npy (N + 1,)
-bool. An item without a title has a row of zeros and is not present; if no item has one, d is 0.
+Writes embeddings/text/<name>/vectors.npy (N + 1, d) float32, not normalised, and present.npy
+(N + 1,) bool. An item without a title has a row of zeros and is not present; if no item has one, d
+is 0.
 """
 
 from collections.abc import Iterator
@@ -18,22 +19,23 @@ from embed.extraction.shards import text_sha256
 from embed.vectors.given import given_vectors
 from pipeline.common.files import Outputs
 from pipeline.common.launch import arithmetic, gpu_or_cpu, open_processes
-from pipeline.common.paths import GIVEN_TEXT, ITEMS, TEXT, TEXT_PRESENT, metrics_path
-from pipeline.common.stage import made, run
+from pipeline.common.paths import GIVEN_TEXT, ITEMS, MAIN_MODEL, encoder_files, metrics_path
+from pipeline.common.stage import made, run_for_model, stage_of
 from pipeline.settings.embed.text import EmbedText
 
 
-def main(section: EmbedText) -> None:
+def main(section: EmbedText, name: str = MAIN_MODEL) -> None:
+    """`name` is the encoder's."""
     state = open_processes("embed_text", section.launch)
     titles = pq.read_table(ITEMS, columns=["title"])["title"].to_pylist()
     if section.library != "given":
-        embed_titles(titles, section, state)
+        embed_titles(titles, section, name, state)
     elif state.is_main_process:
         vectors, present = given_vectors(GIVEN_TEXT, "embed_text.library")
-        write(vectors, present, {"encoder": "given"})
+        write(name, vectors, present, {"encoder": "given"})
 
 
-def embed_titles(titles: list[str], section: EmbedText, state: PartialState) -> None:
+def embed_titles(titles: list[str], section: EmbedText, name: str, state: PartialState) -> None:
     """Encode the distinct titles, and write each item's vector."""
     device = gpu_or_cpu(state)
     tell_start("embed_text", device, section.mixed_precision, state)
@@ -50,22 +52,22 @@ def embed_titles(titles: list[str], section: EmbedText, state: PartialState) -> 
         "settings": section.model_dump(exclude={"launch", "workers"}),
         **arithmetic(device),
     }
-    with extracted(
-        "embed_text", identity, read, loaded.encoder, runs, len(texts), state
-    ) as embedded:
+    stage = stage_of("embed_text", name)
+    with extracted(stage, identity, read, loaded.encoder, runs, len(texts), state) as embedded:
         if embedded is not None:
             vectors = np.zeros((len(titles), embedded.vectors.shape[1]), np.float32)
             vectors[index >= 0] = embedded.vectors[index[index >= 0]]
-            write(vectors, index >= 0, loaded.encoder.provenance)
+            write(name, vectors, index >= 0, loaded.encoder.provenance)
 
 
-def write(vectors: np.ndarray, present: np.ndarray, provenance: dict[str, Any]) -> None:
+def write(name: str, vectors: np.ndarray, present: np.ndarray, provenance: dict[str, Any]) -> None:
+    files = encoder_files("text", name)
     items = len(vectors) - 1
     metrics = {"items": items, "empty": items - int(present.sum()), "dim": vectors.shape[1]}
     with Outputs() as outputs:
-        outputs.array(TEXT, vectors, **provenance)
-        outputs.array(TEXT_PRESENT, present, **provenance)
-        outputs.json(metrics_path("embed_text"), metrics)
+        outputs.array(files.vectors, vectors, **provenance)
+        outputs.array(files.present, present, **provenance)
+        outputs.json(metrics_path(f"embed_text/{name}"), metrics)
     made("{items:,} items, {empty:,} without a title's vector, dim {dim}".format_map(metrics))
 
 
@@ -77,4 +79,4 @@ def distinct(titles: list[str]) -> tuple[list[str], np.ndarray]:
 
 
 if __name__ == "__main__":
-    run("embed_text", main, launched=True)
+    run_for_model("embed_text", main, launched=True)

@@ -1,29 +1,28 @@
 """The frozen features of titles and covers, each on a footing with the others."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from pipeline.common.files import read_array
-from pipeline.common.paths import IMAGE, IMAGE_PRESENT, TEXT, TEXT_PRESENT, VLM, VLM_PRESENT
-
-MODALITIES = ((TEXT, TEXT_PRESENT), (IMAGE, IMAGE_PRESENT), (VLM, VLM_PRESENT))
+from pipeline.common.paths import VectorFiles
 
 
 @dataclass(frozen=True)
 class Content:
     parts: list[np.ndarray]
-    """One a modality, float64 (N + 1, d): present rows of unit length less their mean, others 0."""
+    """One an encoder, float64 (N + 1, d): present rows of unit length less their mean, others 0."""
     present: np.ndarray
-    """bool (N + 1,): items with at least one modality."""
+    """bool (N + 1,): items that at least one encoder has read."""
 
 
-def load_content() -> Content:
+def load_content(encoders: Sequence[VectorFiles]) -> Content:
     """What the embed stages wrote; an encoder that was switched off gives no columns."""
-    present = [np.asarray(read_array(path)) for _, path in MODALITIES]
+    present = [np.asarray(read_array(files.present)) for files in encoders]
     parts = [
-        standardize(read_array(path), rows)
-        for (path, _), rows in zip(MODALITIES, present, strict=True)
+        standardize(read_array(files.vectors), rows)
+        for files, rows in zip(encoders, present, strict=True)
     ]
     return Content(parts, np.logical_or.reduce(present))
 

@@ -1,16 +1,34 @@
 """Where each output lies: the names that stages agree on."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Literal
 
 PARAMS = Path("params.yaml")
 
 SPLITS = ("train", "valid", "test")
 
 MAIN_MODEL = "main"
-"""The ranking model of section `models` that is trained where none is named, and reported on."""
+"""The ranking model of section `models` that is trained where none is named, and reported on; also
+the encoder of titles and the one of covers that are named so in their sections."""
 MODEL_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class VectorFiles:
+    """What an encoder makes of the items."""
+
+    vectors: Path
+    present: Path
+
+
+def encoder_files(modality: Literal["text", "image"], encoder: str) -> VectorFiles:
+    """Of an encoder of section `text_encoders` or `image_encoders`."""
+    folder = Path(f"embeddings/{modality}/{encoder}")
+    return VectorFiles(folder / "vectors.npy", folder / "present.npy")
+
 
 # ingest
 ITEMS = Path("data/items.parquet")
@@ -24,10 +42,8 @@ TEST_ID = Path("data/test_id.npy")
 STATS = Path("data/stats.json")
 # embed
 ENCODER = Path("models/encoder")
-TEXT = Path("embeddings/text/vectors.npy")
-TEXT_PRESENT = Path("embeddings/text/present.npy")
-IMAGE = Path("embeddings/image/vectors.npy")
-IMAGE_PRESENT = Path("embeddings/image/present.npy")
+TEXT, TEXT_PRESENT = astuple(encoder_files("text", MAIN_MODEL))
+IMAGE, IMAGE_PRESENT = astuple(encoder_files("image", MAIN_MODEL))
 VLM = Path("embeddings/vlm/vectors.npy")
 VLM_PRESENT = Path("embeddings/vlm/present.npy")
 ALIGNED = Path("embeddings/aligned/vectors.npy")
@@ -51,6 +67,15 @@ SUBMISSION = Path("submissions/task2/prediction.zip")
 ENVIRONMENT = Path("metrics/environment.json")
 # report
 REPORT = Path("report/index.html")
+
+
+def content_files(titles: Iterable[str], covers: Iterable[str]) -> list[VectorFiles]:
+    """Of all encoders of titles and of covers, and of the vision-language model."""
+    return [
+        *(encoder_files("text", encoder) for encoder in titles),
+        *(encoder_files("image", encoder) for encoder in covers),
+        VectorFiles(VLM, VLM_PRESENT),
+    ]
 
 
 def split_path(split: str) -> Path:

@@ -56,7 +56,8 @@ class StoppedError(BaseException):
 def run(
     stage: str, main: Callable[..., None], *, model: str | None = None, launched: bool = False
 ) -> None:
-    """Run `stage`, one of a ranking model where `model` names it, with its part of `params.yaml`.
+    """Run `stage` with its part of `params.yaml`; that of a ranking model or of an encoder where
+    `model` names one.
 
     Exit code 1 and one message for bad input or a failing disk; asked to stop it leaves with 128
     and the signal's number. Either way `guard.py` brings earlier outputs back. While another run of
@@ -107,7 +108,7 @@ def close(stage: str) -> None:
 
 
 def run_for_model(stage: str, main: Callable[..., None], *, launched: bool = False) -> None:
-    """`run` for the ranking model that `--model NAME` names, `main` without it."""
+    """`run` for the ranking model or the encoder that `--model NAME` names, `main` without it."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--model", metavar="NAME", type=model_name, default=MAIN_MODEL)
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
@@ -117,12 +118,12 @@ def run_for_model(stage: str, main: Callable[..., None], *, launched: bool = Fal
 def model_name(name: str) -> str:
     """A folder is named by it before the settings are read."""
     if not MODEL_NAME.fullmatch(name):
-        raise argparse.ArgumentTypeError(f"found {name!r}; expected a name in models")
+        raise argparse.ArgumentTypeError(f"found {name!r}; expected a name in params.yaml")
     return name
 
 
 def stage_of(stage: str, model: str | None) -> str:
-    """What DVC calls `stage`, which may be repeated for each ranking model."""
+    """What DVC calls `stage`, which may be repeated for each ranking model, or each encoder."""
     return f"{stage}@{model}" if model else stage
 
 

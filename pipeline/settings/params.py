@@ -1,15 +1,22 @@
 """The settings in `params.yaml`, checked before any work: a section a stage, every key required."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.common.files import InputError
-from pipeline.common.paths import ENCODER, PARAMS, model_section
+from pipeline.common.paths import (
+    ENCODER,
+    MAIN_MODEL,
+    PARAMS,
+    VectorFiles,
+    content_files,
+    model_section,
+)
 from pipeline.common.section import Section
 from pipeline.settings.ctr.blend import Blend
 from pipeline.settings.ctr.companions import Companions
@@ -23,6 +30,7 @@ from pipeline.settings.data import Data
 from pipeline.settings.embed.align import Align
 from pipeline.settings.embed.diagnose import Diagnose
 from pipeline.settings.embed.encoder import Encoder
+from pipeline.settings.embed.encoders import Encoders
 from pipeline.settings.embed.fuse import Fuse
 from pipeline.settings.embed.image import EmbedImage
 from pipeline.settings.embed.neighbors import Neighbors
@@ -31,13 +39,22 @@ from pipeline.settings.embed.vlm import EmbedVlm
 from pipeline.settings.report import Report
 from pipeline.settings.submit import Submit
 
+SHARED = {
+    "launch": "every entry is computed by {base}.launch",
+    "local": "DVC watches {base}.local for every entry",
+}
+"""Keys of a stage that has several entries which are the same for all."""
+T = TypeVar("T")
+
 
 class Params(Section):
     """All of `params.yaml`."""
 
     data: Data
     encoder: Encoder
+    text_encoders: Encoders
     embed_text: EmbedText
+    image_encoders: Encoders
     embed_image: EmbedImage
     embed_vlm: EmbedVlm
     align: Align
@@ -55,8 +72,18 @@ class Params(Section):
     report: Report
 
     @model_validator(mode="after")
+    def _encoders_are_sound(self) -> Self:
+        refuse(
+            [
+                *faults_of("embed_text", self.embed_text, "text_encoders", self.text_encoders),
+                *faults_of("embed_image", self.embed_image, "image_encoders", self.image_encoders),
+            ]
+        )
+        return self
+
+    @model_validator(mode="after")
     def _encoder_is_trained_where_used(self) -> Self:
-        for name, section in (("embed_text", self.embed_text), ("embed_image", self.embed_image)):
+        for name, section in self.encoders_by_place().items():
             uses_trained = section.library == "open_clip" and section.model == "trained"
             if uses_trained and not self.encoder.train:
                 raise ValueError(f"{name}.model is 'trained', so encoder.train must be true")
@@ -78,13 +105,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _blended_models_are_sound(self) -> Self:
-        faults = [
-            fault
-            for name, changes in self.models.items()
-            for fault in faults_of_override(self.train, name, changes)
-        ]
-        if faults:
-            raise ValueError("\n  ".join(faults))
+        refuse(faults_of("train", self.train, "models", self.models))
         return self
 
     @model_validator(mode="after")
@@ -118,13 +139,32 @@ class Params(Section):
 
     def ranking_model(self, name: str) -> Train:
         """Raises InputError for a name that the settings do not hold."""
-        models = self.ranking_models()
-        if name not in models:
-            raise InputError(
-                f"--model {name}: {PARAMS} has no model of that name; models holds "
-                f"{', '.join(models)}"
-            )
-        return models[name]
+        return named(self.ranking_models(), "models", name)
+
+    def text_encoder(self, name: str) -> EmbedText:
+        """Raises InputError for a name that the settings do not hold."""
+        changes = named(self.text_encoders, "text_encoders", name)
+        return EmbedText.model_validate(overridden(self.embed_text.model_dump(), changes))
+
+    def image_encoder(self, name: str) -> EmbedImage:
+        """Likewise."""
+        changes = named(self.image_encoders, "image_encoders", name)
+        return EmbedImage.model_validate(overridden(self.embed_image.model_dump(), changes))
+
+    def encoders_by_place(self) -> dict[str, EmbedText | EmbedImage]:
+        """The settings of every encoder, by where messages look for them."""
+        titles = {
+            section_of("embed_text", "text_encoders", name): self.text_encoder(name)
+            for name in self.text_encoders
+        }
+        covers = {
+            section_of("embed_image", "image_encoders", name): self.image_encoder(name)
+            for name in self.image_encoders
+        }
+        return {**titles, **covers}
+
+    def content_files(self) -> list[VectorFiles]:
+        return content_files(self.text_encoders, self.image_encoders)
 
     def arguments(self, stage: str, model: str | None = None) -> tuple[Any, ...]:
         """What the `main` of a stage is called with: its own section, and what else it is told."""
@@ -136,6 +176,12 @@ class Params(Section):
                 return self.predict, model
             case "blend", _:
                 return self.blend, list(self.models)
+            case "embed_text", str():
+                return self.text_encoder(model), model
+            case "embed_image", str():
+                return self.image_encoder(model), model
+            case (("align" | "fuse"), _):
+                return getattr(self, stage), self.content_files()
             case "ingest", _:
                 return (self.data,)
             case "summary", _:
@@ -143,15 +189,48 @@ class Params(Section):
         return (getattr(self, stage),)
 
 
-def faults_of_override(train: Train, name: str, changes: Mapping[str, Any]) -> list[str]:
-    """What is wrong with `changes` to the settings of `train`, a line each."""
-    section = f"models.{name}"
-    if "launch" in changes:
-        return [f"{section}.launch: every model is trained by train.launch; remove it here"]
+def named(entries: Mapping[str, T], section: str, name: str) -> T:
+    """Raises InputError for a name that the section does not hold."""
+    if name not in entries:
+        raise InputError(
+            f"--model {name}: {PARAMS} has no model of that name; {section} holds "
+            f"{', '.join(entries)}"
+        )
+    return entries[name]
+
+
+def section_of(base: str, section: str, name: str) -> str:
+    """Where messages look for the settings of an entry: most of `main` stand in `base`."""
+    return base if name == MAIN_MODEL else f"{section}.{name}"
+
+
+def refuse(faults: Sequence[str]) -> None:
+    if faults:
+        raise ValueError("\n  ".join(faults))
+
+
+def faults_of(
+    base: str, settings: Section, section: str, entries: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """What is wrong with the entries' changes to `settings`, which stand at `base`, a line each."""
+    return [
+        fault
+        for name, changes in entries.items()
+        for fault in faults_of_override(base, settings, f"{section}.{name}", changes)
+    ]
+
+
+def faults_of_override(
+    base: str, settings: Section, section: str, changes: Mapping[str, Any]
+) -> list[str]:
+    for key, why in SHARED.items():
+        if key in changes and hasattr(settings, key):
+            return [f"{section}.{key}: {why.format(base=base)}; remove it here"]
+    kind = type(settings)
     try:
-        Train.model_validate(overridden(train.model_dump(), changes))
+        kind.model_validate(overridden(settings.model_dump(), changes))
     except ValidationError as error:
-        return [_fault(dict(details), Train, section) for details in error.errors()]
+        return [_fault(dict(details), kind, section) for details in error.errors()]
     return []
 
 

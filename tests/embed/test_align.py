@@ -36,6 +36,7 @@ from pipeline.common.paths import (
 from pipeline.settings.params import Params
 from tests.support.graph import covers, graph, makers
 from tests.support.stage_processes import ENVIRONMENT
+from tests.support.worlds.tiny_world import VECTOR_FILES
 
 N, WARM, HISTORY, TRAIN_ROWS = 80, 60, 6, 1500
 EMPTY = [0, 5, 62]
@@ -84,7 +85,7 @@ def small(params: Params) -> Params:
 
 
 def aligned(params: Params) -> np.ndarray:
-    stage.main(small(params).align)
+    stage.main(small(params).align, VECTOR_FILES)
     return np.array(read_array(ALIGNED))
 
 
@@ -138,8 +139,8 @@ def test_metrics_say_what_was_learned_from(params: Params) -> None:
 
 
 def embedding_bytes(params: Params) -> list[bytes]:
-    stage.main(small(params).align)
-    fuse.main(small(params).fuse)
+    stage.main(small(params).align, VECTOR_FILES)
+    fuse.main(small(params).fuse, VECTOR_FILES)
     return [path.read_bytes() for path in (ALIGNED, ITEM, ITEM_INFO)]
 
 
@@ -179,7 +180,7 @@ def test_the_graph_knows_of_no_way_from_valid_and_test_to_the_vectors() -> None:
 def test_a_second_run_gives_the_same_bytes(params: Params) -> None:
     runs = []
     for _ in range(2):
-        stage.main(small(params).align)
+        stage.main(small(params).align, VECTOR_FILES)
         runs.append([path.read_bytes() for path in OUTPUTS])
     assert runs[0] == runs[1]
 
@@ -211,7 +212,7 @@ def test_too_few_items_give_no_columns_and_fuse_says_what_to_do(params: Params) 
     with pytest.raises(
         InputError, match=r"aligned/vectors\.npy: has no columns.*fuse\.recipe to pca"
     ):
-        fuse.main(small(params).fuse)
+        fuse.main(small(params).fuse, VECTOR_FILES)
     assert not ITEM.exists()
 
 
@@ -259,5 +260,5 @@ def test_a_run_that_is_killed_leaves_nothing_half_and_can_be_repeated(params: Pa
 def test_content_that_is_all_the_same_tells_nothing(params: Params) -> None:
     for path in (TEXT, IMAGE, VLM):
         write_array(path, np.ones((N + 1, 3), np.float32))
-    stage.main(small(params).align)
+    stage.main(small(params).align, VECTOR_FILES)
     assert not read_array(ALIGNED).any()  # and not rounding, which would be scaled up

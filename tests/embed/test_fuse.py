@@ -31,6 +31,7 @@ from tests.embed.vectors.made_up import (
     with_signs_of,
     write_parts,
 )
+from tests.support.worlds.tiny_world import VECTOR_FILES
 
 NOTHING = np.zeros((50, 0), np.float32)
 """What `align` writes where there is nothing to learn from."""
@@ -179,7 +180,7 @@ def test_concatenation_that_does_not_fit_names_the_widths() -> None:
 
 
 def run_stage(params: Params, **changes: object) -> None:
-    stage.main(params.fuse.model_copy(update=changes))
+    stage.main(params.fuse.model_copy(update=changes), VECTOR_FILES)
 
 
 def test_stage_writes_vectors_metrics_and_task_1(catalogue: Catalogue, params: Params) -> None:

@@ -14,6 +14,7 @@ from pipeline.common.paths import (
     IMAGE,
     IMAGE_PRESENT,
     array_info,
+    encoder_files,
     metrics_path,
 )
 from pipeline.settings.params import Params
@@ -39,6 +40,20 @@ def test_rows_are_the_items_covers(trained: Catalogue, params: Params, workers: 
         np.testing.assert_allclose(vectors[item], expected.numpy(), atol=1e-5)
 
 
+def test_each_encoder_has_files_of_its_own(trained: Catalogue, params: Params) -> None:
+    assert trained.covers
+    image.main(params.embed_image)
+    files, main = encoder_files("image", "small"), IMAGE.read_bytes()
+    batches = with_image(params, batch_size=3).embed_image
+    image.main(batches, "small")
+    np.testing.assert_allclose(read_array(files.vectors), read_array(IMAGE), atol=1e-5)
+    assert files.present.read_bytes() == IMAGE_PRESENT.read_bytes()
+    assert IMAGE.read_bytes() == main
+    assert read_json(metrics_path("embed_image/small")) == read_json(
+        metrics_path("embed_image/main")
+    )
+
+
 def test_workers_do_not_change_a_bit(trained: Catalogue, params: Params) -> None:
     assert trained.covers
     image.main(with_image(params, workers=0).embed_image)
@@ -53,7 +68,7 @@ def test_unreadable_covers_are_counted_and_named_once(
     caplog.set_level(logging.WARNING)
     image.main(params.embed_image)
     raw_ids = [trained.item_ids[item] for item in trained.unreadable]
-    assert read_json(metrics_path("embed_image")) == {
+    assert read_json(metrics_path("embed_image/main")) == {
         "items": N,
         "covers": N - len(trained.uncovered),
         "missing": len(trained.uncovered),
@@ -71,7 +86,7 @@ def test_only_the_first_unreadable_items_are_named(trained: Catalogue, params: P
         trained.covers[item] = b"not a picture"
     write_catalogue(trained)
     image.main(params.embed_image)
-    metrics = read_json(metrics_path("embed_image"))
+    metrics = read_json(metrics_path("embed_image/main"))
     assert metrics["unreadable"] == N - 10
     assert metrics["unreadable_items"] == trained.item_ids[11:31]
 
@@ -83,7 +98,7 @@ def test_no_readable_cover_at_all(trained: Catalogue, params: Params) -> None:
     image.main(params.embed_image)
     assert read_array(IMAGE).shape == (N + 1, 0)
     assert not read_array(IMAGE_PRESENT).any()
-    assert read_json(metrics_path("embed_image"))["unreadable"] == len(trained.covers)
+    assert read_json(metrics_path("embed_image/main"))["unreadable"] == len(trained.covers)
 
 
 def test_given_vectors_pass_through(catalogue: Catalogue, params: Params) -> None:
@@ -92,7 +107,7 @@ def test_given_vectors_pass_through(catalogue: Catalogue, params: Params) -> Non
     write_array(GIVEN_IMAGE, given)
     image.main(with_image(params, library="given").embed_image)
     np.testing.assert_array_equal(read_array(IMAGE), given)
-    assert read_json(metrics_path("embed_image"))["missing"] == 1
+    assert read_json(metrics_path("embed_image/main"))["missing"] == 1
     assert read_json(array_info(IMAGE_PRESENT))["encoder"] == "given"
 
 

@@ -24,7 +24,7 @@ def test_rows_are_the_items_titles(trained: Catalogue, params: Params) -> None:
 
 def test_metrics_and_provenance(trained: Catalogue, params: Params) -> None:
     text.main(params.embed_text)
-    assert read_json(metrics_path("embed_text")) == {
+    assert read_json(metrics_path("embed_text/main")) == {
         "items": N,
         "empty": len(trained.untitled),
         "dim": params.encoder.embed_dim,

@@ -150,7 +150,15 @@ def test_what_is_imported_late_is_imported_late() -> None:
 def test_stage_file_and_section_share_a_name(stage: str) -> None:
     assert Path(entry(stage)).stem == stage.split("_")[-1]
     section = "data" if stage == "ingest" else stage
-    more = {"train": ["models.main"], "blend": ["models"]}.get(stage, [])
+    encoders = ["image_encoders", "text_encoders"]
+    more = {
+        "train": ["models.main"],
+        "blend": ["models"],
+        "embed_text": ["text_encoders.main"],
+        "embed_image": ["image_encoders.main"],
+        "align": encoders,
+        "fuse": encoders,
+    }.get(stage, [])
     sections = [section] if section in Params.model_fields else []
     assert STAGES[stage].get("params", []) == sections + more
 
@@ -164,9 +172,11 @@ def test_the_launcher_reads_a_configuration_of_the_project_alone(stage: str) -> 
     assert (CONFIG in STAGES[stage]["deps"]) == launched
 
 
-def test_what_is_done_for_one_model_is_done_for_each() -> None:
+def test_what_is_done_for_one_model_or_encoder_is_done_for_each() -> None:
     text = (ROOT / "dvc.yaml").read_text()
     assert re.findall(r"  (\w+):\n    foreach: (.*)", text) == [
+        ("embed_text", "${text_encoders}"),
+        ("embed_image", "${image_encoders}"),
         ("train", "${models}"),
         ("predict", "${models}"),
     ]

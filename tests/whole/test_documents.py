@@ -128,7 +128,7 @@ def test_the_commands_do_what_is_said(clone: Clone) -> None:
     assert table.count("├──") + table.count("└──") == 3
     assert "auc" in table
     assert "Running stage 'train@seed_7'" in printed[HERE_RUN[11]]
-    assert "Running stage 'embed_text'" not in printed[HERE_RUN[11]]
+    assert "Running stage 'embed_text@main'" not in printed[HERE_RUN[11]]
     assert set(json.loads(clone.read("metrics/blend.json"))["model_auc"]) == {
         *("main", "trees", "seed_7", "rows_3")
     }

@@ -128,7 +128,10 @@ def test_a_setting_reruns_its_stage_and_what_follows_alone(clone: Clone, report:
         assert clone.changed_stages() == {"train@main", "train@trees"}
         (clone.folder / "params.yaml").write_bytes(before)
         clone.change("embed_image", model="ViT-B-32", pretrained="laion2b_s34b_b79k")
-        assert clone.changed_stages() == {"embed_image"}
+        assert clone.changed_stages() == {"embed_image@main"}
+        (clone.folder / "params.yaml").write_bytes(before)
+        clone.change("image_encoders", further={"batch_size": 8})
+        assert clone.changed_stages() == {"embed_image@further", "align", "fuse"}
     finally:
         (clone.folder / "params.yaml").write_bytes(before)
     assert clone.changed_stages() == set()

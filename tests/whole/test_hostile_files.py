@@ -39,6 +39,7 @@ from pipeline.tables.item_info import read_item_info
 from pipeline.tables.split import Split
 from pipeline.tables.table import RawTable
 from tests.support.worlds.tiny_text import WORDS, save
+from tests.support.worlds.tiny_world import VECTOR_FILES
 
 CPU = torch.device("cpu")
 FEATURES = Features(**dict.fromkeys(Features.model_fields, True))
@@ -127,7 +128,7 @@ def test_they_run_where_reading_is_careless(content: bytes) -> None:
 @pytest.mark.parametrize(
     "read",
     [
-        load_content,
+        lambda: load_content(VECTOR_FILES),
         lambda: Split.load("train"),
         lambda: ClickLog.load("train", 1, FEATURES, CPU),
         lambda: load_items(FEATURES, CPU),

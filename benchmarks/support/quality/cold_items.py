@@ -114,7 +114,7 @@ def judged_cold(
 ) -> list[dict[str, float | None]]:
     """The judgement by each seed, cold being `items` and nothing else, in their world."""
     file = Path("cold_items.parquet")
-    write_item_info(file, vectors_of(recipe, load_content(), params))
+    write_item_info(file, vectors_of(recipe, load_content(params.content_files()), params))
     accelerator = opened("judge", params.judge.mixed_precision)
     table = load_judged_items(file, accelerator.device)
     data = load_data(table, params.judge, accelerator)
@@ -125,6 +125,6 @@ def judged_cold(
 
 def read_cold(recipe: str, items: np.ndarray, params: Params) -> dict[str, float | None]:
     """What a logistic regression makes of the rows that the judge has too."""
-    vectors = vectors_of(recipe, load_content(), params)
+    vectors = vectors_of(recipe, load_content(params.content_files()), params)
     train, valid = Split(Split.load("train").rows[-params.judge.rows :]), Split.load("valid")
     return read(vectors, train, valid, np.isin(valid.target, items), params.judge.history)

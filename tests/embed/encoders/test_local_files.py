@@ -15,6 +15,7 @@ from pipeline.common.files import InputError
 from pipeline.settings.params import Params
 from tests.embed.conftest import CPU
 from tests.support.clone import ROOT, change
+from tests.support.graph import graph
 from tests.support.worlds.tiny_text import save_bert, section
 
 
@@ -108,14 +109,14 @@ STAGES = ("embed_text", "embed_image", "embed_vlm")
 def repository(folder: Path) -> Repo:
     """The encoder and what reads weights, with their own outputs and paths that they watch, and
     commands that take no time."""
-    declared = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    declared = graph()
     stages: dict[str, Any] = {}
     for name in ("encoder", *STAGES):
         outs = declared[name]["outs"]
-        watched = [dep for dep in declared[name]["deps"] if dep.startswith("${")]
-        made = " ".join(outs)
+        watched = [f"${{{name}.local}}"] if name in STAGES else []
+        made, folders = " ".join(outs), " ".join(str(Path(out).parent) for out in outs)
         stages[name] = {"deps": watched, "outs": outs}
-        stages[name]["cmd"] = f"mkdir -p models/encoder embeddings metrics && touch {made}"
+        stages[name]["cmd"] = f"mkdir -p models/encoder {folders} && touch {made}"
     YAML().dump({"stages": stages}, folder / "dvc.yaml")
     (folder / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     (folder / ".dvcignore").write_bytes((ROOT / ".dvcignore").read_bytes())
@@ -152,7 +153,8 @@ def test_dvc_sees_new_weights_in_a_folder_that_is_named(repository: Repo, folder
 def test_every_way_to_a_local_folder_is_declared() -> None:
     declared = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
     for stage in STAGES:
-        assert f"${{{stage}.local}}" in declared[stage]["deps"]
+        entry = declared[stage].get("do", declared[stage])
+        assert f"${{{stage}.local}}" in entry["deps"]
     settings = YAML(typ="safe").load(ROOT / "params.yaml")
     assert (ROOT / settings["embed_vlm"]["local"] / "README.md").is_file()
 

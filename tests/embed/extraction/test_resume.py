@@ -55,7 +55,7 @@ def write_params(params: Params, **sizes: int) -> None:
 
 
 def outputs(stage: str) -> Outputs:
-    files = [*Path("embeddings", stage).iterdir(), metrics_path(f"embed_{stage}")]
+    files = [*Path("embeddings", stage, "main").iterdir(), metrics_path(f"embed_{stage}/main")]
     assert len(files) == 5
     return {str(path): path.read_bytes() for path in files}
 
@@ -69,7 +69,7 @@ def delete_outputs(stage: str) -> None:
 def shards(stage: str) -> dict[str, tuple[int, int]]:
     """Inode and time of change of every shard that is there."""
     found = {}
-    for path in Path(f"scratch/embed_{stage}").glob("*/shard-*"):
+    for path in Path(f"scratch/embed_{stage}@main").glob("*/shard-*"):
         status = path.stat()
         found[str(path)] = (status.st_ino, status.st_mtime_ns)
     return found

@@ -31,8 +31,10 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def inodes() -> dict[str, int]:
-    """Of the shards of `embed_text` that are there."""
-    return {str(path): path.stat().st_ino for path in Path("scratch/embed_text").glob("*/shard-*")}
+    """Of the shards of `embed_text@main` that are there."""
+    return {
+        str(path): path.stat().st_ino for path in Path("scratch/embed_text@main").glob("*/shard-*")
+    }
 
 
 def recomputed(before: dict[str, int]) -> list[str]:
@@ -134,11 +136,11 @@ def test_what_the_vectors_depend_on(
 
 @pytest.mark.usefixtures("trained")
 def test_nothing_is_left_when_the_outputs_are_written(params: Params) -> None:
-    stale = Shards("embed_text", "0" * 64)
+    stale = Shards("embed_text@main", "0" * 64)
     stale.write(0, SHARD)
     text.main(params.embed_text)
     assert TEXT.exists()
-    assert not list(Path("scratch/embed_text").iterdir())
+    assert not list(Path("scratch/embed_text@main").iterdir())
 
 
 @pytest.mark.usefixtures("trained")

@@ -5,7 +5,17 @@ import pytest
 
 from embed.vectors.content import load_content, standardize
 from pipeline.common.files import write_array
-from pipeline.common.paths import IMAGE, IMAGE_PRESENT, TEXT, TEXT_PRESENT, VLM, VLM_PRESENT
+from pipeline.common.paths import (
+    IMAGE,
+    IMAGE_PRESENT,
+    TEXT,
+    TEXT_PRESENT,
+    VLM,
+    VLM_PRESENT,
+    content_files,
+    encoder_files,
+)
+from tests.support.worlds.tiny_world import VECTOR_FILES
 
 
 def test_present_rows_have_unit_length_less_their_mean_by_hand() -> None:
@@ -47,8 +57,25 @@ def test_content_is_each_modality_and_present_any_of_them(
         (VLM_PRESENT, np.zeros(5, bool)),
     ):
         write_array(path, array)
-    content = load_content()
+    content = load_content(VECTOR_FILES)
     assert content.present.tolist() == [False, True, True, True, False]
     assert [part.shape for part in content.parts] == [(5, 3), (5, 2), (5, 0)]
     np.testing.assert_allclose(content.parts[0], standardize(text, has_text), atol=1e-12)
     np.testing.assert_allclose(content.parts[1], standardize(image, has_image), atol=1e-12)
+
+
+def test_every_encoder_that_is_named_is_read_and_no_other(workspace: Path) -> None:
+    assert workspace.is_dir()
+    rng = np.random.default_rng(1)
+    for name in ("main", "dino", "of_an_earlier_run"):
+        for files in (encoder_files("text", name), encoder_files("image", name)):
+            write_array(files.vectors, rng.normal(size=(4, 2)))
+            write_array(files.present, np.array([0, 1, name != "main", 0], bool))
+    write_array(VLM, np.zeros((4, 0)))
+    write_array(VLM_PRESENT, np.zeros(4, bool))
+    content = load_content(content_files(["main"], ["main", "dino"]))
+    assert len(content.parts) == 4
+    assert content.present.tolist() == [False, True, True, False]
+    alone = load_content(content_files(["main"], ["main"]))
+    assert alone.present.tolist() == [False, True, False, False]
+    np.testing.assert_array_equal(alone.parts[1], content.parts[1])

@@ -49,6 +49,6 @@ def test_numbers_that_are_not_made_cannot_be_read(tmp_path: Path) -> None:
     for kind in NUMBERS:
         text = text.replace(f"\n    {kind}: true", f"\n    {kind}: false")
     assert not load(tmp_path, text).companions.enabled
-    text = text.replace("\n  main: {}", "\n  main: {}\n  a: {features: {target: true}}")
+    text = text.replace("\n  trees: {", "\n  a: {features: {target: true}}\n  trees: {")
     with pytest.raises(InputError, match=r"but models.a.features.target is true"):
         load(tmp_path, text)

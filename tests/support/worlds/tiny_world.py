@@ -92,6 +92,10 @@ def tiny_params(
     return Params.model_validate(content)
 
 
+VECTOR_FILES = paths.content_files([paths.MAIN_MODEL], [paths.MAIN_MODEL])
+"""Of the encoders that the committed settings have."""
+
+
 @contextmanager
 def on_cpu() -> Iterator[None]:
     """Accelerate on a CPU (where equal seeds give equal bytes), in one process, outside DVC."""

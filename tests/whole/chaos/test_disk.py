@@ -16,7 +16,7 @@ from tests.whole.chaos.disturbed import finish, forget
 pytestmark = pytest.mark.slow
 
 BIG = (
-    *("encoder", "embed_text", "embed_image", "align", "fuse", "neighbors"),
+    *("encoder", "embed_text@main", "embed_image@main", "align", "fuse", "neighbors"),
     *("train@main", "predict@main", "blend"),
 )
 """Stages that write arrays, tables or weights."""

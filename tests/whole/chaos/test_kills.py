@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 KILLS = 20
 SEED = 2025
-SHORT = ("train@main", "embed_image", "fuse")
+SHORT = ("train@main", "embed_image@main", "fuse")
 TARGETS: tuple[Target, ...] = ("session", "stage", "dvc")
 
 

@@ -20,6 +20,7 @@ from pipeline.common import paths
 from pipeline.common.files import read_array, write_array
 from pipeline.settings.embed.align import Align
 from pipeline.tables.split import Split
+from tests.support.worlds.tiny_world import VECTOR_FILES
 from tests.whole.leakage.worlds import Run, cold_items
 
 
@@ -43,7 +44,7 @@ def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
 
 def known_and_cold(run: Run) -> tuple[np.ndarray, np.ndarray]:
     """Dense ids of items with content: those that `align` learns from, and those not in train."""
-    content, seen = load_content(), behaviour_of(run)
+    content, seen = load_content(VECTOR_FILES), behaviour_of(run)
     known = np.flatnonzero(content.present & seen.known)
     cold = np.array([item for item in cold_items(run) if content.present[item]])
     assert len(known) >= align_stage.FEWEST
@@ -73,7 +74,7 @@ def with_rows(
 def test_the_regression_is_fitted_on_warm_items_alone(run: Run) -> None:
     """Cold features of the same lengths in other directions move all warm vectors by one shift."""
     known, cold = known_and_cold(run)
-    content, seen = load_content(), behaviour_of(run)
+    content, seen = load_content(VECTOR_FILES), behaviour_of(run)
     before, r2 = align(content, seen, section_of(run))
     turned = with_rows(content, cold, np.negative)
     after, r2_after = align(turned, seen, section_of(run))
@@ -114,7 +115,7 @@ def test_so_it_does_in_every_recipe(run: Run, recipe: str) -> None:
 
 def test_items_of_one_content_have_one_vector_unless_train_knows_them_apart(run: Run) -> None:
     known, cold = known_and_cold(run)
-    content = load_content()
+    content = load_content(VECTOR_FILES)
     same = with_rows(content, cold, lambda rows: np.broadcast_to(rows[0], rows.shape))
     vectors, _ = align(same, behaviour_of(run), section_of(run))
     assert_close(vectors[cold], np.broadcast_to(vectors[cold[0]], vectors[cold].shape))

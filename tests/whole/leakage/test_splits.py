@@ -235,7 +235,7 @@ def test_a_stage_reads_no_more_than_it_declares(reference: Run, tmp_path: Path, 
     for dependency in [dep for dep in GRAPH[name]["deps"] if not dep.endswith(".py")]:
         for path in [
             *reference.work.glob(f"{dependency}*"),
-            *reference.work.glob(f"{dependency}/*"),
+            *reference.work.glob(f"{dependency}/**/*"),
         ]:
             if path.is_file():
                 target = tmp_path / path.relative_to(reference.work)
