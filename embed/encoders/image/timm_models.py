@@ -82,7 +82,13 @@ def load_timm(section: EmbedImage, device: torch.device) -> tuple[TimmPixels, En
 
 @contextmanager
 def telling_of(section: EmbedImage) -> Iterator[None]:
-    """Raises InputError, naming the stage's settings, for what timm cannot load."""
+    """For loading by timm, whose own log of each step is hidden.
+
+    Raises InputError, naming the stage's settings, for what timm cannot load.
+    """
+    steps = logging.getLogger("timm")
+    level = steps.level
+    steps.setLevel(logging.WARNING)
     try:
         yield
     except InputError:
@@ -92,6 +98,8 @@ def telling_of(section: EmbedImage) -> Iterator[None]:
         told = str(error) if usual else f"{type(error).__name__}: {error}"
         first = "; ".join(line.strip() for line in told.splitlines()[:2])
         raise InputError(f"{named(section)}: timm cannot load it: {first}") from error
+    finally:
+        steps.setLevel(level)
 
 
 def named(section: EmbedImage) -> str:
