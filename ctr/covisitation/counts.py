@@ -170,15 +170,16 @@ class Information:
         """float64 (n, W): `item`, by which the counts are grouped, with each of `other` (n, W)."""
         return self.at(self.counts.known(item, other, fold))
 
-    def at(self, known: Known) -> np.ndarray:
-        """Likewise; `known` by counts of the same pairs."""
+    def at(self, known: Known, pairs: np.ndarray | None = None) -> np.ndarray:
+        """Likewise; `known` by counts of the same pairs, `pairs` what `counts` have there."""
+        if pairs is None:
+            pairs = self.counts.at(known)
         item = (known.item * (self.counts.folds + 1) + known.fold)[:, None]  # (n, 1)
         later, earlier = (item, known.cell) if self.later_first else (known.cell, item)
-        rows, window = known.cell.shape
-        found = np.empty((rows, window))
+        found = np.empty(known.cell.shape)
         found[:] = self.of_strangers(later, earlier)
-        later = np.broadcast_to(later, (rows, window))[known.row, known.place % window]
-        found.ravel()[known.place] += np.log(1 + self.counts.at(known) / self.assumed(later))
+        later = item[known.row, 0] if self.later_first else known.cell.ravel()[known.place]
+        found.ravel()[known.place] += np.log(1 + pairs / self.assumed(later))
         return found
 
     def assumed(self, later: np.ndarray) -> np.ndarray:

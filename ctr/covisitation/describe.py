@@ -80,17 +80,18 @@ class Describer:
         """
         real = history > 0
         length = real.sum(1)
-        flat = self.after[1].counts
-        after = flat.known(target, history, fold)
+        decayed, flat = self.after
+        after = flat.counts.known(target, history, fold)
+        pairs = flat.counts.at(after)
         before = self.before[0].counts.known(target, history, fold)
         passed = self.contrast.passed.known(target, history, fold)
-        pairwise = [each.at(after) for each in self.after]
-        pairwise += [each.at(before) for each in self.before]
-        pairwise.append(self.contrast.at(after, passed))
-        values = np.stack(pairwise)
+        values = np.empty((len(INFORMATION) + 1, *history.shape), np.float32)
+        values[0], values[1] = decayed.at(after), flat.at(after, pairs)
+        values[2], values[3] = (each.at(before) for each in self.before)
+        values[4] = self.contrast.at(after, passed)
         values[:, self.is_new(target)[fold]] = 0
         *information, contrast = pooled(values, real, self.decay)
-        together = np.bincount(after.row[flat.at(after) > 0], minlength=len(history))
+        together = np.bincount(after.row[pairs > 0], minlength=len(history))
         near = history[:, :NEAREST]
         vectors = self.unit.take(near, axis=0)  # (n, W, d)
         return np.column_stack(

@@ -8,14 +8,15 @@ POOLED = ("mean_3", "mean_10", "mean", "max_10", "max", "last", "decayed")
 
 
 def pooled(values: np.ndarray, real: np.ndarray, decay: float) -> np.ndarray:
-    """float64 (..., n, 7), in the order of POOLED, of `values` (..., n, W), the youngest first.
+    """(..., n, 7), in the order of POOLED, of `values` (..., n, W), the youngest first.
 
     `real` (n, W) is false where there is no item; 0 where there is none at all. `decayed` is the
     mean weighted by decay^age.
     """
-    values = np.where(real, values, 0)
-    weight = decay ** np.arange(real.shape[1])
-    greatest = np.where(real, values, -np.inf)
+    values = np.where(real, values, values.dtype.type(0))
+    weight = (decay ** np.arange(real.shape[1])).astype(values.dtype)
+    greatest = np.where(real, values, values.dtype.type(-np.inf))
+    tiny = np.finfo(values.dtype).tiny
     columns = [
         *(
             values[..., :end].sum(-1) / np.maximum(real[:, :end].sum(1), 1)
@@ -23,6 +24,6 @@ def pooled(values: np.ndarray, real: np.ndarray, decay: float) -> np.ndarray:
         ),
         *(np.where(real[:, :end].any(1), greatest[..., :end].max(-1), 0) for end in (MIDDLE, None)),
         values[..., 0],
-        (values * weight).sum(-1) / np.maximum((real * weight).sum(-1), np.finfo(float).tiny),
+        (values * weight).sum(-1) / np.maximum((real * weight).sum(-1), tiny),
     ]
     return np.stack(columns, axis=-1)
