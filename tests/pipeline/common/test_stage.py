@@ -11,7 +11,7 @@ import pytest
 from pipeline.common import stage
 from pipeline.common.files import InputError, replacing, write_json
 from pipeline.common.paths import STATS
-from pipeline.settings.embed.fuse import Fuse
+from pipeline.settings.embed.neighbors import Neighbors
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -25,14 +25,14 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def fail(_section: Fuse) -> None:
+def fail(_section: Neighbors) -> None:
     raise InputError("file, row 3: wrong")
 
 
 @pytest.mark.usefixtures("workspace")
 def test_bad_input_ends_with_its_message_alone() -> None:
     with pytest.raises(SystemExit) as exit:
-        stage.run("fuse", fail)
+        stage.run("neighbors", fail)
     assert exit.value.code == "error: file, row 3: wrong"
 
 
@@ -40,22 +40,22 @@ def test_bad_input_ends_with_its_message_alone() -> None:
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MMCTR_DEBUG", "1")
     with pytest.raises(InputError):
-        stage.run("fuse", fail)
+        stage.run("neighbors", fail)
 
 
 @pytest.mark.usefixtures("workspace")
 def test_a_fault_of_our_own_keeps_its_traceback() -> None:
-    def bug(_section: Fuse) -> None:
+    def bug(_section: Neighbors) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        stage.run("fuse", bug)
+        stage.run("neighbors", bug)
 
 
 def test_a_good_run_gets_its_section_of_the_settings(workspace: Path) -> None:
-    seen: list[Fuse] = []
-    stage.run("fuse", seen.append)
-    assert seen[0].recipe == "align"
+    seen: list[Neighbors] = []
+    stage.run("neighbors", seen.append)
+    assert seen[0].k == 20
     assert workspace.exists()
 
 
@@ -76,14 +76,14 @@ def test_a_stop_signal_clears_up_and_leaves_a_message(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def interrupted(_section: Fuse) -> None:
+    def interrupted(_section: Neighbors) -> None:
         with replacing(workspace / "embeddings/item/vectors.npy") as partial:
             partial.write_text("half")
             signal.raise_signal(number)
 
-    monkeypatch.setenv("DVC_STAGE", "fuse")
+    monkeypatch.setenv("DVC_STAGE", "neighbors")
     with pytest.raises(SystemExit) as exit:
-        stage.run("fuse", interrupted)
+        stage.run("neighbors", interrupted)
     assert exit.value.code == code
     found = capsys.readouterr().err
     assert found == "stopped: what was finished before is kept. `dvc repro` goes on from there\n"
@@ -94,7 +94,7 @@ def test_a_stop_signal_clears_up_and_leaves_a_message(
 def test_a_stop_request_is_noted_and_a_later_one_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
     reached: list[list[int]] = []
 
-    def patient(_section: Fuse) -> None:
+    def patient(_section: Neighbors) -> None:
         with stage.stop_requests() as received:
             signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGTERM)  # as a launcher passes it on
@@ -104,33 +104,33 @@ def test_a_stop_request_is_noted_and_a_later_one_obeyed(monkeypatch: pytest.Monk
             reached.append(list(received))
 
     with pytest.raises(SystemExit) as exit:
-        stage.run("fuse", patient)
+        stage.run("neighbors", patient)
     assert reached == [[signal.SIGTERM, signal.SIGTERM]]
     assert exit.value.code == 130
 
 
 @pytest.mark.usefixtures("workspace")
 def test_after_the_block_a_stop_signal_is_obeyed_at_once() -> None:
-    def patient(_section: Fuse) -> None:
+    def patient(_section: Neighbors) -> None:
         with stage.stop_requests() as received:
             assert received == []
         signal.raise_signal(signal.SIGTERM)
         raise AssertionError
 
     with pytest.raises(SystemExit) as exit:
-        stage.run("fuse", patient)
+        stage.run("neighbors", patient)
     assert exit.value.code == 143
 
 
 @pytest.mark.usefixtures("workspace")
 def test_a_library_that_catches_every_exception_cannot_swallow_a_stop() -> None:
-    def covered(_section: Fuse) -> None:
+    def covered(_section: Neighbors) -> None:
         with suppress(Exception):
             signal.raise_signal(signal.SIGTERM)
         raise AssertionError
 
     with pytest.raises(SystemExit) as exit:
-        stage.run("fuse", covered)
+        stage.run("neighbors", covered)
     assert exit.value.code == 143
 
 
@@ -139,7 +139,7 @@ def test_a_library_that_catches_every_exception_cannot_swallow_a_stop() -> None:
 def test_a_forked_worker_ends_at_once(patient: bool) -> None:
     codes = []
 
-    def forking(_section: Fuse) -> None:
+    def forking(_section: Neighbors) -> None:
         with stage.stop_requests() if patient else nullcontext():
             worker = os.fork()
             if not worker:
@@ -147,7 +147,7 @@ def test_a_forked_worker_ends_at_once(patient: bool) -> None:
                 os._exit(0)
             codes.append(os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]))
 
-    stage.run("fuse", forking)
+    stage.run("neighbors", forking)
     assert codes == [143]
 
 
@@ -155,10 +155,10 @@ def test_it_closes_with_what_was_made_and_the_seconds(
     workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.root, "handlers", [])  # the stage sets up its own
-    stage.run("fuse", lambda _: stage.made("7 items"))
-    found = re.fullmatch(r"fuse: 7 items \((\d+\.\d) s\)\n", capsys.readouterr().out)
+    stage.run("neighbors", lambda _: stage.made("7 items"))
+    found = re.fullmatch(r"neighbors: 7 items \((\d+\.\d) s\)\n", capsys.readouterr().out)
     assert found
-    assert (workspace / "scratch/fuse/seconds").read_text() == f"{found[1]}\n"
+    assert (workspace / "scratch/neighbors/seconds").read_text() == f"{found[1]}\n"
 
 
 @pytest.mark.usefixtures("workspace")
@@ -167,7 +167,7 @@ def test_only_the_first_process_tells(
 ) -> None:
     monkeypatch.setattr(logging.root, "handlers", [])
     monkeypatch.setenv("RANK", "1")
-    stage.run("fuse", lambda _: stage.made("7 items"))
+    stage.run("neighbors", lambda _: stage.made("7 items"))
     assert capsys.readouterr().out == ""
 
 
@@ -188,7 +188,7 @@ def test_each_ranking_model_has_a_stage_and_a_lock_of_its_own(
 ) -> None:
     settings = (workspace / "params.yaml").read_text()
     (workspace / "params.yaml").write_text(
-        settings.replace("  main: {}\n", "  main: {}\n  rows_3: {rows: 3}\n")
+        settings.replace("  trees: {", "  rows_3: {rows: 3}\n  trees: {")
     )
     monkeypatch.setattr("sys.argv", ["stage", *arguments])
     seen = []
@@ -208,7 +208,7 @@ def test_a_model_that_cannot_be_one_is_refused_before_anything_is_made(
     with pytest.raises(SystemExit) as exit:
         stage.run_for_model("train", lambda params, _: fail(params))
     assert exit.value.code == 2
-    assert f"--model: found {name!r}; expected a name in models" in capsys.readouterr().err
+    assert f"--model: found {name!r}; expected a name in params.yaml" in capsys.readouterr().err
     assert not (workspace / "scratch").exists()
 
 
@@ -225,8 +225,8 @@ def test_a_flag_that_is_none_is_refused_before_anything_is_made(
 
 
 def test_seconds_that_cannot_be_written_cost_nothing(workspace: Path) -> None:
-    (workspace / "scratch/fuse/seconds").mkdir(parents=True)
-    stage.run("fuse", lambda _: stage.made("7 items"))
+    (workspace / "scratch/neighbors/seconds").mkdir(parents=True)
+    stage.run("neighbors", lambda _: stage.made("7 items"))
 
 
 SETTINGS = {"source": "sample", "history": 100, "tags": 5, "seed": 2025}
@@ -254,15 +254,15 @@ def test_data_of_other_settings_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if under_dvc:
-        monkeypatch.setenv("DVC_STAGE", "fuse")
+        monkeypatch.setenv("DVC_STAGE", "neighbors")
     write_json(STATS, {"items": 3, "tags": 7, "settings": SETTINGS | changes})
     started: list[object] = []
     with pytest.raises(SystemExit) as exit:
-        stage.run("fuse", started.append)
+        stage.run("neighbors", started.append)
     assert started == []
     assert exit.value.code == (
-        f"error: data/ was made with {has}; params.yaml says {says}. Type `dvc repro fuse` to make "
-        "what fuse reads anew, or put params.yaml back as it was"
+        f"error: data/ was made with {has}; params.yaml says {says}. Type `dvc repro neighbors` to "
+        "make what neighbors reads anew, or put params.yaml back as it was"
     )
     stage.run("ingest", started.append)  # makes them
     assert len(started) == 1
@@ -275,7 +275,7 @@ def test_data_of_these_settings_are_read(stats: dict[str, object] | None) -> Non
     if stats is not None:
         write_json(STATS, stats)
     started: list[object] = []
-    stage.run("fuse", started.append)
+    stage.run("neighbors", started.append)
     assert len(started) == 1
 
 
