@@ -17,6 +17,7 @@ from embed.covers.decode import name_unreadable
 from embed.covers.shards import CoverShards
 from embed.encoders.image.pictures import load_image_encoder
 from embed.extraction.batches import Batch, read_ahead, spans
+from embed.extraction.encoder import named_by
 from embed.extraction.extract import Embedded, extracted, tell_start
 from embed.vectors.given import given_vectors
 from pipeline.common.files import Outputs
@@ -49,7 +50,8 @@ def embed_covers(item_ids: np.ndarray, section: EmbedImage, name: str, state: Pa
     """Encode every cover, and write each item's vector."""
     device = gpu_or_cpu(state)
     tell_start("embed_image", device, section.mixed_precision, state)
-    loaded = load_image_encoder(section, device)
+    with named_by("image_encoders", "embed_image", name):
+        loaded = load_image_encoder(section, device)
     file = CoverFile(COVERS)
     runs = spans(len(file), section.shard_size)
 

@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from accelerate import PartialState
 
-from embed.encoders.text.titles import TitleShards, load_text_encoder
+from embed.encoders.text.titles import TitleShards, load_text_encoder, refuse_long_prompt
 from embed.extraction.batches import Batch, read_ahead, spans
+from embed.extraction.encoder import named_by
 from embed.extraction.extract import extracted, tell_start
 from embed.extraction.shards import text_sha256
 from embed.vectors.given import given_vectors
@@ -39,7 +40,10 @@ def embed_titles(titles: list[str], section: EmbedText, name: str, state: Partia
     """Encode the distinct titles, and write each item's vector."""
     device = gpu_or_cpu(state)
     tell_start("embed_text", device, section.mixed_precision, state)
-    loaded = load_text_encoder(section, device)
+    with named_by("text_encoders", "embed_text", name):
+        loaded = load_text_encoder(section, device)
+        if section.prompt:
+            refuse_long_prompt(section, loaded.tokenize)
     texts, index = distinct(titles)
     runs = spans(len(texts), section.shard_size)
 

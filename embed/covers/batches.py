@@ -15,7 +15,8 @@ from embed.covers.decode import CoverError, decode
 from embed.extraction.batches import even_spans, unchanged
 
 ToPixels = Callable[[Image], np.ndarray]
-"""An RGB image to uint8 (3, S, S); picklable, since worker processes receive it."""
+"""An RGB image to (3, S, S): uint8, or float32 as the model reads it. Picklable, since worker
+processes receive it."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class CoverBatch:
     items: np.ndarray
     """Dense item ids of the readable covers, (B,) int32."""
     pixels: np.ndarray
-    """(B, 3, S, S) uint8."""
+    """(B, 3, S, S), uint8 or float32."""
     unreadable: list[tuple[int, str]]
     """(dense item id, reason) of the others."""
 

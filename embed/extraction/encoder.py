@@ -1,7 +1,8 @@
 """An encoder as the stages see it: device, precision, identity of weights."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,25 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.common.files import InputError
+from pipeline.common.paths import MAIN_MODEL
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@contextmanager
+def named_by(section: str, base: str, name: str) -> Iterator[None]:
+    """Messages on an encoder of `section` begin with its place; those on `main` name `base`'s keys.
+
+    Raises InputError as the block does.
+    """
+    try:
+        yield
+    except InputError as error:
+        if name == MAIN_MODEL:
+            raise
+        raise InputError(
+            f"{section}.{name} (which is {base} but for what it says): {error}"
+        ) from error
 
 
 def best_device() -> torch.device:

@@ -54,6 +54,15 @@ def test_each_encoder_has_files_of_its_own(trained: Catalogue, params: Params) -
     )
 
 
+def test_a_fault_of_another_encoder_is_told_by_its_place(
+    trained: Catalogue, params: Params
+) -> None:
+    assert trained.covers
+    message = r"^image_encoders\.dino \(which is embed_image but for .*timm .* knows no such model"
+    with pytest.raises(InputError, match=message):
+        image.main(with_image(params, library="timm", model="vit_smal").embed_image, "dino")
+
+
 def test_workers_do_not_change_a_bit(trained: Catalogue, params: Params) -> None:
     assert trained.covers
     image.main(with_image(params, workers=0).embed_image)

@@ -170,7 +170,7 @@ def test_the_encoder_gives_the_librarys_own_vectors(patched: Clone) -> None:
     patched("python", "-m", "embed.text")
     titles = pq.read_table(patched.folder / "data/items.parquet")["title"].to_pylist()
     expected = HashingVectorizer(n_features=256, dtype=np.float32).transform(titles).toarray()
-    found = np.load(patched.folder / "embeddings/text/vectors.npy")
+    found = np.load(patched.folder / "embeddings/text/main/vectors.npy")
     assert found.any()
     np.testing.assert_array_equal(found, expected)
 

@@ -25,13 +25,19 @@ def try_cover(
     forward: Callable[[dict[str, Tensor]], Tensor],
     device: torch.device,
 ) -> None:
-    """One grey cover, before any work; `named` is how messages about the model begin.
+    """Two covers, before any work; `named` is how messages about the model begin.
 
-    Raises InputError if the model gives no vector for it, or not the same one twice.
+    Raises InputError if the model gives no vector for one, not the same one twice, or the same one
+    for both.
     """
+
+    def encoded(image: Image.Image) -> Tensor:
+        pixels = torch.from_numpy(to_pixels(image))[None].to(device)
+        return forward({"pixels": pixels})
+
+    grey, gradient = Image.new("RGB", (40, 32), "grey"), Image.radial_gradient("L").convert("RGB")
     try:
-        pixels = torch.from_numpy(to_pixels(Image.new("RGB", (40, 32), "grey")))[None].to(device)
-        first, again = (forward({"pixels": pixels}) for _ in range(2))
+        first, again, other = encoded(grey), encoded(grey), encoded(gradient)
         told = f"an array of {tuple(first.shape)}"
     except Exception as error:  # a model that is no image encoder fails in a way of its own
         raise InputError(
@@ -45,4 +51,9 @@ def try_cover(
     if not torch.allclose(first, again, rtol=1e-2, atol=1e-3, equal_nan=True):
         raise InputError(
             f"{named}: it gives another vector for the same cover each time; name another model"
+        )
+    if torch.equal(first, other):
+        raise InputError(
+            f"{named}: it gives the same vector for every cover; fetch its weights again, or name "
+            "another model"
         )

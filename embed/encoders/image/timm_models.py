@@ -32,6 +32,7 @@ FILES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
 CLASSIFIER = re.compile(r"(^|\.)(head|fc|classifier)\.(.*\.)?weight$")
 COUNTER = "num_batches_tracked"
 """Of batch normalisation's state; evaluation does not read it, and old files lack it."""
+KINDS = {"weight", "bias", "running_mean", "running_var"}
 BUILDER = "timm.models._builder"
 """The logger that tells which weights a file did not hold."""
 
@@ -168,14 +169,16 @@ def _with_weights(name: str, section: EmbedImage) -> Any:
 @contextmanager
 def nothing_missing(section: EmbedImage) -> Iterator[None]:
     """Raises InputError if weights would stay random, which timm allows in some families."""
-    found: list[str] = []
+    missing: list[str] = []
+    unread: list[str] = []
 
-    class Missing(logging.Handler):
+    class Told(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if record.getMessage().startswith("Missing keys"):
-                found.append(record.getMessage().partition(") discovered")[0].partition("(")[2])
+            for start, names in (("Missing keys (", missing), ("Unexpected keys (", unread)):
+                if record.getMessage().startswith(start):
+                    names += record.getMessage().removeprefix(start).partition(")")[0].split(", ")
 
-    builder, handler = logging.getLogger(BUILDER), Missing()
+    builder, handler = logging.getLogger(BUILDER), Told()
     level, propagate = builder.level, builder.propagate
     builder.setLevel(logging.INFO)
     builder.propagate = False
@@ -186,17 +189,19 @@ def nothing_missing(section: EmbedImage) -> Iterator[None]:
         builder.removeHandler(handler)
         builder.setLevel(level)
         builder.propagate = propagate
-    if found:
+    if missing:
         raise InputError(
-            f"{named(section)}: its files lack weights, {some_of(found[0].split(', '))}: they "
-            "would be random; fetch them again"
+            f"{named(section)}: its files lack weights, {some_of(missing)}: they would stay as "
+            "they begin, most of them random; fetch the files again, or name another model"
         )
+    if unread:
+        log.warning("%s: of %s nothing reads %s", STAGE, section.model, some_of(unread))
 
 
 def from_file(name: str, section: EmbedImage) -> Any:
     """By the names of the weights, as timm converts its families' files; else by their places."""
     file = place_of(STAGE, "pretrained", section.pretrained)
-    weights = load_state_dict(file)
+    weights = load_state_dict(file, weights_only=True)
     errors = []
     for classes in classes_of(weights):
         overlay = {"file": file, "num_classes": classes, "label_offset": 0}
@@ -208,7 +213,8 @@ def from_file(name: str, section: EmbedImage) -> Any:
                 )
         except (RuntimeError, InputError) as error:
             errors.append(error)
-    for classes in classes_of(weights):
+    # A safetensors file holds its weights by name, and not in the order of the model.
+    for classes in [] if file.endswith(".safetensors") else classes_of(weights):
         model = timm.create_model(name, num_classes=classes)
         if (found := by_place(model.state_dict(), weights)) is not None:
             model.load_state_dict(model.state_dict() | found)
@@ -224,24 +230,32 @@ def from_file(name: str, section: EmbedImage) -> Any:
 def classes_of(weights: dict[str, Tensor]) -> list[int]:
     """How many classes the last layer may have; 0 is none.
 
-    By the matrices of a classifier's name, and else the last of all.
+    By the weights of a classifier's name, and else the last matrix.
     """
-    matrices = {name: value for name, value in weights.items() if value.ndim == 2}
-    last = [len(value) for name, value in matrices.items() if CLASSIFIER.search(name)]
-    last += [len(value) for value in [*matrices.values()][-1:]]
+    named = [value for name, value in weights.items() if CLASSIFIER.search(name)]
+    last = [len(value) for value in named if value.ndim > 1]
+    last += [len(value) for value in weights.values() if value.ndim == 2][-1:]
     return list(dict.fromkeys([*last, 0]))
 
 
 def by_place(own: dict[str, Tensor], weights: dict[str, Tensor]) -> dict[str, Tensor] | None:
-    """`weights` under the names of `own`, if they have none of them, and the same shapes."""
+    """`weights` under the names of `own`, if they have none of them, and the same shapes.
+
+    What both call a `weight`, a `bias` or a running statistic has to be the same in both.
+    """
     names, values = (
         [*(each for each in pair if not each[0].endswith(COUNTER))]
         for pair in (own.items(), weights.items())
     )
-    same_shapes = [value.shape for _, value in names] == [value.shape for _, value in values]
-    if own.keys() & weights.keys() or not same_shapes:
+    if own.keys() & weights.keys() or len(names) != len(values):
         return None
-    return {name: value for (name, _), (_, value) in zip(names, values, strict=True)}
+    found = {}
+    for (name, value), (other, weight) in zip(names, values, strict=True):
+        kinds = {name.rpartition(".")[2], other.rpartition(".")[2]}
+        if value.shape != weight.shape or (len(kinds) > 1 and kinds <= KINDS):
+            return None
+        found[name] = weight
+    return found
 
 
 def vectors_of(model: Any, pixels: Tensor, pooling: str) -> Tensor:

@@ -26,7 +26,7 @@ from pipeline.common.files import InputError, versions
 from pipeline.settings.embed.image import EmbedImage
 
 STAGE = "embed_image"
-POOLER = r"(vision_model\.)?pooler\."
+POOLER = r"pooler\."
 """Weights that hidden states do not depend on; many checkpoints have none."""
 CLOSE = 1e-5
 """Between what the processor makes of a cover, and bytes normalised; a level of a byte is 0.004."""
@@ -66,7 +66,7 @@ class ProcessedPixels:
 def processed(processor: Any, image: Image.Image, *, as_bytes: bool) -> np.ndarray:
     """(3, S, S): uint8, not normalised, or float32 as the model reads it."""
     steps = {"do_rescale": False, "do_normalize": False} if as_bytes else {}
-    found = processor(images=[image], return_tensors="pt", **steps)["pixel_values"][0]
+    (found,) = processor(images=[image], return_tensors="pt", **steps)["pixel_values"]
     return np.asarray(found if as_bytes else found.float())
 
 
@@ -99,6 +99,8 @@ class ImageTower:
         found = read(pixel_values=pixels)
         for name in ("image_embeds", "pooler_output"):
             if (vectors := getattr(found, name, None)) is not None:
+                if vectors.flatten(1).shape[1] != vectors.shape[1]:
+                    raise ValueError(f"its pooled output has the shape {tuple(vectors.shape)}")
                 return vectors.flatten(1)
         raise ValueError("it pools nothing by itself: set embed_image.pooling to cls or mean")
 
@@ -107,7 +109,9 @@ class ImageTower:
         config = getattr(self.model.config, "vision_config", self.model.config)
         patch = getattr(config, "patch_size", None)
         if not patch:
-            return 0
+            raise ValueError(
+                "its config.json has no patch_size, which would tell patches from other tokens"
+            )
         height, width = patch if isinstance(patch, list | tuple) else (patch, patch)
         patches = (pixels.shape[2] // height) * (pixels.shape[3] // width)
         return max(0, tokens - patches)

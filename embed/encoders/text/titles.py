@@ -12,6 +12,7 @@ from embed.encoders.open_clip_models import load_open_clip
 from embed.encoders.text.transformers_text import Tokenize, Tokens, load_transformers
 from embed.extraction.batches import Batch, even_spans
 from embed.extraction.encoder import Encoder
+from pipeline.common.files import InputError
 from pipeline.settings.embed.text import EmbedText
 
 
@@ -67,3 +68,14 @@ class FixedLength:
             (np.arange(start, stop), {"text": self.tokenizer(read[start:stop]).numpy()})
             for start, stop in even_spans(0, len(read), batch_size)
         ]
+
+
+def refuse_long_prompt(section: EmbedText, tokenize: Tokenize) -> None:
+    """Raises InputError if a title's own tokens would be cut off after those of the prompt."""
+    short, long = (tokenize([title], 1)[0][1] for title in ("a", "a a a a"))
+    if all(np.array_equal(short[name], long[name]) for name in short):
+        raise InputError(
+            f"params.yaml: embed_text.prompt is {section.prompt!r}, which fills all tokens that "
+            f"{section.model!r} reads, so that every title would have the same vector; make it "
+            "shorter, or embed_text.max_tokens larger"
+        )

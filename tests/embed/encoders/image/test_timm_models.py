@@ -178,6 +178,15 @@ def test_places_need_the_same_shapes_and_no_name_in_common() -> None:
     assert by_place(own, {"x": torch.ones(2, 3)}) is None
 
 
+def test_a_norms_weights_in_another_order_are_not_taken_by_their_place() -> None:
+    """As in files that are sorted by name: all four have one shape."""
+    order = ("weight", "bias", "running_mean", "running_var")
+    own = {f"bn.{kind}": torch.zeros(4) for kind in order}
+    theirs = {f"other.{kind}": torch.ones(4) for kind in order}
+    assert by_place(own, theirs) is not None
+    assert by_place(own, dict(sorted(theirs.items()))) is None
+
+
 def test_classes_by_the_names_of_classifiers_then_the_last_matrix() -> None:
     weights = {"head.fc.weight": torch.zeros(7, 4), "z.weight": torch.zeros(9, 4)}
     assert classes_of(weights) == [7, 9, 0]
@@ -195,6 +204,17 @@ def test_a_missing_weight_is_refused_also_where_timm_lets_it_be_random(
     save_file(weights, path)
     with pytest.raises(InputError, match=rf"{gone}"):
         from_file(params, name, path)
+
+
+def test_weights_that_nothing_reads_are_told(
+    params: Params, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a family whose files timm does not read strictly."""
+    path = saved("dla34", tmp_path / "weights.safetensors")
+    save_file(load_file(path) | {"level6.weight": torch.zeros(2)}, path)
+    with caplog.at_level(logging.INFO):
+        from_file(params, "dla34", path)
+    assert caplog.messages == ["embed_image: of dla34 nothing reads level6.weight"]
 
 
 def test_weights_of_another_model_are_refused(params: Params, tmp_path: Path) -> None:

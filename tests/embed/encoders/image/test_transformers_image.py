@@ -174,6 +174,13 @@ def test_without_a_pooler_of_its_own_it_is_the_class_token(params: Params, tmp_p
     assert own.encoder.provenance["pooling"] == "cls"
 
 
+def test_a_model_that_tells_no_covers_apart_is_refused(params: Params, tmp_path: Path) -> None:
+    folder = saved(tmp_path / "model", vit())
+    changed(folder, lambda old: {name: torch.zeros_like(value) for name, value in old.items()})
+    with pytest.raises(InputError, match=r"the same vector for every cover; fetch its weights"):
+        loaded(params, folder, pooling="cls")
+
+
 def test_missing_weights_are_refused(params: Params, tmp_path: Path) -> None:
     folder = saved(tmp_path / "model", vit())
     changed(folder, lambda old: {n: v for n, v in old.items() if "layernorm.weight" not in n})
