@@ -232,8 +232,8 @@ def classes_of(weights: dict[str, Tensor]) -> list[int]:
 
     By the weights of a classifier's name, and else the last matrix.
     """
-    named = [value for name, value in weights.items() if CLASSIFIER.search(name)]
-    last = [len(value) for value in named if value.ndim > 1]
+    classifiers = [value for name, value in weights.items() if CLASSIFIER.search(name)]
+    last = [len(value) for value in classifiers if value.ndim > 1]
     last += [len(value) for value in weights.values() if value.ndim == 2][-1:]
     return list(dict.fromkeys([*last, 0]))
 
