@@ -9,7 +9,6 @@ the predictions.
 Letters: M models, n rows.
 """
 
-import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +18,7 @@ import torch
 
 from ctr.evaluation.metrics import auc
 from pipeline.common import paths
-from pipeline.common.files import InputError, Outputs
+from pipeline.common.files import InputError, Outputs, forget_others
 from pipeline.common.stage import made, run
 from pipeline.settings.ctr.blend import Blend
 from pipeline.tables.split import Split
@@ -37,7 +36,7 @@ class Gain(NamedTuple):
 
 
 def main(section: Blend, names: list[str]) -> None:
-    forget_others(names)
+    forget_others(paths.logits_path(name, "valid").parent for name in names)
     valid = Split.load("valid")
     tables = {split: read_logits(names, split) for split in SPLITS}
     rows, scores = tables["valid"]
@@ -64,13 +63,6 @@ def main(section: Blend, names: list[str]) -> None:
         f"{len(chosen)} of {len(names)} models ({metrics['chosen']}), valid AUC {blended:.4f}, "
         f"the best of them {max(aucs):.4f}"
     )
-
-
-def forget_others(names: list[str]) -> None:
-    """Remove the scores of models that were taken out: DVC counts them as inputs of this stage."""
-    for folder in paths.logits_path(names[0], "valid").parent.parent.iterdir():
-        if folder.is_dir() and folder.name not in names:
-            shutil.rmtree(folder)
 
 
 def read_logits(names: list[str], split: str) -> tuple[np.ndarray, np.ndarray]:

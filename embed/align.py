@@ -17,11 +17,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from embed.vectors.behaviour import Behaviour, behaviour
-from embed.vectors.content import Content, forget_others, load_content
+from embed.vectors.content import Content, load_content
 from embed.vectors.kernel_regression import fit_leaving_out
-from pipeline.common.files import Outputs, versions
+from pipeline.common.files import Outputs, forget_others, versions
 from pipeline.common.outlook import tell_cores
-from pipeline.common.paths import ALIGNED, VectorFiles, metrics_path
+from pipeline.common.paths import ALIGNED, VLM, VectorFiles, metrics_path
 from pipeline.common.stage import made, run, shown
 from pipeline.settings.embed.align import Align
 from pipeline.tables.split import Split
@@ -38,7 +38,7 @@ CONFIDENT = 20.0
 
 def main(section: Align, encoders: Sequence[VectorFiles]) -> None:
     tell_cores("align", "fp64")
-    forget_others(encoders)
+    forget_others(files.vectors.parent for files in encoders if files.vectors != VLM)
     content = load_content(encoders)
     seen = behaviour(Split.load("train"), len(content.present) - 1, section)
     vectors, r2 = align(content, seen, section)

@@ -50,7 +50,7 @@ def embed_covers(item_ids: np.ndarray, section: EmbedImage, name: str, state: Pa
     """Encode every cover, and write each item's vector."""
     device = gpu_or_cpu(state)
     tell_start("embed_image", device, section.mixed_precision, state)
-    with named_by("image_encoders", "embed_image", name):
+    with named_by("image", name):
         loaded = load_image_encoder(section, device)
     file = CoverFile(COVERS)
     runs = spans(len(file), section.shard_size)

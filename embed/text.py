@@ -40,7 +40,7 @@ def embed_titles(titles: list[str], section: EmbedText, name: str, state: Partia
     """Encode the distinct titles, and write each item's vector."""
     device = gpu_or_cpu(state)
     tell_start("embed_text", device, section.mixed_precision, state)
-    with named_by("text_encoders", "embed_text", name):
+    with named_by("text", name):
         loaded = load_text_encoder(section, device)
         if section.prompt:
             refuse_long_prompt(section, loaded.tokenize)

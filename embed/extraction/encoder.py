@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.common.files import InputError
-from pipeline.common.paths import MAIN_MODEL
+from pipeline.common.paths import MAIN_MODEL, Modality, encoder_section
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @contextmanager
-def named_by(section: str, base: str, name: str) -> Iterator[None]:
-    """Messages on an encoder of `section` begin with its place; those on `main` name `base`'s keys.
+def named_by(modality: Modality, name: str) -> Iterator[None]:
+    """Messages on an encoder begin with its place; those on `main` name the keys there.
 
     Raises InputError as the block does.
     """
@@ -27,9 +27,8 @@ def named_by(section: str, base: str, name: str) -> Iterator[None]:
     except InputError as error:
         if name == MAIN_MODEL:
             raise
-        raise InputError(
-            f"{section}.{name} (which is {base} but for what it says): {error}"
-        ) from error
+        place, base = encoder_section(modality, name), encoder_section(modality, MAIN_MODEL)
+        raise InputError(f"{place} (which is {base} but for what it says): {error}") from error
 
 
 def best_device() -> torch.device:

@@ -1,9 +1,7 @@
 """The frozen features of titles and covers, each on a footing with the others."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -17,15 +15,6 @@ class Content:
     """One an encoder, float64 (N + 1, d): present rows of unit length less their mean, others 0."""
     present: np.ndarray
     """bool (N + 1,): items that at least one encoder has read."""
-
-
-def forget_others(encoders: Sequence[VectorFiles]) -> None:
-    """Remove the vectors of encoders that were taken out: DVC counts them as inputs of `align`."""
-    kept = {files.vectors.parent for files in encoders}
-    for folder in {folder.parent for folder in kept} - {Path("embeddings")}:
-        for path in folder.iterdir():
-            if path.is_dir() and path not in kept:
-                shutil.rmtree(path)
 
 
 def load_content(encoders: Sequence[VectorFiles]) -> Content:

@@ -7,7 +7,8 @@ provenance in a JSON file beside it.
 import errno
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -77,6 +78,16 @@ class Outputs(ExitStack):
     def array_info(self, path: Path, array: np.ndarray, **provenance: Any) -> None:
         content = {"shape": array.shape, "dtype": str(array.dtype), **provenance}
         self.json(array_info(path), content)
+
+
+def forget_others(kept: Iterable[Path]) -> None:
+    """Remove the folders beside those `kept`: they are of a model or an encoder that was taken out
+    of the settings, and DVC counts them as inputs of the stage that reads all of them."""
+    folders = set(kept)
+    for beside in {folder.parent for folder in folders}:
+        for path in beside.iterdir():
+            if path.is_dir() and path not in folders:
+                shutil.rmtree(path)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -15,6 +15,8 @@ MAIN_MODEL = "main"
 the encoder of titles and the one of covers that are named so in their sections."""
 MODEL_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
+Modality = Literal["text", "image"]
+
 
 @dataclass(frozen=True)
 class VectorFiles:
@@ -24,7 +26,7 @@ class VectorFiles:
     present: Path
 
 
-def encoder_files(modality: Literal["text", "image"], encoder: str) -> VectorFiles:
+def encoder_files(modality: Modality, encoder: str) -> VectorFiles:
     """Of an encoder of section `text_encoders` or `image_encoders`."""
     folder = Path(f"embeddings/{modality}/{encoder}")
     return VectorFiles(folder / "vectors.npy", folder / "present.npy")
@@ -115,8 +117,17 @@ MAIN = model_files(MAIN_MODEL)
 
 
 def model_section(model: str) -> str:
-    """Where messages look for the settings of a model: most stand in `train`."""
-    return "train" if model == MAIN_MODEL else f"models.{model}"
+    """Where messages look for the settings of a ranking model: most of main's stand in `train`."""
+    return _section("train", "models", model)
+
+
+def encoder_section(modality: Modality, encoder: str) -> str:
+    """Likewise of an encoder."""
+    return _section(f"embed_{modality}", f"{modality}_encoders", encoder)
+
+
+def _section(base: str, entries: str, name: str) -> str:
+    return base if name == MAIN_MODEL else f"{entries}.{name}"
 
 
 def logits_path(model: str, split: str) -> Path:

@@ -15,6 +15,7 @@ from pipeline.common.paths import (
     PARAMS,
     VectorFiles,
     content_files,
+    encoder_section,
     model_section,
 )
 from pipeline.common.section import Section
@@ -22,7 +23,6 @@ from pipeline.settings.ctr.blend import Blend
 from pipeline.settings.ctr.companions import Companions
 from pipeline.settings.ctr.evaluate import Evaluate
 from pipeline.settings.ctr.judge import Judge
-from pipeline.settings.ctr.models import Models
 from pipeline.settings.ctr.predict import Predict
 from pipeline.settings.ctr.train import Train, overridden
 from pipeline.settings.ctr.training import NUMBERS
@@ -30,12 +30,12 @@ from pipeline.settings.data import Data
 from pipeline.settings.embed.align import Align
 from pipeline.settings.embed.diagnose import Diagnose
 from pipeline.settings.embed.encoder import Encoder
-from pipeline.settings.embed.encoders import Encoders
 from pipeline.settings.embed.fuse import Fuse
 from pipeline.settings.embed.image import EmbedImage
 from pipeline.settings.embed.neighbors import Neighbors
 from pipeline.settings.embed.text import EmbedText
 from pipeline.settings.embed.vlm import EmbedVlm
+from pipeline.settings.entries import ImageEncoders, Models, TextEncoders
 from pipeline.settings.report import Report
 from pipeline.settings.submit import Submit
 
@@ -52,9 +52,9 @@ class Params(Section):
 
     data: Data
     encoder: Encoder
-    text_encoders: Encoders
+    text_encoders: TextEncoders
     embed_text: EmbedText
-    image_encoders: Encoders
+    image_encoders: ImageEncoders
     embed_image: EmbedImage
     embed_vlm: EmbedVlm
     align: Align
@@ -112,7 +112,7 @@ class Params(Section):
     def _history_is_there(self) -> Self:
         for name, settings in self.ranking_models().items():
             if settings.history > self.data.history:
-                section = f"models.{name}" if "history" in self.models[name] else "train"
+                section = model_section(name if "history" in self.models[name] else MAIN_MODEL)
                 raise ValueError(
                     f"{section}.history is {settings.history}, "
                     f"but the data holds data.history = {self.data.history} items a row"
@@ -154,12 +154,10 @@ class Params(Section):
     def encoders_by_place(self) -> dict[str, EmbedText | EmbedImage]:
         """The settings of every encoder, by where messages look for them."""
         titles = {
-            section_of("embed_text", "text_encoders", name): self.text_encoder(name)
-            for name in self.text_encoders
+            encoder_section("text", name): self.text_encoder(name) for name in self.text_encoders
         }
         covers = {
-            section_of("embed_image", "image_encoders", name): self.image_encoder(name)
-            for name in self.image_encoders
+            encoder_section("image", name): self.image_encoder(name) for name in self.image_encoders
         }
         return {**titles, **covers}
 
@@ -197,11 +195,6 @@ def named(entries: Mapping[str, T], section: str, name: str) -> T:
             f"{', '.join(entries)}"
         )
     return entries[name]
-
-
-def section_of(base: str, section: str, name: str) -> str:
-    """Where messages look for the settings of an entry: most of `main` stand in `base`."""
-    return base if name == MAIN_MODEL else f"{section}.{name}"
 
 
 def refuse(faults: Sequence[str]) -> None:

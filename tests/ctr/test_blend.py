@@ -203,6 +203,11 @@ class TestStage:
         assert metrics["best_model_auc"] == metrics["model_auc"]["trees"]  # of two epochs the other
         assert metrics["chosen"].startswith("trees")
 
+    def test_scores_of_models_that_were_taken_out_are_removed(self) -> None:
+        blend.main(self.PARAMS.blend, ["main", "trees"])
+        left = {path.name for path in Path("predictions/models").iterdir()}
+        assert left == {"main", "trees"}
+
     def test_equal_inputs_equal_bytes(self) -> None:
         outputs = [*PREDICTIONS, paths.BLEND_METRICS]
         blend.main(*self.PARAMS.arguments("blend"))
@@ -251,15 +256,3 @@ def test_the_gain_is_to_the_best_model_wherever_it_stands() -> None:
     assert blend.gain_there(scores, valid.label, here, ~here, 0.0) == pytest.approx(expected)
     first = auc_of_mean(scores[:, ~here], there, [0])
     assert first < auc_of_mean(scores[:, ~here], there, [1]) - 0.01
-
-
-def test_scores_of_models_taken_out_are_forgotten(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("main", "kept", "gone"):
-        path = paths.logits_path(name, "valid")
-        path.parent.mkdir(parents=True)
-        path.touch()
-    blend.forget_others(["main", "kept"])
-    assert {path.name for path in Path("predictions/models").iterdir()} == {"main", "kept"}

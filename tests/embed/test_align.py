@@ -124,6 +124,15 @@ def test_items_without_content_are_zero_and_the_others_mean_is(params: Params) -
     np.testing.assert_allclose(vectors.astype(float).sum(axis=0) / N, 0, atol=1e-6)
 
 
+def test_vectors_of_encoders_that_were_taken_out_are_removed(params: Params) -> None:
+    for modality in ("text", "image"):
+        gone = Path(f"embeddings/{modality}/gone")
+        write_array(gone / "vectors.npy", np.zeros((N + 1, 2)))
+        aligned(params)
+        assert not gone.exists()
+    assert all(files.vectors.exists() for files in VECTOR_FILES)
+
+
 def test_metrics_say_what_was_learned_from(params: Params) -> None:
     aligned(params)
     train = read_array(split_path("train"))

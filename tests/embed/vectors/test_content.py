@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embed.vectors.content import forget_others, load_content, standardize
+from embed.vectors.content import load_content, standardize
 from pipeline.common.files import write_array
 from pipeline.common.paths import (
     IMAGE,
@@ -79,16 +79,3 @@ def test_every_encoder_that_is_named_is_read_and_no_other(workspace: Path) -> No
     alone = load_content(content_files(["main"], ["main"]))
     assert alone.present.tolist() == [False, True, False, False]
     np.testing.assert_array_equal(alone.parts[1], content.parts[1])
-
-
-def test_vectors_of_an_encoder_that_was_taken_out_are_removed(workspace: Path) -> None:
-    for name in ("main", "gone"):
-        write_array(encoder_files("image", name).vectors, np.zeros((2, 2)))
-        write_array(encoder_files("text", name).vectors, np.zeros((2, 2)))
-    write_array(VLM, np.zeros((2, 0)))
-    forget_others(content_files(["main", "gone"], ["main"]))
-    left = {str(path.relative_to(workspace)) for path in workspace.rglob("vectors.npy")}
-    assert left == {
-        *("embeddings/image/main/vectors.npy", "embeddings/text/main/vectors.npy"),
-        *("embeddings/text/gone/vectors.npy", "embeddings/vlm/vectors.npy"),
-    }

@@ -7,6 +7,7 @@ import pytest
 from pipeline.common.files import (
     InputError,
     Outputs,
+    forget_others,
     read_array,
     read_json,
     replacing,
@@ -82,3 +83,15 @@ def test_some_names_and_how_many_more() -> None:
     assert some_of({"b", "a"}) == "a, b"
     assert some_of(set("abcdefghij")) == "a, b, c, d and 6 more"
     assert some_of([]) == "nothing"
+
+
+def test_folders_beside_those_that_are_kept_are_removed(tmp_path: Path) -> None:
+    for name in ("text/main", "text/kept", "image/main", "image/gone", "vlm"):
+        write_array(tmp_path / name / "vectors.npy", np.zeros(2))
+    (tmp_path / "image" / "README").touch()
+    forget_others(tmp_path / name for name in ("text/main", "text/kept", "image/main"))
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*")}
+    assert left == {"text/main", "text/kept", "image/main", "image/README"} | {
+        "vlm/vectors.npy",
+        "vlm/vectors.npy.json",
+    }
