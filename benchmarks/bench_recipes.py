@@ -1,7 +1,9 @@
 """What each recipe of item vectors is worth: judge, QIN, cold items, retrieval, and seconds.
 
 For the data that the pipeline has ingested and embedded in the working directory, with its
-`params.yaml`. `zeros` and `random` are there to be beaten. Ends with how well each cheap diagnostic
+`params.yaml`. `zeros` and `random` are there to be beaten; `align:48` is with another `align.dim`,
+`align:white` or `align:48:white` with columns of equal deviation. `--without-qin` asks the judge
+alone. Ends with how well each cheap diagnostic
 of `metrics/embeddings.json` ranks the recipes as the judge does (Spearman's rank correlation).
 
     python -m benchmarks.bench_recipes [--recipes pca align] [--runs 3] [--json PATH]
@@ -22,7 +24,7 @@ from accelerate.utils import set_seed
 from scipy.stats import spearmanr
 
 from benchmarks.support.quality import cold_items
-from benchmarks.support.quality.recipes import RECIPES, opened, vectors_of
+from benchmarks.support.quality.recipes import RECIPES, opened, recipe_name, vectors_of
 from ctr import train
 from ctr.engine.data import load_items
 from ctr.engine.loop import fit, load_data
@@ -39,16 +41,22 @@ from pipeline.settings.params import Params, load_params
 from pipeline.tables.item_info import write_item_info
 from pipeline.tables.split import Split
 
+NAMES = 17
+"""Letters of the longest recipe's name and a space."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=RECIPES)
+    parser.add_argument("--recipes", nargs="+", type=recipe_name, default=RECIPES)
     parser.add_argument("--runs", type=int, default=3, help="the judge's seeds")
     parser.add_argument(
         "--hold-out", type=int, metavar="N", help="make each of N parts of the items cold instead"
     )
     parser.add_argument(
         "--linear", action="store_true", help="with --hold-out: a logistic regression judges"
+    )
+    parser.add_argument(
+        "--without-qin", dest="with_qin", action="store_false", help="ask the judge alone"
     )
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
@@ -65,20 +73,20 @@ def main() -> None:
         return
     results = {}
     for recipe in options.recipes:
-        results[recipe] = measured(recipe, params)
+        results[recipe] = measured(recipe, params, options.with_qin)
         print_row(recipe, results[recipe], params.diagnose.k, header=len(results) == 1)
         if options.json:
             write_json(options.json, results)
     print_correlations(results)
 
 
-def measured(recipe: str, params: Params) -> dict[str, Any]:
+def measured(recipe: str, params: Params, with_qin: bool) -> dict[str, Any]:
     started = time.perf_counter()
     vectors = vectors_of(recipe, load_content(params.content_files()), params)
     seconds = time.perf_counter() - started
     return {
         "judge": judged(vectors, params.judge),
-        "qin": ranked_by_qin(vectors, params),
+        "qin": ranked_by_qin(vectors, params) if with_qin else None,
         "diagnostics": diagnose(vectors, Split.load("train"), Split.load("valid"), params.diagnose),
         "seconds": seconds,
     }
@@ -114,7 +122,7 @@ def ranked_by_qin(vectors: np.ndarray, params: Params) -> float:
 def print_row(recipe: str, result: dict[str, Any], k: int, header: bool) -> None:
     columns = ("judge", "± sd", "cold", "QIN", f"recall@{k}", "separation", "seconds")
     if header:
-        print(f"{'':8}" + "".join(f"{name:>12}" for name in columns))
+        print(f"{'':{NAMES}}" + "".join(f"{name:>12}" for name in columns))
     judge, found = result["judge"], result["diagnostics"]
     cells = (
         judge["auc"],
@@ -125,7 +133,7 @@ def print_row(recipe: str, result: dict[str, Any], k: int, header: bool) -> None
         found["separation"],
     )
     text = "".join(f"{'-' if cell is None else format(cell, '.4f'):>12}" for cell in cells)
-    print(f"{recipe:8}{text}{result['seconds']:>12.1f}", flush=True)
+    print(f"{recipe:{NAMES}}{text}{result['seconds']:>12.1f}", flush=True)
 
 
 def print_correlations(results: dict[str, Any]) -> None:

@@ -10,6 +10,11 @@ they are counted in the company of the items that it was clicked with, on which 
 fitted, in each column's mean, and in the choice of the kernel's width and penalty. And a cold item
 whose content is unlike that of all known ones is predicted worse than a known one. Items without
 content have a row of zeros.
+
+Beside it stands what Task 1's judge reads best, embeddings/aligned/learned.npy of the same shape:
+an item's own company and appeal, drawn towards what content tells of it, the more the less often
+train shows it. A known item's own clicks are in it, so that a model that learns from train's rows
+how far to trust it learns to trust it too far.
 """
 
 from collections.abc import Sequence
@@ -19,9 +24,10 @@ import numpy as np
 from embed.vectors.behaviour import Behaviour, behaviour
 from embed.vectors.content import Content, load_content
 from embed.vectors.kernel_regression import fit_leaving_out
+from embed.vectors.learned import learned
 from pipeline.common.files import Outputs, forget_others, versions
 from pipeline.common.outlook import tell_cores
-from pipeline.common.paths import ALIGNED, VLM, VectorFiles, metrics_path
+from pipeline.common.paths import ALIGNED, LEARNED, VLM, VectorFiles, metrics_path
 from pipeline.common.stage import made, run, shown
 from pipeline.settings.embed.align import Align
 from pipeline.tables.split import Split
@@ -42,6 +48,7 @@ def main(section: Align, encoders: Sequence[VectorFiles]) -> None:
     content = load_content(encoders)
     seen = behaviour(Split.load("train"), len(content.present) - 1, section)
     vectors, r2 = align(content, seen, section)
+    own = learned(vectors, content.present, seen, section.balance)
     metrics = {
         "items": len(vectors) - 1,
         "learned_from": int((seen.known & content.present).sum()),
@@ -51,7 +58,9 @@ def main(section: Align, encoders: Sequence[VectorFiles]) -> None:
         "r2_appeal": float(r2[-1]) if len(r2) else None,
     }
     with Outputs() as outputs:
-        outputs.array(ALIGNED, vectors, seed=section.seed, versions=versions("numpy", "scipy"))
+        provenance = versions("numpy", "scipy")
+        outputs.array(ALIGNED, vectors, seed=section.seed, versions=provenance)
+        outputs.array(LEARNED, own, seed=section.seed, versions=provenance)
         outputs.json(metrics_path("align"), metrics)
     made(
         f"learned from {metrics['learned_from']:,} of {metrics['items']:,} items, "

@@ -1,4 +1,4 @@
-"""Stage `diagnose`: what the item embedding is worth, in seconds and before any CTR model.
+"""Stage `diagnose`: what Task 1's item embedding is worth, in seconds and before any CTR model.
 
 Writes metrics/embeddings.json. A value that the data cannot give is null.
 """
@@ -8,7 +8,7 @@ import numpy as np
 from embed.vectors import geometry, retrieval
 from pipeline.common.files import Outputs, read_array
 from pipeline.common.outlook import tell_cores
-from pipeline.common.paths import ITEM, metrics_path
+from pipeline.common.paths import TASK1_ITEM, metrics_path
 from pipeline.common.stage import made, run, shown
 from pipeline.settings.embed.diagnose import Diagnose
 from pipeline.tables.split import Split
@@ -17,7 +17,7 @@ from pipeline.tables.split import Split
 def main(section: Diagnose) -> None:
     tell_cores("diagnose", "fp32")
     found = diagnose(
-        np.asarray(read_array(ITEM)), Split.load("train"), Split.load("valid"), section
+        np.asarray(read_array(TASK1_ITEM)), Split.load("train"), Split.load("valid"), section
     )
     with Outputs() as outputs:
         outputs.json(metrics_path("embeddings"), found)

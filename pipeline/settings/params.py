@@ -96,7 +96,8 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _aligned_vectors_fit(self) -> Self:
-        if self.fuse.recipe in ("align", "both") and self.align.dim + 1 > self.fuse.dim:
+        learned = {self.fuse.recipe, self.fuse.task1} & {"align", "both", "learned"}
+        if learned and self.align.dim + 1 > self.fuse.dim:
             raise ValueError(
                 f"align.dim is {self.align.dim}, which with the appeal makes "
                 f"{self.align.dim + 1} columns, but fuse.dim is {self.fuse.dim}"

@@ -1,10 +1,11 @@
+from argparse import ArgumentTypeError
 from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmarks.bench_recipes import print_correlations, print_row
-from benchmarks.support.quality.recipes import vectors_of
+from benchmarks.support.quality.recipes import recipe_name, vectors_of, whitened
 from embed.vectors.content import Content
 from pipeline.settings.params import load_params
 
@@ -47,3 +48,31 @@ def test_vectors_to_be_beaten() -> None:
     assert not random[0].any()
     assert np.linalg.norm(random[1:], axis=1) == pytest.approx(1, abs=0.2)
     assert random.tobytes() == vectors_of("random", content, params).tobytes()
+
+
+@pytest.mark.parametrize("name", ["pca", "align:48", "learned:127:white", "both:white"])
+def test_names_of_recipes(name: str) -> None:
+    assert recipe_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["pcs", "align:", "align:white:48", "align:x", "align 48"])
+def test_other_names_are_refused(name: str) -> None:
+    with pytest.raises(ArgumentTypeError, match=f"found '{name}'; expected one of"):
+        recipe_name(name)
+
+
+def test_whitened_columns_differ_alike() -> None:
+    rng = np.random.default_rng(0)
+    vectors = (rng.normal(size=(40, 4)) * [5, 1, 0.01, 0] + 3).astype(np.float32)
+    vectors[[0, 7], :] = vectors[:, 3] = 0
+    found = whitened(vectors)
+    rows = vectors.any(axis=1)
+    assert not found[~rows].any()
+    assert not found[:, 3].any()
+    np.testing.assert_allclose(found[rows].mean(axis=0), 0, atol=1e-6)
+    deviation = found[rows].std(axis=0)[:3]
+    np.testing.assert_allclose(deviation, deviation[0], rtol=1e-4)
+    assert np.linalg.norm(found[rows], axis=1).mean() == pytest.approx(1, rel=1e-5)
+    for column in range(3):
+        told = np.corrcoef(found[rows, column], vectors[rows, column])[0, 1]
+        assert told == pytest.approx(1, abs=1e-5)

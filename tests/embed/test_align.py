@@ -16,6 +16,9 @@ from ruamel.yaml import YAML
 from embed import align as stage
 from embed import fuse
 from embed.align import FEWEST
+from embed.vectors.behaviour import behaviour
+from embed.vectors.content import load_content
+from embed.vectors.learned import learned
 from pipeline.common.files import InputError, read_array, read_json, write_array
 from pipeline.common.paths import (
     ALIGNED,
@@ -24,7 +27,9 @@ from pipeline.common.paths import (
     ITEM,
     ITEM_INFO,
     ITEMS,
+    LEARNED,
     PARAMS,
+    TASK1_ITEM,
     TEXT,
     TEXT_PRESENT,
     VLM,
@@ -34,6 +39,7 @@ from pipeline.common.paths import (
     split_path,
 )
 from pipeline.settings.params import Params
+from pipeline.tables.split import Split
 from tests.support.graph import covers, graph, makers
 from tests.support.stage_processes import ENVIRONMENT
 from tests.support.worlds.tiny_world import VECTOR_FILES
@@ -45,7 +51,7 @@ KIND = np.arange(N + 1) % 2
 RATES = np.array([0.7, 0.3])
 """Of clicks on items of either kind."""
 STAGES = graph()
-OUTPUTS = [ALIGNED, array_info(ALIGNED), metrics_path("align")]
+OUTPUTS = [ALIGNED, array_info(ALIGNED), LEARNED, array_info(LEARNED), metrics_path("align")]
 
 
 def some_clicks(rng: np.random.Generator, rows: int, items: int) -> np.ndarray:
@@ -150,7 +156,7 @@ def test_metrics_say_what_was_learned_from(params: Params) -> None:
 def embedding_bytes(params: Params) -> list[bytes]:
     stage.main(small(params).align, VECTOR_FILES)
     fuse.main(small(params).fuse, VECTOR_FILES)
-    return [path.read_bytes() for path in (ALIGNED, ITEM, ITEM_INFO)]
+    return [path.read_bytes() for path in (ALIGNED, LEARNED, ITEM, TASK1_ITEM, ITEM_INFO)]
 
 
 def test_nothing_of_valid_and_test_reaches_the_vectors(params: Params) -> None:
@@ -201,6 +207,18 @@ def test_an_items_own_clicks_say_little_of_its_own_vector(params: Params) -> Non
     train[train[:, -5] == item, -2] = 0  # of the kind that is clicked more
     write_array(split_path("train"), train)
     assert aligned(params)[item, -1] == pytest.approx(before, abs=0.1)
+
+
+def test_learned_vectors_are_written_beside(params: Params) -> None:
+    told, content = aligned(params), load_content(VECTOR_FILES)
+    section = small(params).align
+    seen = behaviour(Split.load("train"), N, section)
+    expected = learned(told, content.present, seen, section.balance)
+    np.testing.assert_allclose(read_array(LEARNED), expected, atol=1e-6)
+    cold = cold_items()
+    np.testing.assert_allclose(read_array(LEARNED)[cold], told[cold], atol=1e-6)
+    warm = known_items()
+    assert np.abs(read_array(LEARNED)[warm] - told[warm]).max() > 0.1
 
 
 def few_items(count: int) -> None:

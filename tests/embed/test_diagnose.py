@@ -8,7 +8,7 @@ from embed.diagnose import diagnose
 from embed.vectors import retrieval
 from embed.vectors.geometry import effective_rank, near_duplicates, uniformity, unit_vectors
 from pipeline.common.files import read_json, write_array
-from pipeline.common.paths import ITEM, metrics_path, split_path
+from pipeline.common.paths import TASK1_ITEM, metrics_path, split_path
 from pipeline.settings.embed.diagnose import Diagnose
 from pipeline.settings.params import Params
 from pipeline.tables.split import Split
@@ -141,7 +141,7 @@ def test_stage_writes_what_was_found(
     params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_array(ITEM, item_vectors())
+    write_array(TASK1_ITEM, item_vectors())
     write_array(split_path("train"), TRAIN.rows)
     write_array(split_path("valid"), VALID.rows)
     stage.main(params.diagnose)

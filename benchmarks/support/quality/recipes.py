@@ -1,5 +1,7 @@
 """Item vectors by each recipe, and an accelerator to judge them with."""
 
+import re
+from argparse import ArgumentTypeError
 from typing import Any
 
 import numpy as np
@@ -8,17 +10,54 @@ from accelerate.state import AcceleratorState
 
 from ctr.engine.machine import open_accelerator
 from embed.align import align
-from embed.fuse import fuse
 from embed.vectors.behaviour import behaviour
 from embed.vectors.content import Content
+from embed.vectors.learned import learned
+from embed.vectors.recipes import fuse, fuse_learned
 from pipeline.settings.params import Params
 from pipeline.tables.split import Split
 
-RECIPES = ("zeros", "random", "pca", "align", "both")
+RECIPES = ("zeros", "random", "pca", "align", "both", "learned")
+NAME = re.compile(rf"({'|'.join(RECIPES)})(?::(\d+))?(:white)?")
+"""With another `align.dim`, and whether all columns are given the same deviation."""
 
 
-def vectors_of(recipe: str, content: Content, params: Params) -> np.ndarray:
+RELATIVE = 1e-3
+"""Of the largest deviation: columns below it are not made larger."""
+
+
+def recipe_name(name: str) -> str:
+    """Of a command line. Raises ArgumentTypeError."""
+    if not NAME.fullmatch(name):
+        raise ArgumentTypeError(f"found {name!r}; expected one of {RECIPES}, :dim or :white after")
+    return name
+
+
+def vectors_of(name: str, content: Content, params: Params) -> np.ndarray:
     """float32 (N + 1, fuse.dim), from `content` and the train split of the working directory."""
+    found = NAME.fullmatch(name)
+    assert found is not None
+    recipe, dim, white = found.groups()
+    if dim:
+        section = params.align.model_copy(update={"dim": int(dim)})
+        params = params.model_copy(update={"align": section})
+    vectors = _vectors(recipe, content, params)
+    return whitened(vectors) if white else vectors
+
+
+def whitened(vectors: np.ndarray) -> np.ndarray:
+    """Columns that differ, of the rows (N + 1, d) that are not zero, to mean 0 and deviation 1; all
+    then by one scalar to a mean norm of 1."""
+    rows = vectors.any(axis=1)
+    deviation = vectors[rows].std(axis=0, dtype=np.float64)
+    varies = deviation > RELATIVE * deviation.max()
+    result = np.zeros_like(vectors)
+    centred = vectors[rows][:, varies] - vectors[rows][:, varies].mean(axis=0, dtype=np.float64)
+    result[np.ix_(rows, varies)] = centred / deviation[varies]
+    return np.asarray(result / np.linalg.norm(result[rows], axis=1).mean())
+
+
+def _vectors(recipe: str, content: Content, params: Params) -> np.ndarray:
     items = len(content.present) - 1
     vectors = np.zeros((items + 1, params.fuse.dim), np.float32)
     if recipe == "random":
@@ -27,11 +66,14 @@ def vectors_of(recipe: str, content: Content, params: Params) -> np.ndarray:
     if recipe in ("zeros", "random"):
         return vectors
     aligned = np.zeros((items + 1, 0), np.float32)
-    if recipe in ("align", "both"):
+    if recipe != "pca":
         section = params.align
         seen = behaviour(Split.load("train"), items, section)
         aligned, _ = align(content, seen, section)
-    return fuse(content, aligned, params.fuse.model_copy(update={"recipe": recipe}))[0]
+    if recipe == "learned":
+        own = learned(aligned, content.present, seen, section.balance)
+        return fuse_learned(own, params.fuse.dim)
+    return fuse(content, aligned, recipe, params.fuse.dim)[0]
 
 
 def opened(section: str, mixed_precision: Any) -> Accelerator:

@@ -18,6 +18,9 @@ class Align(Section):
     """Pairs added to what was seen and to what was expected of two items."""
     prior: Annotated[float, Field(gt=0)]
     """Rows at the mean click rate added to each item's."""
+    balance: Annotated[float, Field(gt=0)]
+    """Times that an item is shown at which its own clicks count as much as its content does, in the
+    vectors that `fuse` calls `learned`."""
     landmarks: Annotated[int, Field(ge=2, le=4096)]
     """Items that carry the kernel; exact where there are no more. Memory is about 30 bytes for each
     of them and each item of the catalogue: 6 GB for 2,048 of 91,717."""

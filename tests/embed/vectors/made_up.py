@@ -8,6 +8,7 @@ from pipeline.common.paths import (
     ALIGNED,
     IMAGE,
     IMAGE_PRESENT,
+    LEARNED,
     TEXT,
     TEXT_PRESENT,
     VLM,
@@ -45,6 +46,13 @@ def aligned_vectors(columns: int = 4) -> np.ndarray:
     return vectors
 
 
+def learned_vectors() -> np.ndarray:
+    """Likewise; item 7, which has no content, has one."""
+    vectors = np.random.default_rng(4).normal(0, 10, (50, 3)).astype(np.float32)
+    vectors[[0, 9]] = 0
+    return vectors
+
+
 def write_parts() -> list[np.ndarray]:
     """What the embedding stages and `align` write; item 7 has nothing but a vector of the VLM."""
     vlm, vlm_present = np.random.default_rng(3).normal(size=(N + 1, 3)), np.arange(N + 1) % 5 == 2
@@ -53,6 +61,7 @@ def write_parts() -> list[np.ndarray]:
     for path, array in zip(paths, given, strict=True):
         write_array(path, array)
     write_array(ALIGNED, aligned_vectors()[: N + 1])
+    write_array(LEARNED, learned_vectors()[: N + 1])
     return given
 
 

@@ -19,7 +19,10 @@ ITEMS, HISTORY = 12, 6
 
 
 def section(dim: int, window: int, smoothing: float, prior: float) -> Align:
-    return Align(dim=dim, window=window, smoothing=smoothing, prior=prior, landmarks=100, seed=1)
+    rest = {"balance": 5.0, "landmarks": 100, "seed": 1}
+    return Align.model_validate(
+        {"dim": dim, "window": window, "smoothing": smoothing, "prior": prior, **rest}
+    )
 
 
 def some_clicks(rows: int = 150, items: int = ITEMS) -> Split:

@@ -102,9 +102,12 @@ def test_out_of_range(tmp_path: Path, section: str, key: str, value: str, messag
         load(tmp_path, changed(section, key, value))
 
 
-@pytest.mark.parametrize("recipe", ["align", "both"])
-def test_aligned_columns_and_the_appeal_must_fit(tmp_path: Path, recipe: str) -> None:
+@pytest.mark.parametrize(
+    ("recipe", "task1"), [("align", "pca"), ("both", "pca"), ("pca", "align"), ("pca", "learned")]
+)
+def test_aligned_columns_and_the_appeal_must_fit(tmp_path: Path, recipe: str, task1: str) -> None:
     text = changed("fuse", "recipe", recipe).replace("\n  dim: 128", "\n  dim: 17")
+    text = text.replace("\n  task1: learned", f"\n  task1: {task1}")
     assert load(tmp_path, text).fuse.dim == load(tmp_path, text).align.dim + 1
     with pytest.raises(InputError, match=r"makes 17 columns, but fuse\.dim is 16"):
         load(tmp_path, text.replace("\n  dim: 17", "\n  dim: 16"))
@@ -112,6 +115,7 @@ def test_aligned_columns_and_the_appeal_must_fit(tmp_path: Path, recipe: str) ->
 
 def test_aligned_columns_that_are_not_used_need_not_fit(tmp_path: Path) -> None:
     text = changed("fuse", "recipe", "pca").replace("\n  dim: 128", "\n  dim: 8")
+    text = text.replace("\n  task1: learned", "\n  task1: concat")
     assert load(tmp_path, text).fuse.dim == 8
 
 

@@ -99,7 +99,7 @@ def test_exchanged_content_of_cold_items_exchanges_their_vectors(run: Run) -> No
     assert not np.allclose(before[cold], before[turn], rtol=0.01, atol=0.001)
 
 
-@pytest.mark.parametrize("recipe", ["pca", "align", "both", "concat"])
+@pytest.mark.parametrize("recipe", ["pca", "align", "both", "concat", "learned"])
 def test_so_it_does_in_every_recipe(run: Run, recipe: str) -> None:
     known, cold = known_and_cold(run)
     before = fused(run, recipe)
@@ -157,5 +157,5 @@ def aligned(run: Run) -> np.ndarray:
 
 
 def fused(run: Run, recipe: str) -> np.ndarray:
-    run.stages(align_stage, fuse_stage, fuse={"recipe": recipe})
-    return np.array(read_array(paths.ITEM))
+    run.stages(align_stage, fuse_stage, fuse={"task1": recipe})
+    return np.array(read_array(paths.TASK1_ITEM))

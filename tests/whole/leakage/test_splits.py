@@ -117,13 +117,13 @@ def test_labels_of_test_are_not_even_kept(reference: Run, again: Again) -> None:
 def test_no_recipe_needs_valid_and_test_to_exist(
     reference: Run, copied: Callable[[Run], Run], recipe: str, long: bool
 ) -> None:
-    settings = {"recipe": recipe}
+    settings = {"recipe": recipe, "task1": recipe}
     run = copied(reference)
     run.stages(fuse, neighbors, fuse=settings)
     before = learned(run)
     for name in OF_VALID_AND_TEST:
         (run.work / name).unlink()
-    for path in (paths.ALIGNED, paths.ITEM, paths.ITEM_INFO, paths.NEIGHBORS):
+    for path in (paths.ALIGNED, paths.ITEM, paths.TASK1_ITEM, paths.NEIGHBORS):
         (run.work / path).unlink()
     content = CONTENT_STAGES if long or recipe == "align" else ()
     run.stages(*content, *VECTOR_STAGES, fuse=settings)
@@ -136,14 +136,15 @@ def test_content_knows_of_no_clicks_at_all(
 ) -> None:
     """Encoders, principal components and their neighbours are there before any split is read."""
     run = copied(reference)
-    run.stages(fuse, neighbors, fuse={"recipe": recipe})
+    settings = {"recipe": recipe, "task1": recipe}
+    run.stages(fuse, neighbors, fuse=settings)
     before = learned(run)
     for split in paths.SPLITS:
         (run.work / paths.split_path(split)).unlink()
-    for path in (paths.ITEM, paths.ITEM_INFO, paths.NEIGHBORS):
+    for path in (paths.ITEM, paths.TASK1_ITEM, paths.ITEM_INFO, paths.NEIGHBORS):
         (run.work / path).unlink()
     content = CONTENT_STAGES if long or recipe == "pca" else ()
-    run.stages(*content, fuse, neighbors, fuse={"recipe": recipe})
+    run.stages(*content, fuse, neighbors, fuse=settings)
     assert differing(before, learned(run)) == ["data/train.npy"]
 
 
@@ -162,7 +163,9 @@ def test_the_comparison_sees_a_change_of_train(
         "companions/items.npz",
         "companions/train.npy",
         "embeddings/aligned/vectors.npy",
+        "embeddings/aligned/learned.npy",
         "embeddings/item/vectors.npy",
+        "embeddings/item/task1.npy",
         "embeddings/neighbors/neighbors.npz",
     } < {*moved}
     assert str(paths.ITEM_INFO) in moved
