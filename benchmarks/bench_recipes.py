@@ -41,7 +41,7 @@ from pipeline.settings.params import Params, load_params
 from pipeline.tables.item_info import write_item_info
 from pipeline.tables.split import Split
 
-NAMES = 17
+NAMES = 18
 """Letters of the longest recipe's name and a space."""
 
 

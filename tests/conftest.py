@@ -14,6 +14,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--long", action="store_true", help="many more kills and inputs: what `make trust` runs"
     )
+    parser.addoption(
+        "--films", metavar="FOLDER", help="films with posters in the raw layout, for real encoders"
+    )
 
 
 @pytest.fixture(scope="session")

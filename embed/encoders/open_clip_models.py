@@ -18,7 +18,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from embed.encoders.local_files import check_watched, place_of
-from embed.encoders.pixels import normalize
+from embed.encoders.pixels import arranged, normalize
 from embed.extraction.encoder import (
     Encoder,
     autocast,
@@ -146,7 +146,7 @@ def load_open_clip(stage: str, section: WithOpenClip, device: torch.device) -> O
             f"{stage}.revision {section.revision!r}: open_clip cannot load it: {reason}"
         ) from error
     preprocess = PreprocessCfg(**network.visual.preprocess_cfg)
-    network.to(memory_format=torch.channels_last)  # in which convolutions are faster
+    arranged(network, device)
     return OpenClip(network.eval(), name, preprocess, device)
 
 

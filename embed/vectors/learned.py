@@ -20,5 +20,7 @@ def learned(told: np.ndarray, present: np.ndarray, seen: Behaviour, balance: flo
     both = seen.known & present
     common = both if both.any() else seen.known
     own = own - own[common].mean(axis=0) + told[common].mean(axis=0)
-    weight = np.where(seen.known, seen.shown / (seen.shown + balance), 0)[:, None]
+    share = (seen.shown / (seen.shown + balance))[:, None]
+    weight = np.repeat(share, own.shape[1], axis=1)
+    weight[~seen.known, :-1] = 0  # of its company nothing is known; its appeal may be all the same
     return np.asarray(weight * own + (1 - weight) * told, dtype=np.float32)

@@ -11,7 +11,6 @@ from ruamel.yaml.error import YAMLError
 from pipeline.common.files import InputError
 from pipeline.common.paths import (
     ENCODER,
-    MAIN_MODEL,
     PARAMS,
     VectorFiles,
     content_files,
@@ -113,7 +112,7 @@ class Params(Section):
     def _history_is_there(self) -> Self:
         for name, settings in self.ranking_models().items():
             if settings.history > self.data.history:
-                section = model_section(name if "history" in self.models[name] else MAIN_MODEL)
+                section = f"models.{name}" if "history" in self.models[name] else "train"
                 raise ValueError(
                     f"{section}.history is {settings.history}, "
                     f"but the data holds data.history = {self.data.history} items a row"

@@ -60,7 +60,7 @@ def compare(
 
 def row(recipe: str, verdicts: Verdicts) -> str:
     """Mean AUC, and its mean difference to BASELINE with the standard error of that."""
-    cells = [f"{recipe:17}"]
+    cells = [f"{recipe:18}"]
     for name, metric in (("cold", "auc_cold_items"), ("others", "auc_warm_items")):
         own = by_part(verdicts[recipe], metric)
         cells.append(f"{name} {own.mean():.4f}")

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from embed.encoders.image.image_encoder import try_cover
 from embed.encoders.local_files import check_watched, place_of
-from embed.encoders.pixels import normalize
+from embed.encoders.pixels import arranged, normalize
 from embed.extraction.encoder import Encoder, autocast, effective_precision, weights_sha256
 from pipeline.common.files import InputError, some_of, versions
 from pipeline.settings.embed.image import EmbedImage
@@ -57,7 +57,7 @@ def load_timm(section: EmbedImage, device: torch.device) -> tuple[TimmPixels, En
     with telling_of(section):
         name = timm_name(section)
         model = _with_weights(name, section).eval()
-        model.to(device, memory_format=torch.channels_last)  # in which convolutions are faster
+        arranged(model.to(device), device)
         data = data_configuration(model)
 
     @torch.inference_mode()

@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel
 from embed.covers.decode import CoverError
 from embed.encoders.image.image_encoder import try_cover
 from embed.encoders.local_files import check_watched
-from embed.encoders.pixels import normalize
+from embed.encoders.pixels import arranged, normalize
 from embed.encoders.pretrained import checkpoint_of, commit_of, load_whole, loading, named, origin
 from embed.extraction.encoder import Encoder, autocast, effective_precision, weights_sha256
 from pipeline.common.files import InputError, versions
@@ -123,7 +123,7 @@ def load_transformers_image(
     """Raises InputError for a checkpoint that is incomplete, or is no image encoder known here."""
     check_watched(STAGE, "model", section.model, section.local)
     model = _load(section).eval()
-    model.to(device, memory_format=torch.channels_last)  # in which convolutions are faster
+    arranged(model.to(device), device)
     tower = ImageTower(model, _pooling(section, model))
     with loading(STAGE, section):
         processor = load_processor(checkpoint_of(STAGE, section), **origin(section))

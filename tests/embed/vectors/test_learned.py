@@ -28,7 +28,7 @@ def test_an_item_is_its_clicks_and_its_content_by_how_often_it_is_shown() -> Non
         (own[1] + shift + TOLD[1]) / 2,
         (30 * (own[2] + shift) + 10 * TOLD[2]) / 40,
         0.9 * (own[3] + shift),  # without content
-        TOLD[4],  # shown, but in no pair
+        [*TOLD[4, :2], (5 * (own[4, 2] + shift[2]) + 10 * TOLD[4, 2]) / 15],  # in no pair
         TOLD[5],
     ]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
@@ -41,7 +41,8 @@ def test_without_content_clicks_are_all_there_is() -> None:
     own = np.column_stack([SEEN.company, SEEN.appeal])[known]
     weight = np.array([1 / 2, 3 / 4, 9 / 10])[:, None]
     np.testing.assert_allclose(found[known], weight * (own - own.mean(0)), rtol=1e-6)
-    assert not found[~known].any()
+    assert not found[~known, :-1].any()
+    assert not found[[0, 5]].any()
 
 
 def test_without_clicks_there_are_no_columns() -> None:

@@ -54,7 +54,7 @@ def test_an_encoder_that_the_settings_do_not_hold(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("encoders", "message"),
     [
-        ({}, r"found no 'main'"),
+        ({}, r"_encoders: found no 'main', the encoder of .*; add it"),
         ({"main": {}, "A b": {}}, r"found the name 'A b'; expected lower-case letters"),
         ({"main": {}, "b": {"layers": 2}}, r"image_encoders\.b\.layers: unknown key; known here"),
         ({"main": {}, "b": {"pooling": "max"}}, r"image_encoders\.b\.pooling: .*, found 'max'"),

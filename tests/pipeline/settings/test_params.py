@@ -68,6 +68,7 @@ def test_the_files_in_the_repository_are_valid() -> None:
             "pcs",
             "fuse.recipe: .*'align', 'pca', 'both', 'concat' or 'given', found 'pcs'",
         ),
+        ("fuse", "recipe", "learned", "fuse.recipe: .* or 'given', found 'learned'"),
         (
             "fuse",
             "dim",
@@ -246,6 +247,7 @@ def test_faults_of_a_blended_model(tmp_path: Path, models: str, message: str) ->
     [
         ("{other: {}}", r"models: found no 'main', the model that is reported on; add it"),
         ("[]", r"models: Input should be a valid dictionary"),
+        ("{main: {history: 101}}", r"models.main.history is 101, .* data.history = 100"),
     ],
 )
 def test_the_first_model_is_there(tmp_path: Path, models: str, message: str) -> None:

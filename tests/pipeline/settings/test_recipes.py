@@ -36,6 +36,7 @@ PUBLISHED = {
     "data.history": 100,
     "data.tags": 5,
     "fuse.recipe": "given",
+    "fuse.task1": "given",
     "fuse.given": "item_info",
     "fuse.dim": 128,
     "neighbors.enabled": False,
@@ -130,7 +131,7 @@ def test_the_best_recipe_is_the_published_model_with_what_is_ours(
         dict(flat(recipe(name).model_dump())) for name in ("microlens_1m", "microlens_1m_published")
     )
     assert {name for name in PUBLISHED if best[name] != PUBLISHED[name]} == {
-        *("fuse.recipe", "neighbors.enabled", "train.features.neighbors"),
+        *("fuse.recipe", "fuse.task1", "neighbors.enabled", "train.features.neighbors"),
         *(f"train.features.{kind}" for kind in NUMBERS),
         *("train.mixed_precision", "train.collapsed", "train.new_targets", "models"),
         *("embed_text.library", "embed_image.library"),

@@ -1,7 +1,8 @@
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from embed.encoders.image.pictures import AT_A_TIME, in_parts
+from embed.encoders.pixels import arranged
 
 
 def test_a_batch_is_encoded_by_parts_of_as_many_pixels_as_the_caches_hold() -> None:
@@ -18,3 +19,14 @@ def test_a_batch_is_encoded_by_parts_of_as_many_pixels_as_the_caches_hold() -> N
         assert vectors.tolist() == [[number] * 3 for number in range(40)]
         assert seen == parts
         seen.clear()
+
+
+def test_weights_of_pictures_are_arranged_and_others_left() -> None:
+    model = nn.ModuleList([nn.Conv2d(3, 4, 2), nn.Conv3d(3, 4, 2), nn.Linear(5, 4)])
+    before = [weight.detach().clone() for weight in model.parameters()]
+    arranged(model, torch.device("cpu"))
+    picture = model[0].weight
+    assert isinstance(picture, Tensor)
+    assert picture.is_contiguous(memory_format=torch.channels_last)
+    for weight, old in zip(model.parameters(), before, strict=True):
+        torch.testing.assert_close(weight.detach(), old, rtol=0, atol=0)
