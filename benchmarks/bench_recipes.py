@@ -3,8 +3,8 @@
 For the data that the pipeline has ingested and embedded in the working directory, with its
 `params.yaml`. `zeros` and `random` are there to be beaten; `align:48` is with another `align.dim`,
 `align:white` or `align:48:white` with columns of equal deviation. `--without-qin` asks the judge
-alone. Ends with how well each cheap diagnostic
-of `metrics/embeddings.json` ranks the recipes as the judge does (Spearman's rank correlation).
+alone. Ends with how well each cheap diagnostic of `metrics/embeddings.json` ranks the
+recipes as the judge does (Spearman's rank correlation).
 
     python -m benchmarks.bench_recipes [--recipes pca align] [--runs 3] [--json PATH]
 
@@ -24,7 +24,7 @@ from accelerate.utils import set_seed
 from scipy.stats import spearmanr
 
 from benchmarks.support.quality import cold_items
-from benchmarks.support.quality.recipes import RECIPES, opened, recipe_name, vectors_of
+from benchmarks.support.quality.recipes import NAMES, RECIPES, opened, recipe_name, vectors_of
 from ctr import train
 from ctr.engine.data import load_items
 from ctr.engine.loop import fit, load_data
@@ -40,9 +40,6 @@ from pipeline.settings.ctr.judge import Judge
 from pipeline.settings.params import Params, load_params
 from pipeline.tables.item_info import write_item_info
 from pipeline.tables.split import Split
-
-NAMES = 18
-"""Letters of the longest recipe's name and a space."""
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ Entries = dict[str, dict[str, Any]]
 
 
 def checked(section: str, main: str, reserved: str | None = None) -> AfterValidator:
-    """Of `section`: that it has `main`, which is told what that is, and names that fit folders."""
+    """A check of `section`: it has an entry `main`, `main` says what for, and names fit folders."""
     but = f", and not {reserved!r}" if reserved else ""
 
     def check(entries: Entries) -> Entries:

@@ -55,7 +55,9 @@ def test_names_of_recipes(name: str) -> None:
     assert recipe_name(name) == name
 
 
-@pytest.mark.parametrize("name", ["pcs", "align:", "align:white:48", "align:x", "align 48"])
+@pytest.mark.parametrize(
+    "name", ["pcs", "align:", "align:white:48", "align:x", "align 48", "pca:48", "zeros:white"]
+)
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(ArgumentTypeError, match=f"found '{name}'; expected one of"):
         recipe_name(name)

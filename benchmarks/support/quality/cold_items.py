@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.support.quality.linear_reader import read
-from benchmarks.support.quality.recipes import opened, vectors_of
+from benchmarks.support.quality.recipes import NAMES, opened, vectors_of
 from benchmarks.support.quality.worlds import world_with
 from ctr.engine.loop import load_data
 from ctr.judge import judged_once
@@ -60,7 +60,7 @@ def compare(
 
 def row(recipe: str, verdicts: Verdicts) -> str:
     """Mean AUC, and its mean difference to BASELINE with the standard error of that."""
-    cells = [f"{recipe:18}"]
+    cells = [f"{recipe:{NAMES}}"]
     for name, metric in (("cold", "auc_cold_items"), ("others", "auc_warm_items")):
         own = by_part(verdicts[recipe], metric)
         cells.append(f"{name} {own.mean():.4f}")

@@ -14,10 +14,15 @@ from embed.vectors.behaviour import behaviour
 from embed.vectors.content import Content
 from embed.vectors.learned import learned
 from embed.vectors.recipes import fuse, fuse_learned
+from pipeline.settings.embed.align import Align
 from pipeline.settings.params import Params
 from pipeline.tables.split import Split
 
 RECIPES = ("zeros", "random", "pca", "align", "both", "learned")
+LEARNING = ("align", "both", "learned")
+"""Those that read `align.dim`."""
+NAMES = 18
+"""Letters of the longest recipe's name and a space."""
 NAME = re.compile(rf"({'|'.join(RECIPES)})(?::(\d+))?(:white)?")
 """With another `align.dim`, and whether all columns are given the same deviation."""
 
@@ -28,7 +33,8 @@ RELATIVE = 1e-3
 
 def recipe_name(name: str) -> str:
     """Of a command line. Raises ArgumentTypeError."""
-    if not NAME.fullmatch(name):
+    found = NAME.fullmatch(name)
+    if not found or (found[2] and found[1] not in LEARNING) or name == "zeros:white":
         raise ArgumentTypeError(f"found {name!r}; expected one of {RECIPES}, :dim or :white after")
     return name
 
@@ -39,7 +45,7 @@ def vectors_of(name: str, content: Content, params: Params) -> np.ndarray:
     assert found is not None
     recipe, dim, white = found.groups()
     if dim:
-        section = params.align.model_copy(update={"dim": int(dim)})
+        section = Align.model_validate(params.align.model_dump() | {"dim": int(dim)})
         params = params.model_copy(update={"align": section})
     vectors = _vectors(recipe, content, params)
     return whitened(vectors) if white else vectors

@@ -123,7 +123,8 @@ def test_no_recipe_needs_valid_and_test_to_exist(
     before = learned(run)
     for name in OF_VALID_AND_TEST:
         (run.work / name).unlink()
-    for path in (paths.ALIGNED, paths.ITEM, paths.TASK1_ITEM, paths.NEIGHBORS):
+    made = (paths.ALIGNED, paths.LEARNED, paths.ITEM, paths.TASK1_ITEM, paths.ITEM_INFO)
+    for path in (*made, paths.NEIGHBORS):
         (run.work / path).unlink()
     content = CONTENT_STAGES if long or recipe == "align" else ()
     run.stages(*content, *VECTOR_STAGES, fuse=settings)
