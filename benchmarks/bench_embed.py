@@ -23,12 +23,12 @@ from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
+import open_clip
 import timm
 import torch
-from open_clip.transform import image_transform_v2
 from PIL.Image import Image
 from timm.data.transforms_factory import create_transform
 from torch import Tensor
@@ -41,7 +41,6 @@ from embed.covers.shards import CoverShards
 from embed.encoders.image.pictures import load_image_encoder
 from embed.encoders.image.timm_models import data_configuration
 from embed.encoders.local_files import place_of
-from embed.encoders.open_clip_models import load_open_clip
 from embed.encoders.pooling import pool
 from embed.encoders.text.titles import TitleShards, load_text_encoder
 from embed.extraction.batches import Batch, read_ahead, spans
@@ -64,7 +63,6 @@ QUICK = 4
 """Fewer items by this factor."""
 
 Figures = dict[str, float]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,10 @@ def main() -> None:
     print(header())
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         for name, make in TASKS.items():
-            rounds = measure(make(options), options.rounds)
+            try:
+                rounds = measure(make(options), options.rounds)
+            except InputError as error:  # weights of a package that is not installed, above all
+                raise SystemExit(f"error: {error}") from error
             result[name] = summary(rounds) | {"rounds": rounds}
             print(table(name, result[name]), flush=True)
     if options.json is not None:
@@ -114,12 +115,11 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def vit_task(options: argparse.Namespace) -> Task:
-    section = covers_section(
-        options, library="open_clip", model=embed_world.write_vit(Path.cwd() / "vit"), local="."
-    )
-    clip = load_open_clip("embed_image", section, best_device())
-    preprocess = image_transform_v2(clip.preprocess, is_train=False)
-    return covers_task(options, section, preprocess, clip.model.encode_image)
+    name = embed_world.write_vit(Path.cwd() / "vit")
+    section = covers_section(options, library="open_clip", model=name, local=".")
+    model, _, preprocess = open_clip.create_model_and_transforms(name)
+    model.to(best_device()).eval()
+    return covers_task(options, section, preprocess, model.encode_image)
 
 
 def lite_task(options: argparse.Namespace) -> Task:
@@ -143,7 +143,7 @@ def covers_task(
     """`preprocess` and `encode` are what the plain loop does to a cover and to a batch."""
     embed_world.write_covers(count(options, "covers"))
     device = best_device()
-    loaded = loaded_or_exit(lambda: load_image_encoder(section, device))
+    loaded = load_image_encoder(section, device)
     file = CoverFile(paths.COVERS)
     runs = spans(len(file), section.shard_size)
 
@@ -161,19 +161,12 @@ def covers_task(
     return Task(loaded.encoder, len(file), read, plain)
 
 
-def loaded_or_exit(load: Callable[[], T]) -> T:
-    try:
-        return load()
-    except InputError as error:
-        raise SystemExit(f"error: {error} (it comes with the extra dev)") from error
-
-
 def titles_task(options: argparse.Namespace) -> Task:
     section: EmbedText = load_params(ROOT / "params.yaml").embed_text.model_copy(
         update={"library": "transformers", "model": MINILM, **settings(options)}
     )
     device = best_device()
-    loaded = loaded_or_exit(lambda: load_text_encoder(section, device))
+    loaded = load_text_encoder(section, device)
     texts = embed_world.titles(count(options, "titles"))
     runs = spans(len(texts), section.shard_size)
 

@@ -20,17 +20,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import set_seed
 from scipy.stats import spearmanr
 
 from benchmarks.support.quality import cold_items
 from benchmarks.support.quality.recipes import NAMES, RECIPES, opened, recipe_name, vectors_of
-from ctr import train
+from benchmarks.support.quality.trained import network
 from ctr.engine.data import load_items
-from ctr.engine.loop import fit, load_data
-from ctr.engine.machine import prepare_cpu, seed_dropout
+from ctr.engine.loop import load_data, none_for_nan
+from ctr.engine.machine import prepare_cpu
+from ctr.evaluation.metrics import auc
 from ctr.judge import judge
-from ctr.models.architecture import build_model, model_config
 from ctr.task1.items import load_judged_items
 from embed.diagnose import diagnose
 from embed.vectors.content import load_content
@@ -45,7 +44,7 @@ from pipeline.tables.split import Split
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recipes", nargs="+", type=recipe_name, default=RECIPES)
-    parser.add_argument("--runs", type=int, default=3, help="the judge's seeds")
+    parser.add_argument("--runs", type=int, default=3, help="seeds of the judge, and of QIN")
     parser.add_argument(
         "--hold-out", type=int, metavar="N", help="make each of N parts of the items cold instead"
     )
@@ -83,7 +82,7 @@ def measured(recipe: str, params: Params, with_qin: bool) -> dict[str, Any]:
     seconds = time.perf_counter() - started
     return {
         "judge": judged(vectors, params.judge),
-        "qin": ranked_by_qin(vectors, params) if with_qin else None,
+        "qin": ranked_by_qin(vectors, params, params.judge.runs) if with_qin else None,
         "diagnostics": diagnose(vectors, Split.load("train"), Split.load("valid"), params.diagnose),
         "seconds": seconds,
     }
@@ -98,37 +97,46 @@ def judged(vectors: np.ndarray, section: Judge) -> dict[str, Any]:
         return judge(data, section, accelerator)
 
 
-def ranked_by_qin(vectors: np.ndarray, params: Params) -> float:
-    """QIN's best AUC on valid, one seed, with these vectors and the neighbours found by them."""
-    settings = params.train
-    accelerator = opened("train", settings.mixed_precision)
+def ranked_by_qin(vectors: np.ndarray, params: Params, runs: int) -> dict[str, float | None]:
+    """QIN's AUC on valid with these vectors and the neighbours found by them.
+
+    Of all targets, and of those that train has and lacks as targets: means over `runs` seeds, from
+    `train.seed` on, and the deviation (n - 1) between them.
+    """
     section = params.neighbors
     near = nearest_items(vectors, section.k, section.exact_below, section.seed)
-    items = load_items(settings.features, accelerator.device)._replace(
-        content=torch.from_numpy(vectors).to(accelerator.device),
-        neighbors=torch.from_numpy(near.ids).to(accelerator.device),
-        cosine=torch.from_numpy(near.cosine).to(accelerator.device),
+    device = opened("train", params.train.mixed_precision).device
+    items = load_items(params.train.features, device)._replace(
+        content=torch.from_numpy(vectors).to(device),
+        neighbors=torch.from_numpy(near.ids).to(device),
+        cosine=torch.from_numpy(near.cosine).to(device),
     )
-    set_seed(settings.seed)
-    data = train.load_data(settings, accelerator, items)
-    model = build_model(model_config(settings, items, len(data.train.columns)), settings)
-    seed_dropout(settings.seed, accelerator)
-    return max(entry["auc"] for entry in fit(model, data, settings, accelerator).curve)
+    valid = Split.load("valid")
+    warm = np.isin(valid.target, Split.load("train").target)
+    aucs = []
+    for seed in range(params.train.seed, params.train.seed + runs):
+        logits, _epoch = network(params.train.model_copy(update={"seed": seed}), items)
+        aucs.append([auc(valid.label[rows], logits[rows]) for rows in (warm | ~warm, warm, ~warm)])
+    found = np.array(aucs, dtype=float)
+    mean = [none_for_nan(float(value)) for value in found.mean(axis=0)]
+    return {
+        **dict(zip(("auc", "auc_warm_items", "auc_cold_items"), mean, strict=True)),
+        "auc_std": float(found[:, 0].std(ddof=1)) if runs > 1 else None,
+    }
 
 
 def print_row(recipe: str, result: dict[str, Any], k: int, header: bool) -> None:
-    columns = ("judge", "± sd", "cold", "QIN", f"recall@{k}", "separation", "seconds")
+    tested = ("± sd", "cold")
+    columns = ("judge", *tested, "QIN", *tested, f"recall@{k}", "separation", "seconds")
     if header:
         print(f"{'':{NAMES}}" + "".join(f"{name:>12}" for name in columns))
-    judge, found = result["judge"], result["diagnostics"]
-    cells = (
-        judge["auc"],
-        judge["auc_std"],
-        judge["auc_cold_items"],
-        result["qin"],
-        found[f"recall_{k}"],
-        found["separation"],
-    )
+    found = result["diagnostics"]
+    cells = [
+        result[judge] and result[judge][metric]
+        for judge in ("judge", "qin")
+        for metric in ("auc", "auc_std", "auc_cold_items")
+    ]
+    cells += [found[f"recall_{k}"], found["separation"]]
     text = "".join(f"{'-' if cell is None else format(cell, '.4f'):>12}" for cell in cells)
     print(f"{recipe:{NAMES}}{text}{result['seconds']:>12.1f}", flush=True)
 

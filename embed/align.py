@@ -2,7 +2,8 @@
 
 Learns from the train period which titles and covers are clicked in the same company, and how often,
 and writes what content predicts of it: embeddings/aligned/vectors.npy (N + 1, dim + 1) float32, the
-company in `dim` columns and the appeal in the last. An item that train knows gets the prediction of
+company in `dim` columns and the appeal in the last; without columns where fewer than FEWEST items
+have both content and behaviour. An item that train knows gets the prediction of
 a regression that was fitted without the item's own row. So its vector tells of it what content
 tells, as that of an item that train has never seen does, and a model that learns to trust these
 vectors may trust those of cold items. Its clicks are not without any part in its vector, though:
@@ -11,10 +12,10 @@ fitted, in each column's mean, and in the choice of the kernel's width and penal
 whose content is unlike that of all known ones is predicted worse than a known one. Items without
 content have a row of zeros.
 
-Beside it stands what Task 1's judge reads best, embeddings/aligned/learned.npy of the same shape:
-an item's own company and appeal, drawn towards what content tells of it, the more the less often
-train shows it. A known item's own clicks are in it, so that a model that learns from train's rows
-how far to trust it learns to trust it too far.
+Beside it stands what Task 1's judge reads best, embeddings/aligned/learned.npy, (N + 1, dim + 1)
+wherever train knows an item: an item's own company and appeal, drawn towards what content tells of
+it, the more the less often train shows it. A known item's own clicks are in it, so that a model
+that learns from train's rows how far to trust it learns to trust it too far.
 """
 
 from collections.abc import Sequence
@@ -37,9 +38,6 @@ FEWEST = 20
 
 ROUNDING = 1e-20
 """Mean squared norm below which features differ by rounding alone."""
-
-CONFIDENT = 20.0
-"""Times that an item is shown until it counts half of what one shown without end does."""
 
 
 def main(section: Align, encoders: Sequence[VectorFiles]) -> None:
@@ -79,7 +77,7 @@ def align(content: Content, seen: Behaviour, section: Align) -> tuple[np.ndarray
     inputs = np.concatenate([scaled(part) for part in content.parts], axis=1)
     targets = np.column_stack([seen.company, seen.appeal])
     unknown = content.present & ~known
-    weights = seen.shown[known] / (seen.shown[known] + CONFIDENT)
+    weights = seen.shown[known] / (seen.shown[known] + section.balance)
     fitted = fit_leaving_out(
         inputs[known], targets[known], weights, inputs[unknown], section.landmarks, section.seed
     )

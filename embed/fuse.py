@@ -28,7 +28,7 @@ from pipeline.common.paths import (
     metrics_path,
 )
 from pipeline.common.stage import made, run
-from pipeline.settings.embed.fuse import Fuse
+from pipeline.settings.embed.fuse import Fuse, Task1Recipe
 from pipeline.tables.item_info import MAX_DIM, write_item_info
 
 GIVEN = {"item_info": GIVEN_ITEM, "item_emb": GIVEN_ITEM_EMB}
@@ -37,11 +37,14 @@ GIVEN = {"item_info": GIVEN_ITEM, "item_emb": GIVEN_ITEM_EMB}
 
 def main(section: Fuse, encoders: Sequence[VectorFiles]) -> None:
     content = None if section.recipe == section.task1 == "given" else load_content(encoders)
-    vectors, explained = by_recipe("recipe", section, content)
     if section.task1 == section.recipe:
+        vectors, explained = by_recipe(
+            "fuse.recipe and fuse.task1", section.recipe, section, content
+        )
         task1 = vectors
     else:
-        task1, _ = by_recipe("task1", section, content)
+        vectors, explained = by_recipe("fuse.recipe", section.recipe, section, content)
+        task1, _ = by_recipe("fuse.task1", section.task1, section, content)
     items = len(vectors) - 1
     metrics: dict[str, Any] = {
         "recipe": section.recipe,
@@ -76,24 +79,23 @@ def without(vectors: np.ndarray) -> int:
 
 
 def by_recipe(
-    setting: str, section: Fuse, content: Content | None
+    asked: str, recipe: Task1Recipe, section: Fuse, content: Content | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Vectors float32 (N + 1, d), and the variance ratios of PCA's components where there are any.
 
-    By what `setting` of the section names; `content` is not read for `given`.
+    `asked` names the settings that ask for `recipe`, for errors; `content` is not read for `given`.
     """
-    recipe = getattr(section, setting)
     if recipe == "given":
-        return _given_item_vectors(section, setting), np.zeros(0)
+        return _given_item_vectors(section, asked), np.zeros(0)
     if recipe == "learned":
         return fuse_learned(read_array(LEARNED), section.dim), np.zeros(0)
     assert content is not None
-    return fuse(content, read_array(ALIGNED), recipe, section.dim, setting)
+    return fuse(content, read_array(ALIGNED), recipe, section.dim, asked)
 
 
-def _given_item_vectors(section: Fuse, setting: str) -> np.ndarray:
+def _given_item_vectors(section: Fuse, asked: str) -> np.ndarray:
     path = GIVEN[section.given]
-    remedy = f"take {_other(section)}another fuse.{setting}"
+    remedy = f"take {_other(section)}another {asked}"
     vectors, _ = given_vectors(path, f"fuse.given: {section.given}", remedy)
     if vectors.shape[1] > MAX_DIM:
         raise InputError(

@@ -14,7 +14,7 @@ NEGLIGIBLE = 1e-12
 
 
 def fuse(
-    content: Content, aligned: np.ndarray, recipe: str, dim: int, setting: str = "recipe"
+    content: Content, aligned: np.ndarray, recipe: str, dim: int, asked: str = "fuse.recipe"
 ) -> tuple[np.ndarray, np.ndarray]:
     """One vector an item, float32 (N + 1, dim), and the variance ratios of PCA's components.
 
@@ -24,14 +24,14 @@ def fuse(
     first components after the aligned columns, at the same mean norm. Fewer columns than `dim` are
     followed by zeros. An item without content is a row of zeros. All is scaled by one scalar so
     that rows that are not zero have a mean norm of 1: cosines do not change, and models meet inputs
-    of a known size. `setting` of section `fuse` asked for it.
+    of a known size. `asked` names the settings that ask for the recipe, for errors.
 
     Raises InputError if the recipe needs columns that there are none of, or has too many of them.
     """
     explained = np.zeros(0)
     columns = []
     if recipe in ("align", "both"):
-        columns.append(unit_scale(_aligned_rows(aligned, content.present, setting)))
+        columns.append(unit_scale(_aligned_rows(aligned, content.present, asked)))
     if recipe in ("pca", "both"):
         reduced, explained = principal(joined(content), dim - sum(c.shape[1] for c in columns))
         columns.append(unit_scale(reduced))
@@ -40,8 +40,8 @@ def fuse(
     rows = np.concatenate(columns, axis=1)
     if rows.shape[1] > dim:
         raise InputError(
-            f"params.yaml: fuse.{setting} is concat, but the features are {rows.shape[1]} columns "
-            f"together and fuse.dim is {dim}; take the recipe pca, or smaller encoders"
+            f"params.yaml: {asked}: concat, but the features are {rows.shape[1]} columns together "
+            f"and fuse.dim is {dim}; take the recipe pca, or smaller encoders"
         )
     vectors = np.zeros((len(content.present), dim), np.float32)
     vectors[content.present, : rows.shape[1]] = unit_scale(rows)
@@ -55,7 +55,7 @@ def fuse_learned(learned: np.ndarray, dim: int) -> np.ndarray:
     Raises InputError if it has no columns.
     """
     if not learned.shape[1]:
-        raise _without_columns(LEARNED, "task1")
+        raise _without_columns(LEARNED, "fuse.task1")
     vectors = np.zeros((len(learned), dim), np.float32)
     vectors[:, : learned.shape[1]] = unit_scale(np.asarray(learned, np.float64))
     return vectors
@@ -66,16 +66,16 @@ def joined(content: Content) -> np.ndarray:
     return np.asarray(np.concatenate(content.parts, axis=1)[content.present])
 
 
-def _aligned_rows(aligned: np.ndarray, present: np.ndarray, setting: str) -> np.ndarray:
+def _aligned_rows(aligned: np.ndarray, present: np.ndarray, asked: str) -> np.ndarray:
     if not aligned.shape[1]:
-        raise _without_columns(ALIGNED, setting)
+        raise _without_columns(ALIGNED, asked)
     return np.asarray(aligned[present], dtype=np.float64)
 
 
-def _without_columns(path: Path, setting: str) -> InputError:
+def _without_columns(path: Path, asked: str) -> InputError:
     return InputError(
         f"{path}: has no columns, since train's clicks are too few to learn from; "
-        f"set fuse.{setting} to pca in params.yaml"
+        f"set {asked} to pca in params.yaml"
     )
 
 

@@ -41,6 +41,11 @@ OF_KINDS = (
     "that ranks train best (after a minus: the lower, the better), here by its AUC on valid."
 )
 
+OF_TASK1 = (
+    "Of what is submitted to Task 1 (fuse.task1); the map and the neighbours on this page are of "
+    "the vectors that the ranking models of Task 2 read (fuse.recipe)."
+)
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -120,7 +125,7 @@ def item_vectors() -> Table:
         ("share of items with a near duplicate", number(found.get("near_duplicates"))),
         ("items without a vector", number(found.get("without_vector"))),
     ]
-    return Table("Item vectors (Task 1)", ("", "value"), rows)
+    return Table("Item vectors (Task 1)", ("", "value"), rows, OF_TASK1)
 
 
 def recalls(found: Metrics) -> list[tuple[str, str]]:

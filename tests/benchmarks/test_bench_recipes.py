@@ -12,7 +12,8 @@ from pipeline.settings.params import load_params
 
 def result(auc: float, **diagnostics: float | None) -> dict[str, Any]:
     judge = {"auc": auc, "auc_std": None, "auc_cold_items": 0.6}
-    return {"judge": judge, "qin": 0.7, "diagnostics": diagnostics, "seconds": 1.5}
+    qin = {"auc": 0.7, "auc_std": 0.001, "auc_cold_items": 0.65}
+    return {"judge": judge, "qin": qin, "diagnostics": diagnostics, "seconds": 1.5}
 
 
 def test_a_row_holds_the_figures_in_the_order_of_the_header(
@@ -21,9 +22,19 @@ def test_a_row_holds_the_figures_in_the_order_of_the_header(
     print_row("pca", result(0.8, recall_rows=9, recall_20=0.1, separation=0.55), 20, header=True)
     header, row = capsys.readouterr().out.splitlines()
     assert header.split() == [
-        "judge", "±", "sd", "cold", "QIN", "recall@20", "separation", "seconds",
+        "judge", "±", "sd", "cold", "QIN", "±", "sd", "cold", "recall@20", "separation", "seconds",
     ]  # fmt: skip
-    assert row.split() == ["pca", "0.8000", "-", "0.6000", "0.7000", "0.1000", "0.5500", "1.5"]
+    assert row.split() == [
+        "pca", "0.8000", "-", "0.6000", "0.7000", "0.0010", "0.6500", "0.1000", "0.5500", "1.5",
+    ]  # fmt: skip
+
+
+def test_of_a_model_that_was_not_asked_a_row_holds_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = result(0.8, recall_20=0.1, separation=0.55) | {"qin": None}
+    print_row("pca", asked, 20, header=False)
+    assert capsys.readouterr().out.split()[4:7] == ["-", "-", "-"]
 
 
 def test_a_recipe_without_the_diagnostic_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:

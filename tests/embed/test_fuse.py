@@ -169,7 +169,10 @@ def test_given_item_vectors_that_cannot_be_used(
         columns = width if each == name else other
         write_array(path, np.zeros((len(catalogue.titles), columns), np.float32))
     (other_name,) = GIVEN.keys() - {name}
-    remedy = f"take {f'fuse.given: {other_name}, or ' if other else ''}another fuse.recipe$"
-    with pytest.raises(InputError, match=f"{message}.*{remedy}"):
+    remedy = f"take {f'fuse.given: {other_name}, or ' if other else ''}another fuse.recipe"
+    with pytest.raises(InputError, match=f"{message}.*{remedy} and fuse.task1$"):
         run_stage(params, recipe="given", given=name)
+    write_parts()
+    with pytest.raises(InputError, match=f"{message}.*{remedy}$"):
+        run_stage(params, recipe="given", given=name, task1="learned")
     assert not ITEM.exists()

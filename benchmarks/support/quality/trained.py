@@ -15,6 +15,7 @@ from ctr.engine.loop import fit
 from ctr.engine.machine import seed_dropout
 from ctr.engine.scoring import score
 from ctr.models.architecture import build_model, model_config
+from ctr.models.base import ItemTable
 from pipeline.settings.ctr.train import Train
 
 
@@ -25,10 +26,11 @@ def trained(settings: Train) -> tuple[np.ndarray, dict[str, Any]]:
     return logits, {"epoch": epoch, "seconds": time.perf_counter() - started}
 
 
-def network(settings: Train) -> tuple[np.ndarray, int]:
+def network(settings: Train, items: ItemTable | None = None) -> tuple[np.ndarray, int]:
+    """Reads `items`, or those of the working directory."""
     accelerator = opened("train", settings.mixed_precision)
     set_seed(settings.seed)
-    data = train.load_data(settings, accelerator)
+    data = train.load_data(settings, accelerator, items)
     model = build_model(model_config(settings, data.items, len(data.train.columns)), settings)
     seed_dropout(settings.seed, accelerator)
     result = fit(model, data, settings, accelerator)

@@ -19,8 +19,8 @@ class Align(Section):
     prior: Annotated[float, Field(gt=0)]
     """Rows at the mean click rate added to each item's."""
     balance: Annotated[float, Field(gt=0)]
-    """Times that an item is shown at which its own clicks count as much as its content does, in the
-    vectors that `fuse` calls `learned`."""
+    """Times that an item is shown at which its clicks count half of what those of one shown without
+    end do: in the regression, and in the vectors `learned`, where its content makes up the rest."""
     landmarks: Annotated[int, Field(ge=2, le=4096)]
     """Items that carry the kernel; exact where there are no more. Memory is about 30 bytes for each
     of them and each item of the catalogue: 6 GB for 2,048 of 91,717."""
