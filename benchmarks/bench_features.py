@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.support.quality.cold_items import paired
-from benchmarks.support.quality.trained import trained
-from benchmarks.support.quality.worlds import world_with
+from benchmarks.quality.cold_items import paired
+from benchmarks.quality.trained import trained
+from benchmarks.quality.worlds import world_with
 from ctr.blend import choose, held_out_gain
 from ctr.boosting.training import SCORED
 from ctr.engine.machine import prepare_cpu

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from benchmarks.support.quality import cold_items
-from benchmarks.support.quality.recipes import NAMES, RECIPES, opened, recipe_name, vectors_of
-from benchmarks.support.quality.trained import network
+from benchmarks.quality import cold_items
+from benchmarks.quality.recipes import NAMES, RECIPES, opened, recipe_name, vectors_of
+from benchmarks.quality.trained import network
 from ctr.engine.data import load_items
 from ctr.engine.loop import load_data, none_for_nan
 from ctr.engine.machine import prepare_cpu

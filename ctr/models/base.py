@@ -87,7 +87,7 @@ def places_an_item(device: torch.device) -> int:
     """How many of a batch's places an item must have for the whole table to be composed.
 
     Else the batch's items are found first, which a CPU does at little cost, and which makes a GPU
-    wait for the host (`benchmarks/bench_items.py`).
+    wait for the host (`benchmarks/growth/items.py`).
     """
     return 8 if device.type == "cpu" else 1
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from benchmarks.bench_recipes import print_correlations, print_row
-from benchmarks.support.quality.recipes import recipe_name, vectors_of, whitened
+from benchmarks.quality.recipes import recipe_name, vectors_of, whitened
 from embed.vectors.content import Content
 from pipeline.settings.params import load_params
 

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.support.quality import cut_in_time
-from benchmarks.support.quality.cut_in_time import LABELS, cut
+from benchmarks.quality import cut_in_time
+from benchmarks.quality.cut_in_time import LABELS, cut
 from pipeline.raw.clicks import CLICKS
 
 ROWS = 200

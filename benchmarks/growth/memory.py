@@ -16,7 +16,7 @@ for each landmark), a few numbers a row of the click log (users, labels, the ord
 fixed number. Histories and covers are never held.
 Linux only (/proc).
 
-    python -m benchmarks.bench_memory --stages ingest train --json bench_memory.json
+    python -m benchmarks.growth.memory --stages ingest train --json memory.json
 """
 
 import argparse

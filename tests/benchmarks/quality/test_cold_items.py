@@ -5,8 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.support.embed_world import write_no_pictures
-from benchmarks.support.quality.cold_items import (
+from benchmarks.quality.cold_items import (
     by_part,
     compare,
     judged_cold,
@@ -15,6 +14,7 @@ from benchmarks.support.quality.cold_items import (
     without,
     world_without,
 )
+from benchmarks.support.embed_world import write_no_pictures
 from pipeline.common import paths
 from pipeline.common.files import read_json, write_array
 from pipeline.settings.params import Params

@@ -5,7 +5,7 @@ of 2^BITS: the next level's words are of what the ones before leave. QIN reads a
 further tags of it, boosted trees the target's as categorical columns. The same seeds with them and
 without; AUC on valid, and the mean difference with its standard error.
 
-    python -m benchmarks.support.quality.semantic_ids [--models main trees] [--runs 3]
+    python -m benchmarks.quality.semantic_ids [--models main trees] [--runs 3]
 
 For the data that the pipeline has ingested, embedded and counted in the working directory.
 """
@@ -18,9 +18,9 @@ from typing import Any
 import faiss
 import numpy as np
 
-from benchmarks.support.quality.cold_items import paired
-from benchmarks.support.quality.trained import network
-from benchmarks.support.quality.worlds import world_with
+from benchmarks.quality.cold_items import paired
+from benchmarks.quality.trained import network
+from benchmarks.quality.worlds import world_with
 from ctr.boosting.forest import parameters
 from ctr.boosting.library import library
 from ctr.boosting.rows import load_data

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.support.quality.semantic_ids import BITS, LEVELS, semantic_ids, tagged
+from benchmarks.quality.semantic_ids import BITS, LEVELS, semantic_ids, tagged
 from pipeline.common.files import read_array, read_json, write_array, write_json
 from pipeline.common.paths import STATS, TAGS
 

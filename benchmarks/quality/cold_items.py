@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.support.quality.linear_reader import read
-from benchmarks.support.quality.recipes import NAMES, opened, vectors_of
-from benchmarks.support.quality.worlds import world_with
+from benchmarks.quality.linear_reader import read
+from benchmarks.quality.recipes import NAMES, opened, vectors_of
+from benchmarks.quality.worlds import world_with
 from ctr.engine.loop import load_data
 from ctr.judge import judged_once
 from ctr.task1.items import load_judged_items

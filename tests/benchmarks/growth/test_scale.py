@@ -1,4 +1,4 @@
-from benchmarks.bench_scale import SWEEPS, Point, measure
+from benchmarks.growth.scale import SWEEPS, Point, measure
 
 
 def test_a_sweep_changes_nothing_but_what_it_sweeps() -> None:

@@ -10,7 +10,7 @@ Above, forward and backward of the item embedding and ASTA at the published size
 Below, the dense gradient of an embedding table (the penalty moves every row, so Adam needs all of
 it) from that of the places that read it. The clicks are made up.
 
-    python -m benchmarks.bench_items --json bench_items.json
+    python -m benchmarks.growth.items --json items.json
 """
 
 import argparse

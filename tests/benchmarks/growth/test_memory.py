@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.bench_memory import CASES, header, judged, line, measure
+from benchmarks.growth.memory import CASES, header, judged, line, measure
 from benchmarks.support.stages import Peak, watched
 from pipeline.common import paths
 from pipeline.common.files import read_array
 from pipeline.tables.item_info import read_item_info
 from pipeline.tables.split import Split
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MB = 10**6
 
 
@@ -67,7 +67,7 @@ def test_the_challenge_is_judged_on_its_own_items(
 
 
 def test_runs_from_the_command_line() -> None:
-    command = [sys.executable, "-m", "benchmarks.bench_memory", "--stages", "align"]
+    command = [sys.executable, "-m", "benchmarks.growth.memory", "--stages", "align"]
     command += ["--scale-down", "40"]
     output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     _, found = output.splitlines()

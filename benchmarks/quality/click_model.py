@@ -5,7 +5,7 @@ AUC on valid falls to if the truth lacks it, and what the predictions gain if th
 logistic regression of the label on their logit and the part, fitted on half of the users and judged
 on the others, both ways. What is gained is what had not been found.
 
-    python -m benchmarks.support.quality.click_model
+    python -m benchmarks.quality.click_model
 
 For the sample, as the pipeline left it in the working directory.
 """

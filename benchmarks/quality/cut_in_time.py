@@ -3,7 +3,7 @@
 Test keeps its labels, in test_labels.parquet beside the folder of splits, so that what is chosen on
 valid can be told on rows that chose nothing.
 
-    python -m benchmarks.support.quality.cut_in_time SOURCE FOLDER [--train 0.2] [--judged 0.025]
+    python -m benchmarks.quality.cut_in_time SOURCE FOLDER [--train 0.2] [--judged 0.025]
 """
 
 import argparse

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.bench_blend import MODELS, measured, print_blend, with_models
+from benchmarks.quality.blend import MODELS, measured, print_blend, with_models
 from tests.support.worlds.tiny_world import tiny_params, write_world
 
 

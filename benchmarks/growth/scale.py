@@ -4,7 +4,7 @@ Made-up clicks (`training_world`) and the published settings, but for what a swe
 sweep over items vectors are 16 wide instead of 128, so that ten million fit. Every point is a run
 of its own (`training`). Linux only (/proc).
 
-    python -m benchmarks.bench_scale --json bench_scale.json
+    python -m benchmarks.growth.scale --json scale.json
 """
 
 import argparse
@@ -23,7 +23,7 @@ from benchmarks.support.raw_layout import ITEMS
 from benchmarks.support.training_world import write_world
 from pipeline.common.files import read_json, write_json
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NARROW = 16
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.support.quality import click_model
-from benchmarks.support.quality.click_model import found
+from benchmarks.quality import click_model
+from benchmarks.quality.click_model import found
 from pipeline.common.paths import predictions_path
 from sample.clicks import logit_parts
 from sample.config import WorldConfig

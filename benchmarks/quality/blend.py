@@ -4,7 +4,7 @@ For the data that the pipeline has ingested and embedded in the working director
 `params.yaml`: its models, or beside the default ones a second seed, another number of rows, and the
 transformer. Each is trained as stage `train` does it.
 
-    python -m benchmarks.bench_blend [--json PATH]
+    python -m benchmarks.quality.blend [--json PATH]
 """
 
 import argparse
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.support.quality.trained import trained
+from benchmarks.quality.trained import trained
 from ctr.blend import choose, held_out_gain
 from ctr.engine.machine import prepare_cpu
 from ctr.evaluation.metrics import auc

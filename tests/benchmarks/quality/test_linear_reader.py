@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.support.quality.linear_reader import columns, read
+from benchmarks.quality.linear_reader import columns, read
 from pipeline.tables.split import Split
 
 VECTORS = np.array([[0, 0], [1, 0], [0, 2], [3, 4]], np.float32)
