@@ -2,17 +2,20 @@
 
 The clicks are made up (`training_world`). Every run is a process of its own, one after the other,
 on the same device. Ratios are to the samples a second of the published path, which trains in fp32.
-Without --quick also: the published path under bf16 autocast, and our collapsed form. Linux only
-(/proc).
+Without --quick also: the published path under bf16 autocast, and our collapsed form; on a GPU tf32
+and torch.compile. With --epochs the stage itself, by its own command (on a GPU in bf16): seconds
+from an epoch's line to the next one's, with valid's scores. Linux only (/proc).
 
     python -m benchmarks.bench_train --quick --json bench_train.json
 """
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import chdir
 from pathlib import Path
@@ -21,22 +24,31 @@ from typing import Any
 import torch
 
 from benchmarks.support.raw_layout import ITEMS, ROWS
+from benchmarks.support.stages import write_params
+from benchmarks.support.training import RECIPE
 from benchmarks.support.training_world import write_world
 from pipeline.common.files import read_json, write_json
+from pipeline.settings.params import load_params
 
 ROOT = Path(__file__).parents[1]
-RUNS = {
+RUNS: dict[str, tuple[str, ...]] = {
     "published": ("published", "--precision=no"),
     "ours": ("training", "--precision=no"),
     "ours bf16": ("training", "--precision=bf16"),
 }
-LONGER = {
+LONGER: dict[str, tuple[str, ...]] = {
     "published bf16": ("published", "--precision=bf16"),
     "ours collapsed": ("training", "--precision=no", "--collapsed"),
     "ours bf16 collapsed": ("training", "--precision=bf16", "--collapsed"),
 }
+ON_GPU: dict[str, tuple[str, ...]] = {
+    "ours tf32": ("training", "--precision=tf32"),
+    "ours bf16 compiled": ("training", "--precision=bf16", "--compile"),
+}
 STEPS = {"cpu": {"training": 3, "published": 1}, "cuda": {"training": 100, "published": 10}}
 """Timed by default, after one or more that warm up."""
+AN_EPOCH = re.compile(r"\bepoch +\d+ +loss ")
+"""A line of the stage's, at an epoch's end."""
 PHASES = ("data", "forward", "backward", "optimizer")
 
 
@@ -49,7 +61,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8192)
     parser.add_argument("--steps", type=int, help="of ours, timed")
     parser.add_argument("--published-steps", type=int, help="of the published path, timed")
-    parser.add_argument("--compile", action="store_true", help="ours with torch.compile")
+    parser.add_argument("--epochs", type=int, default=0, help="of stage train, two or more")
     parser.add_argument("--quick", action="store_true", help="only what the ratios need")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
@@ -58,12 +70,22 @@ def main() -> None:
         with chdir(folder):
             write_world(items=options.items, train_rows=options.rows)
         print(header())
-        for name, arguments in (RUNS if options.quick else RUNS | LONGER).items():
+        for name, arguments in runs(options).items():
             measured[name] = run(arguments, options, Path(folder))
             print(line(name, measured), flush=True)
-    print(closing(measured))
+        print(closing(measured))
+        figures: dict[str, Any] = summary(measured) | {"runs": measured}
+        if options.epochs:
+            figures["stage"] = epochs(options, Path(folder))
+            print(", ".join(f"{name} {value}" for name, value in figures["stage"].items()))
     if options.json is not None:
-        write_json(options.json, summary(measured) | {"runs": measured})
+        write_json(options.json, figures)
+
+
+def runs(options: argparse.Namespace) -> dict[str, tuple[str, ...]]:
+    if options.quick:
+        return RUNS
+    return RUNS | LONGER | (ON_GPU if options.device == "cuda" else {})
 
 
 def run(arguments: tuple[str, ...], options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -74,14 +96,42 @@ def run(arguments: tuple[str, ...], options: argparse.Namespace, folder: Path) -
     flags += [f"--steps={steps or STEPS[options.device][module]}"]
     if module == "published":
         flags += [f"--device={options.device}"]
-    elif options.compile:
-        flags += ["--compile"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    if options.device == "cpu":
-        environment["ACCELERATE_USE_CPU"] = "true"
     command = [sys.executable, "-m", f"benchmarks.support.{module}", *flags]
-    subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
+    silent = subprocess.DEVNULL
+    subprocess.run(command, cwd=folder, env=environment(options), check=True, stdout=silent)
     return read_json(folder / "figures.json")
+
+
+def environment(options: argparse.Namespace) -> dict[str, str]:
+    on_cpu = {"ACCELERATE_USE_CPU": "true"} if options.device == "cpu" else {}
+    return os.environ | {"PYTHONPATH": str(ROOT)} | on_cpu
+
+
+def epochs(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Stage `train` on the world in `folder`: seconds of its whole run and of its last epoch."""
+    settings = load_params(RECIPE).train.model_dump()
+    settings |= {"epochs": options.epochs, "batch_size": options.batch_size}
+    with chdir(folder):
+        precision = "bf16" if options.device == "cuda" else "no"
+        write_params({"train": settings | {"mixed_precision": precision}})
+    started = time.perf_counter()
+    with subprocess.Popen(
+        [sys.executable, "-m", "ctr.train"],
+        cwd=folder,
+        env=environment(options),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        lines = [(time.perf_counter() - started, text) for text in process.stdout]
+    whole = time.perf_counter() - started
+    ends = [(seconds, text.strip()) for seconds, text in lines if AN_EPOCH.search(text)]
+    if process.returncode or len(ends) < 2:
+        told = "".join(text for _, text in lines)
+        raise SystemExit(f"error: stage train ended with {process.returncode}\n{told}")
+    (before, _), (after, text) = ends[-2:]
+    return {"seconds": round(whole, 2), "an_epoch": round(after - before, 2), "told": text}
 
 
 def header() -> str:

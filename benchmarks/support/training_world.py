@@ -43,12 +43,16 @@ def write_world(
     history: int = 64,
     content_dim: int = 128,
     seed: int = 2025,
+    neighbors: int = 0,
 ) -> None:
-    """Write the item tables and both splits into the working directory; `tags` counts padding."""
+    """Write the item tables and both splits into the working directory; `tags` counts padding.
+
+    Of an item's `neighbors` some are lacking; which they are is drawn at random.
+    """
     rng = np.random.default_rng(seed)
     known = Items(1 + rng.permutation(items), rng.normal(0, 0.5, items + 1).astype(np.float32))
     with Outputs() as outputs:
-        write_items(rng, items, tags, content_dim, outputs)
+        write_items(rng, items, tags, content_dim, neighbors, outputs)
         for split, rows in (("train", train_rows), ("valid", valid_rows)):
             path = outputs.path(paths.split_path(split))
             shape = (rows, history + len(Split.TAIL))
@@ -58,13 +62,20 @@ def write_world(
 
 
 def write_items(
-    rng: np.random.Generator, items: int, tags: int, content_dim: int, outputs: Outputs
+    rng: np.random.Generator,
+    items: int,
+    tags: int,
+    content_dim: int,
+    neighbors: int,
+    outputs: Outputs,
 ) -> None:
     outputs.array(paths.TAGS, tag_table(rng, items, tags))
     outputs.array(paths.ITEM, content_table(rng, items, content_dim))
     with outputs.path(paths.NEIGHBORS).open("wb") as file:
-        none = np.zeros((items + 1, 0))
-        np.savez(file, ids=none.astype(np.int32), cosine=none.astype(np.float32))
+        near = rng.integers(0, items, (items + 1, neighbors), np.int32, endpoint=True)
+        near[0] = 0
+        cosine = np.where(near > 0, rng.random(near.shape, np.float32), 0)
+        np.savez(file, ids=near, cosine=cosine)
 
 
 def write_numbers(seed: int = 2025) -> None:
