@@ -95,8 +95,8 @@ def main() -> None:
                 raise SystemExit(f"error: {error}") from error
             result[name] = summary(rounds) | {"rounds": rounds}
             print(table(name, result[name]), flush=True)
-    if options.json is not None:
-        write_json(options.json, result)
+            if options.json is not None:
+                write_json(options.json, result)
 
 
 def device_name() -> str:

@@ -23,8 +23,9 @@ import torch
 from scipy.stats import spearmanr
 
 from benchmarks.quality import cold_items
-from benchmarks.quality.recipes import NAMES, RECIPES, opened, recipe_name, vectors_of
+from benchmarks.quality.recipes import NAMES, RECIPES, recipe_name, vectors_of
 from benchmarks.quality.trained import network
+from benchmarks.support.accelerator import opened
 from ctr.engine.data import load_items
 from ctr.engine.loop import load_data, none_for_nan
 from ctr.engine.machine import prepare_cpu

@@ -63,8 +63,13 @@ def main() -> None:
     parser.add_argument("--published-steps", type=int, help="of the published path, timed")
     parser.add_argument("--epochs", type=int, default=0, help="of stage train, two or more")
     parser.add_argument("--quick", action="store_true", help="only what the ratios need")
+    parser.add_argument("--runs", nargs="+", choices=tuple(RUNS | LONGER | ON_GPU), help="these")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
+    if options.epochs == 1:
+        parser.error("--epochs is 1; the first one's start is not measured, so give 2 or more")
+    if options.runs and not {*options.runs} >= {*RUNS}:
+        parser.error(f"--runs lacks some of {', '.join(RUNS)}, which the ratios need")
     measured: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         with chdir(folder):
@@ -73,19 +78,26 @@ def main() -> None:
         for name, arguments in runs(options).items():
             measured[name] = run(arguments, options, Path(folder))
             print(line(name, measured), flush=True)
+            if options.json is not None:
+                write_json(options.json, {"runs": measured})
         print(closing(measured))
         figures: dict[str, Any] = summary(measured) | {"runs": measured}
+        if options.json is not None:
+            write_json(options.json, figures)
         if options.epochs:
             figures["stage"] = epochs(options, Path(folder))
             print(", ".join(f"{name} {value}" for name, value in figures["stage"].items()))
-    if options.json is not None:
-        write_json(options.json, figures)
+            if options.json is not None:
+                write_json(options.json, figures)
 
 
 def runs(options: argparse.Namespace) -> dict[str, tuple[str, ...]]:
+    known = RUNS | LONGER | ON_GPU
+    if options.runs:
+        return {name: known[name] for name in options.runs}
     if options.quick:
         return RUNS
-    return RUNS | LONGER | (ON_GPU if options.device == "cuda" else {})
+    return known if options.device == "cuda" else RUNS | LONGER
 
 
 def run(arguments: tuple[str, ...], options: argparse.Namespace, folder: Path) -> dict[str, Any]:

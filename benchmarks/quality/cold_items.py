@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.quality.linear_reader import read
-from benchmarks.quality.recipes import NAMES, opened, vectors_of
+from benchmarks.quality.recipes import NAMES, vectors_of
 from benchmarks.quality.worlds import world_with
+from benchmarks.support.accelerator import opened
 from ctr.engine.loop import load_data
 from ctr.judge import judged_once
 from ctr.task1.items import load_judged_items

@@ -1,14 +1,10 @@
-"""Item vectors by each recipe, and an accelerator to judge them with."""
+"""Item vectors by each recipe."""
 
 import re
 from argparse import ArgumentTypeError
-from typing import Any
 
 import numpy as np
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 
-from ctr.engine.machine import open_accelerator
 from embed.align import align
 from embed.vectors.behaviour import behaviour
 from embed.vectors.content import Content
@@ -80,9 +76,3 @@ def _vectors(recipe: str, content: Content, params: Params) -> np.ndarray:
         own = learned(aligned, content.present, seen, section.balance)
         return fuse_learned(own, params.fuse.dim)
     return fuse(content, aligned, recipe, params.fuse.dim)[0]
-
-
-def opened(section: str, mixed_precision: Any) -> Accelerator:
-    """A new accelerator, as in a process of its own."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    return open_accelerator(section, mixed_precision)

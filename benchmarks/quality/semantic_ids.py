@@ -100,7 +100,8 @@ def trees(settings: Train, codes: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def grown(settings: Train, codes: np.ndarray) -> np.ndarray:
-    """As stage `train` does it, but for the draw of each tree's columns."""
+    """As stage `train` does it, but that valid is scored at every tree, not at every tenth, and for
+    the draw of each tree's columns."""
     lightgbm, data = library("train"), load_data(settings)
     names = [f"word_{level}" for level in range(codes.shape[1])]
     rows: dict[str, np.ndarray] = {}

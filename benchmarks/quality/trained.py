@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from accelerate.utils import set_seed
 
-from benchmarks.quality.recipes import opened
+from benchmarks.support.accelerator import opened
 from ctr import train
 from ctr.boosting.library import library
 from ctr.boosting.rows import load_data, read_rows

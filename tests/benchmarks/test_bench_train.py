@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.bench_train import closing, header, line, summary
+from benchmarks.bench_train import AN_EPOCH, closing, header, line, summary
+from ctr.engine.loop import progress_line
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,17 +63,32 @@ def test_the_table_and_what_stands_below_it() -> None:
     assert "3,600,000 rows in 3,000 s; prediction 8.0 times" in told[0]
 
 
+def test_the_line_of_an_epoch_is_known() -> None:
+    entry = dict.fromkeys(("epoch", "train_loss", "auc", "gauc", "logloss", "learning_rate"), 0.5)
+    assert AN_EPOCH.search(progress_line(entry | {"epoch": 12}, 1e5, is_best=True))
+    assert not AN_EPOCH.search("an epoch takes about 3 s without scoring valid")
+
+
 @pytest.mark.slow
 def test_the_quick_run_writes_its_figures(tmp_path: Path) -> None:
-    sizes = ["--items=500", "--rows=200", "--batch-size=64", "--steps=1", "--device=cpu"]
-    command = [sys.executable, "-m", "benchmarks.bench_train", "--quick", "--json"]
+    sizes = [
+        "--items=500",
+        "--rows=200",
+        "--batch-size=64",
+        "--steps=1",
+        "--device=cpu",
+        "--epochs=2",
+    ]
+    command = [sys.executable, "-m", "benchmarks.bench_train", "--device=cpu", "--quick"]
     path = tmp_path / "figures.json"
     done = subprocess.run(
-        [*command, str(path), *sizes], cwd=ROOT, capture_output=True, text=True, check=True
+        [*command, f"--json={path}", *sizes], cwd=ROOT, capture_output=True, text=True, check=True
     )
     found = json.loads(path.read_text())
     assert found["ratio"] == found["ours_samples_per_s"] / found["published_samples_per_s"]
     assert found["ratio_bf16"] > 0
     assert 0 < found["loader_share"] < 1
+    assert 0 < found["stage"]["an_epoch"] < found["stage"]["seconds"]
+    assert "valid AUC" in found["stage"]["told"]
     assert set(found["runs"]) == set(MEASURED)
     assert [text.split("  ")[0] for text in done.stdout.splitlines()[1:4]] == list(MEASURED)

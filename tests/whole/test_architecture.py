@@ -269,6 +269,12 @@ PATHS = re.compile(
 MODULES = re.compile(r"python -m ((?:" + "|".join((*CODE, "tests")) + r")[.\w]*)")
 
 
+def module_file(name: str) -> str:
+    """What `python -m` of it runs."""
+    path = name.replace(".", "/")
+    return f"{path}/__main__.py" if (ROOT / path).is_dir() else f"{path}.py"
+
+
 def test_prose_names_no_code_that_is_not_there() -> None:
     missing = []
     for path in tracked():
@@ -276,6 +282,6 @@ def test_prose_names_no_code_that_is_not_there() -> None:
             continue
         for text in prose(path):
             named = [*PATHS.findall(text)]
-            named += [f"{name.rstrip('.').replace('.', '/')}.py" for name in MODULES.findall(text)]
+            named += [module_file(name.rstrip(".")) for name in MODULES.findall(text)]
             missing += [f"{path}: {name}" for name in named if not (ROOT / name).exists()]
     assert missing == []

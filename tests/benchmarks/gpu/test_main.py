@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import gpu
-from benchmarks.gpu import PARTS, Part, ended, machine, run, verdicts
+from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu.__main__ import PARTS, Part, ended, run, verdicts
 
 
 def python(code: str) -> list[str]:
@@ -42,22 +42,14 @@ def test_no_part_begins_without_time() -> None:
 
 def test_the_verdicts_name_each_part() -> None:
     passed = {"figures": {}, "seconds": 12.3, "failure": ""}
-    text = verdicts({"machine": {}, "agreement": passed, "training": passed | {"failure": "x"}})
+    text = verdicts({"agreement": passed, "training": passed | {"failure": "x"}})
     assert text.splitlines() == ["agreement         12 s  passed", "training          12 s  x"]
-
-
-def test_the_machine_is_told_with_what_it_reaches() -> None:
-    found = machine(small=True)
-    assert found["torch"] not in ("", "not installed")
-    assert found["fp32_tflop_per_s"] > 0
-    assert found["copied_gb_per_s"] > 0
-    assert gpu.installed("no-such-package") == "not installed"
 
 
 def test_one_that_fails_does_not_stop_the_others(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    failures = {"agreement": "exit code 1", "training": "", "extraction": ""}
+    failures = {"machine": "", "agreement": "exit code 1", "training": "", "extraction": ""}
     asked = iter(failures.values())
     monkeypatch.setattr(gpu, "ended", lambda *_: next(asked))
     monkeypatch.setattr(sys, "argv", ["gpu", "--small", f"--json={tmp_path / 'gpu.json'}"])

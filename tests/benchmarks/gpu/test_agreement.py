@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.support import agreement
-from benchmarks.support.agreement import APART, ROUNDING, Check, checked
-from benchmarks.support.few_clicks import VARIANTS, settings_of
+from benchmarks.gpu import agreement
+from benchmarks.gpu.agreement import APART, Check, checked
+from benchmarks.gpu.few_clicks import VARIANTS, settings_of
 from benchmarks.support.training_world import write_numbers, write_world
 from ctr.engine.learner import Learner
 from ctr.models import qin
 from ctr.models.kernels import plain_attention
+from pipeline.common.files import read_json, write_json
 from pipeline.settings.ctr.train import Train
 
 pytestmark = pytest.mark.usefixtures("cpu")
@@ -37,7 +38,7 @@ def test_models_agree_with_float64(name: str) -> None:
     for check in agreement.both(name, asked, din=False, told=agreement.expected(asked, din=False)):
         assert check.passed, check
         assert check.error is not None
-        assert 0 < check.error < ROUNDING["no"]
+        assert 0 < check.error < check.bound
 
 
 def test_a_wrong_pass_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,6 +66,24 @@ def test_steps_agree_and_a_step_without_the_penalty_is_found(
 def test_clicks_are_the_same_from_memory_and_file_and_runs_repeat() -> None:
     assert agreement.other_clicks(settings("QIN with more")) == 0
     assert agreement.between_runs(settings("QIN with more")) == 0
+
+
+def test_a_gradient_that_is_lacking_is_found_in_bf16_too() -> None:
+    asked = settings("QIN").model_copy(update={"mixed_precision": "bf16"})
+    told, _ = agreement.expected(asked, din=False)
+    found = agreement.gradient(asked, din=False)
+    assert agreement.furthest(found, told) < agreement.GRADIENT["bf16"]
+    for name in ("asta.key.weight", "qnn.layers.0.linear.bias", "item.content.weight"):
+        lacking = found | {name: torch.zeros_like(found[name])}
+        assert agreement.furthest(lacking, told) > agreement.GRADIENT["bf16"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_reaches_the_file(tmp_path: Path, value: float) -> None:
+    check = checked("QIN, fp16", 0.1, lambda: value)
+    assert (check.error, check.passed, check.told) == (None, False, str(value))
+    write_json(tmp_path / "a.json", agreement.figures([check, Check("DIN", 0.0, 0.1)]))
+    assert read_json(tmp_path / "a.json")["failed"] == ["QIN, fp16"]
 
 
 def test_a_check_that_breaks_off_is_told() -> None:
