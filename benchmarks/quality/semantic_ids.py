@@ -61,7 +61,8 @@ def main() -> None:
         )
         gain, error = paired(aucs[:, 1], aucs[:, 0])
         cells = "".join(f"{value:9.4f}" for value in aucs.mean(axis=0))
-        print(f"{name:12}{cells}{f'{gain:+.4f} ± {error:.4f}':>20}", flush=True)
+        difference = f"{gain:+.4f}" + (f" ± {error:.4f}" if options.runs > 1 else "")
+        print(f"{name:12}{cells}{difference:>20}", flush=True)
 
 
 def semantic_ids(vectors: np.ndarray) -> np.ndarray:
@@ -69,6 +70,7 @@ def semantic_ids(vectors: np.ndarray) -> np.ndarray:
     present = vectors.any(axis=1)
     rows = np.ascontiguousarray(vectors[present], np.float32)
     quantizer = faiss.ResidualQuantizer(rows.shape[1], LEVELS, BITS)
+    quantizer.cp.min_points_per_centroid = 1  # faiss warns of less than 39, which 2,500 items have
     quantizer.train(rows)
     codes = np.zeros((len(vectors), LEVELS), np.int32)
     codes[present] = 1 + faiss.unpack_bitstrings(quantizer.compute_codes(rows), LEVELS, BITS)
