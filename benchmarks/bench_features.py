@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.quality.cold_items import paired
+from benchmarks.quality.seeds import deviation, difference
 from benchmarks.quality.trained import trained
 from benchmarks.quality.worlds import world_with
 from ctr.blend import choose, held_out_gain
@@ -132,22 +132,10 @@ def measured(
 def print_row(variant: str, found: Mapping[str, Mapping[str, Any]]) -> None:
     own = np.array(found[variant]["auc"])
     print(
-        f"{variant:28}{own.mean():8.4f}{deviation(own)}{to_all(own, found[ALL]['auc']):>18}"
+        f"{variant:28}{own.mean():8.4f}{deviation(own)}{difference(own, found[ALL]['auc']):>18}"
         f"{found[variant]['seconds']:9.0f}",
         flush=True,
     )
-
-
-def deviation(values: np.ndarray) -> str:
-    return f"{values.std(ddof=1):8.4f}" if len(values) > 1 else f"{'':8}"
-
-
-def to_all(own: np.ndarray, every: Sequence[float]) -> str:
-    """Mean difference of the same seeds and its standard error, if they differ at all."""
-    mean, error = paired(own, np.array(every))
-    if not (own - np.array(every)).any():
-        return ""
-    return f"{mean:+.4f}" + (f" ± {error:.4f}" if len(own) > 1 else "")
 
 
 def blends(
@@ -177,7 +165,9 @@ def print_blends(found: Mapping[str, Mapping[str, Any]]) -> None:
         own = np.array(figures["auc"])
         gains = [gain for gain in figures["held_out_gain"] if gain is not None]
         gain = f"{np.mean(gains):+.4f}" if gains else "-"
-        line = f"{variant:28}{own.mean():8.4f}{deviation(own)}{to_all(own, found[ALL]['auc']):>18}"
+        line = (
+            f"{variant:28}{own.mean():8.4f}{deviation(own)}{difference(own, found[ALL]['auc']):>18}"
+        )
         print(f"{line}  {gain}")
 
 

@@ -1,6 +1,8 @@
 """What a machine is, and what it copies and multiplies in a second.
 
-python -m benchmarks.gpu.machine --json machine.json
+Of its GPU, or of its CPU where it has none.
+
+    python -m benchmarks.gpu.machine --json machine.json
 """
 
 import argparse

@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmarks.quality.linear_reader import read
 from benchmarks.quality.recipes import NAMES, vectors_of
+from benchmarks.quality.seeds import paired
 from benchmarks.quality.worlds import world_with
 from benchmarks.support.accelerator import opened
 from ctr.engine.loop import load_data
@@ -75,13 +76,6 @@ def by_part(verdicts: list[list[dict[str, float | None]]], metric: str) -> np.nd
     """`metric` of each part (n,), the mean over its runs; NaN where it lacks one of the labels."""
     values = [[run[metric] for run in runs] for runs in verdicts]
     return np.array(values, dtype=float).mean(axis=1)
-
-
-def paired(left: np.ndarray, right: np.ndarray) -> tuple[float, float]:
-    """Mean of left - right, two of (n,), and its standard error; NaN for a single pair."""
-    difference = left - right
-    spread = difference.std(ddof=1) if len(difference) > 1 else np.nan
-    return float(difference.mean()), float(spread / len(difference) ** 0.5)
 
 
 def parts(items: int, count: int, seed: int) -> list[np.ndarray]:

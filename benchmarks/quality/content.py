@@ -16,8 +16,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from benchmarks.quality.cold_items import paired, parts, world_without
+from benchmarks.quality.cold_items import parts, world_without
 from benchmarks.quality.recipes import recipe_name, vectors_of
+from benchmarks.quality.seeds import deviation, difference
 from benchmarks.quality.trained import network
 from benchmarks.quality.worlds import world_with
 from ctr import companions
@@ -58,16 +59,16 @@ def by_recipe(
     """Of each recipe the AUC over the targets that train has, and over the cold ones."""
     cold = parts(read_json(STATS)["items"], count, params.train.seed)[run % count]
     settings = params.train.model_copy(update={"seed": params.train.seed + run})
+    valid = Split.load("valid")
+    new = np.isin(valid.target, cold)
     with world_without(cold):
         for recipe in recipes:
             with counted(recipe, params):
                 logits, _epoch = network(settings)
-            valid = Split.load("valid")
-            new = np.isin(valid.target, cold)
-            aucs = [auc(valid.label[rows], logits[rows]) for rows in (~new, new)]
-            if None in aucs:
+            known, unknown = (auc(valid.label[rows], logits[rows]) for rows in (~new, new))
+            if known is None or unknown is None:
                 raise SystemExit("error: valid has one label alone; make fewer parts")
-            yield recipe, (float(aucs[0] or 0), float(aucs[1] or 0))
+            yield recipe, (known, unknown)
 
 
 @contextmanager
@@ -88,10 +89,9 @@ def table(found: dict[str, np.ndarray]) -> Iterator[str]:
     for recipe, aucs in found.items():
         cells = []
         for place in range(len(OVER)):
-            mean, deviation = aucs[:, place].mean(), aucs[:, place].std(ddof=min(1, len(aucs) - 1))
-            gain, error = paired(aucs[:, place], found[WITHOUT][:, place])
-            difference = "" if recipe == WITHOUT else f"  {gain:+.4f} ± {error:.4f}"
-            cells.append(f"{mean:.4f} ({deviation:.4f}){difference:18}")
+            own, without = aucs[:, place], found[WITHOUT][:, place]
+            spread = f"({deviation(own).strip() or '-'})"
+            cells.append(f"{own.mean():.4f} {spread}  {difference(own, without):16}")
         yield f"{recipe:12}" + "".join(f"{cell:>34}" for cell in cells)
 
 

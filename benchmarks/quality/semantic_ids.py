@@ -18,7 +18,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from benchmarks.quality.cold_items import paired
+from benchmarks.quality.seeds import difference
 from benchmarks.quality.trained import network
 from benchmarks.quality.worlds import world_with
 from ctr.boosting.forest import parameters
@@ -59,10 +59,8 @@ def main() -> None:
             ],
             dtype=float,
         )
-        gain, error = paired(aucs[:, 1], aucs[:, 0])
         cells = "".join(f"{value:9.4f}" for value in aucs.mean(axis=0))
-        difference = f"{gain:+.4f}" + (f" ± {error:.4f}" if options.runs > 1 else "")
-        print(f"{name:12}{cells}{difference:>20}", flush=True)
+        print(f"{name:12}{cells}{difference(aucs[:, 1], aucs[:, 0]):>20}", flush=True)
 
 
 def semantic_ids(vectors: np.ndarray) -> np.ndarray:
