@@ -26,7 +26,7 @@ from benchmarks.quality import cold_items
 from benchmarks.quality.recipes import NAMES, RECIPES, recipe_name, vectors_of
 from benchmarks.quality.trained import network
 from benchmarks.support.accelerator import opened
-from ctr.engine.data import load_items
+from ctr.engine.data import columns_in_use, load_items
 from ctr.engine.loop import load_data, none_for_nan
 from ctr.engine.machine import prepare_cpu
 from ctr.evaluation.metrics import auc
@@ -108,7 +108,7 @@ def ranked_by_qin(vectors: np.ndarray, params: Params, runs: int) -> dict[str, f
     near = nearest_items(vectors, section.k, section.exact_below, section.seed)
     device = opened("train", params.train.mixed_precision).device
     items = load_items(params.train.features, device)._replace(
-        content=torch.from_numpy(vectors).to(device),
+        content=columns_in_use(torch.from_numpy(vectors)).to(device),
         neighbors=torch.from_numpy(near.ids).to(device),
         cosine=torch.from_numpy(near.cosine).to(device),
     )

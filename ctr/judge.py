@@ -84,7 +84,8 @@ def judged_once(
             levels=LEVELS,
             content_dim=data.items.content.shape[1],
             net_dropout=section.net_dropout,
-        )
+        ),
+        data.items.content,
     )
     seed_dropout(section.seed, accelerator)
     trained = fit(model, data, section, accelerator, checkpoints)

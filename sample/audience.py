@@ -12,14 +12,14 @@ HISTORY = 100
 class Audience:
     """All U users at one moment.
 
-    `interest` (U, topic_dim) are unit vectors; `history` (U, HISTORY) int64 holds item ids, padded
+    `interest` (U, topic_dim) are unit vectors; `history` (U, HISTORY) int32 holds item ids, padded
     left with 0, the most recent last.
     """
 
     def __init__(self, config: WorldConfig, items: Items, rng: np.random.Generator) -> None:
         self._config, self._items, self._rng = config, items, rng
         self.interest = unit(rng.normal(size=(config.users, config.topic_dim)))
-        self.history = np.zeros((config.users, HISTORY), np.int64)
+        self.history = np.zeros((config.users, HISTORY), np.int32)
         warm = np.flatnonzero(~items.cold)[1:]
         self._cold = np.flatnonzero(items.cold)
         self._warm = warm[np.argsort(items.topic[warm], kind="stable")]

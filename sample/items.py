@@ -71,6 +71,10 @@ def make_items(config: WorldConfig, rng: np.random.Generator) -> Items:
     )
 
 
+SCORES_AT_A_TIME = 2**20
+"""Of an item and a tag, while tags are drawn: 8 MB, which the allocator does not give back."""
+
+
 def unit(vectors: np.ndarray) -> np.ndarray:
     """`vectors` (..., d) at length 1."""
     return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
@@ -109,11 +113,25 @@ def _levels(signal: np.ndarray, noise: float, rng: np.random.Generator) -> np.nd
 
 def _tags(config: WorldConfig, topic: np.ndarray, rng: np.random.Generator) -> list[list[int]]:
     """Tags without repeats (Gumbel top-k); tag j belongs to group j mod groups."""
-    tag = np.arange(1, config.tags + 1)
-    own = tag % config.groups == (topic // 4)[:, None]
-    ranked = 1 + np.argsort(-(config.tag_strength * own + rng.gumbel(size=own.shape)), axis=1)
+    at_a_time = max(1, SCORES_AT_A_TIME // config.tags)
+    starts = range(0, len(topic), at_a_time)
+    pieces = [_ranked_tags(config, topic[start : start + at_a_time], rng) for start in starts]
     count = _padded(rng.integers(1, config.most_tags, len(topic) - 1, endpoint=True))
-    return [row[:n].tolist() for row, n in zip(ranked, count, strict=True)]
+    return [row[:n].tolist() for row, n in zip(np.concatenate(pieces), count, strict=True)]
+
+
+def _ranked_tags(config: WorldConfig, topic: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(n, most_tags) int64 for items of `topic` (n,), the highest score first."""
+    own = np.arange(1, config.tags + 1) % config.groups == (topic // 4)[:, None]  # (n, tags)
+    score = rng.gumbel(size=own.shape)
+    np.add(score, config.tag_strength, out=score, where=own)
+    least = np.log(config.tags) - 4  # some 50 of 10,000 are above it, and sorted
+    while (enough := score > least).sum(axis=1).min() < config.most_tags:
+        least -= 1
+    row, column = np.nonzero(enough)
+    order = np.lexsort((-score[row, column], row))
+    first = np.searchsorted(row, np.arange(len(topic)))  # of each item's; `row` is sorted
+    return 1 + column[order[first[:, None] + np.arange(config.most_tags)]]
 
 
 def _titles(

@@ -26,7 +26,7 @@ class Impressions:
     user_id: np.ndarray
     """(n,) int64 in 1..U."""
     history: np.ndarray
-    """(n, HISTORY) int64 item ids, padded left with 0, the most recent last."""
+    """(n, HISTORY) int32 item ids, padded left with 0, the most recent last."""
     target: np.ndarray
     """(n,) int64 item ids."""
     probability: np.ndarray
@@ -46,7 +46,7 @@ class World:
     splits: dict[str, Impressions]
     """By name: train, valid and test."""
     train_history: np.ndarray
-    """(U, HISTORY) int64: each user's history when train ends; row u is user u + 1."""
+    """(U, HISTORY) int32: each user's history when train ends; row u is user u + 1."""
 
     def oracle_auc(self, split: str) -> float:
         """AUC of the true probabilities: no model of the rows can be expected to beat it.

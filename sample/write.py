@@ -1,8 +1,12 @@
 """The world as files: the raw layout of the competition, which `ingest` reads."""
 
 import shutil
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +14,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.common.files import InputError
-from sample.covers import render
+from pipeline.common.outlook import available_cores
+from sample.covers import Facets, render
 from sample.items import Items
 from sample.world import Impressions, World
 
 CLICK_LOG = "MicroLens_1M_x1"
 """The folder of the three splits."""
+ROW_GROUP = 2**20
+COVERS_AT_A_TIME = 4096
+"""So many or fewer are drawn without further processes."""
 
 
 def write_raw(world: World, folder: Path) -> None:
@@ -26,14 +34,14 @@ def write_raw(world: World, folder: Path) -> None:
 
     Raises InputError where `folder` holds anything already.
     """
-    with _new_folder(folder) as partial:
-        pq.write_table(_catalogue(world.items), partial / "item_feature.parquet")
-        pq.write_table(_sequences(world), partial / "item_seq.parquet")
-        _write_covers(world, partial / "item_images")
-        (partial / CLICK_LOG).mkdir()
+    with _new_folder(folder) as made:
+        pq.write_table(_catalogue(world.items), made / "item_feature.parquet")
+        pq.write_table(_sequences(world), made / "item_seq.parquet")
+        _write_covers(world, made / "item_images")
+        (made / CLICK_LOG).mkdir()
         for split, rows in world.splits.items():
-            table = _click_log(rows, world.items, labelled=split != "test")
-            pq.write_table(table, partial / CLICK_LOG / f"{split}.parquet")
+            path = made / CLICK_LOG / f"{split}.parquet"
+            _write_click_log(path, rows, world.items, labelled=split != "test")
 
 
 @contextmanager
@@ -43,14 +51,14 @@ def _new_folder(folder: Path) -> Iterator[Path]:
         raise InputError(
             f"{folder}: the sample needs an empty or a new folder; name another or remove this one"
         )
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    incomplete = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(incomplete, ignore_errors=True)
+    incomplete.mkdir(parents=True)
     try:
-        yield partial
-        partial.replace(folder)
+        yield incomplete
+        incomplete.replace(folder)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(incomplete, ignore_errors=True)
 
 
 def _catalogue(items: Items) -> pa.Table:
@@ -75,30 +83,51 @@ def _sequences(world: World) -> pa.Table:
     )
 
 
-def _click_log(rows: Impressions, items: Items, *, labelled: bool) -> pa.Table:
+def _write_click_log(path: Path, rows: Impressions, items: Items, *, labelled: bool) -> None:
+    """A row group at a time, since the histories are the larger part of a world."""
+    starts = range(0, len(rows), ROW_GROUP)
+    groups = (_click_log(rows, items, slice(s, s + ROW_GROUP), labelled=labelled) for s in starts)
+    first = next(groups)
+    with pq.ParquetWriter(path, first.schema) as writer:
+        for group in chain([first], groups):
+            writer.write_table(group)
+
+
+def _click_log(rows: Impressions, items: Items, part: slice, *, labelled: bool) -> pa.Table:
+    target = rows.target[part]
     columns = {
-        "user_id": pa.array(rows.user_id),
-        "item_seq": _lists(rows.history),
-        "item_id": pa.array(rows.target),
-        "likes_level": pa.array(items.likes_level[rows.target]),
-        "views_level": pa.array(items.views_level[rows.target]),
+        "user_id": pa.array(rows.user_id[part]),
+        "item_seq": _lists(rows.history[part]),
+        "item_id": pa.array(target),
+        "likes_level": pa.array(items.likes_level[target]),
+        "views_level": pa.array(items.views_level[target]),
     }
     if labelled:
-        return pa.table({**columns, "label": pa.array(rows.label)})
-    return pa.table({"ID": pa.array(np.arange(len(rows))), **columns})
+        return pa.table({**columns, "label": pa.array(rows.label[part])})
+    return pa.table({"ID": pa.array(np.arange(len(rows))[part]), **columns})
 
 
 def _lists(matrix: np.ndarray) -> pa.Array:
-    """The rows of an int64 `matrix` as list<int64> values."""
+    """The rows of `matrix` as list<int64> values."""
     rows, length = matrix.shape
     offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * length)
-    return pa.ListArray.from_arrays(offsets, pa.array(matrix.ravel()))
+    return pa.ListArray.from_arrays(offsets, pa.array(matrix.ravel().astype(np.int64)))
 
 
 def _write_covers(world: World, folder: Path) -> None:
     """Each cover has a generator of its own, so that no item's picture depends on another's."""
     folder.mkdir()
-    for item, facets in enumerate(world.items.cover):
-        if facets is not None:
-            rng = np.random.default_rng([world.seed, item])
-            (folder / f"{item}.jpg").write_bytes(render(facets, rng))
+    covers = [(item, facets) for item, facets in enumerate(world.items.cover) if facets is not None]
+    write = partial(_write_few_covers, world.seed, folder)
+    if len(covers) <= COVERS_AT_A_TIME:
+        write(covers)
+        return
+    parts = [covers[s : s + COVERS_AT_A_TIME] for s in range(0, len(covers), COVERS_AT_A_TIME)]
+    with ProcessPoolExecutor(available_cores()) as pool:
+        deque(pool.map(write, parts), maxlen=0)  # or what fails in one of them would be silent
+
+
+def _write_few_covers(seed: int, folder: Path, covers: list[tuple[int, Facets]]) -> None:
+    for item, facets in covers:
+        picture = render(facets, np.random.default_rng([seed, item]))
+        (folder / f"{item}.jpg").write_bytes(picture)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 from ruamel.yaml import YAML
@@ -55,16 +55,27 @@ def write_params(settings: Mapping[str, Any]) -> None:
         YAML().dump(Params.model_validate(content).model_dump(), file)
 
 
-def watched(command: list[str]) -> Peak:
-    """Run `command` here, which must succeed, and look at its memory until it ends."""
-    return watched_by_phase(command, lambda: "")[""]
+def watched(command: list[str], output: IO[str] | None = None, *, on_cpu: bool = True) -> Peak:
+    """Run `command` here, which must succeed, and look at its memory until it ends.
+
+    What it prints goes to `output`, or nowhere; unless `on_cpu`, it may compute on a GPU.
+    """
+    return watched_by_phase(command, lambda: "", output, on_cpu=on_cpu)[""]
 
 
-def watched_by_phase(command: list[str], phase: Callable[[], str]) -> dict[str, Peak]:
+def watched_by_phase(
+    command: list[str],
+    phase: Callable[[], str],
+    output: IO[str] | None = None,
+    *,
+    on_cpu: bool = True,
+) -> dict[str, Peak]:
     """Likewise for each name that `phase` gives meanwhile."""
     found: dict[str, Peak] = {}
     last = Peak(seconds=time.perf_counter())
-    process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, env=environment(on_cpu), stdout=output or subprocess.DEVNULL, stderr=output
+    )
     while process.poll() is None:
         name, now = phase(), look(process.pid)
         before = found.get(name, Peak())
@@ -95,8 +106,11 @@ def run_quietly(command: list[str]) -> None:
     subprocess.run(command, env=environment(), check=True, stdout=subprocess.DEVNULL)
 
 
-def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
+def environment(on_cpu: bool = True) -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # of `accelerate`
+    own = {"PYTHONPATH": str(ROOT), "PATH": path}
+    own |= {"ACCELERATE_USE_CPU": "true"} if on_cpu else {}
+    return os.environ | own
 
 
 def processes(root: int) -> Iterator[int]:

@@ -20,7 +20,7 @@ class ItemTable(NamedTuple):
     tags: Tensor
     """int (N + 1, T), 0 where there is no tag."""
     content: Tensor
-    """float (N + 1, C): the frozen multimodal vector."""
+    """float (N + 1, C): the frozen multimodal vector, or those of its columns that are in use."""
     neighbors: Tensor
     """int (N + 1, K): the nearest items, 0 where there is none."""
     cosine: Tensor
@@ -95,11 +95,17 @@ def places_an_item(device: torch.device) -> int:
 def items_of_batch(
     history: Tensor, target: Tensor, items: ItemTable
 ) -> tuple[Tensor, Tensor, ItemTable]:
-    """The batch's items alone, after padding, and (B, L) and (B,) as rows of that table."""
+    """(B, L) and (B,) as rows of a table, and that: what a vector is composed of, of the batch's
+    items alone, after padding. The neighbours are still those of all items."""
     places = torch.cat([target.new_zeros(1), target, history.flatten()])
     ids, place = torch.unique(places, return_inverse=True)
     target, history = place[1 : 1 + len(target)], place[1 + len(target) :].view_as(history)
-    return history, target, ItemTable(*(column[ids] for column in items))
+    found = items._replace(
+        id=items.id.index_select(0, ids),
+        tags=items.tags.index_select(0, ids),
+        content=items.content.index_select(0, ids),
+    )
+    return history, target, found
 
 
 def initialise(module: nn.Module) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ctr.models.base import ItemTable
+from ctr.models.kernels import mean_of_tags
 
 
 class ItemEmbedding(nn.Module):
@@ -22,7 +23,7 @@ class ItemEmbedding(nn.Module):
 
     def forward(self, id: Tensor, tags: Tensor, content: Tensor) -> Tensor:
         """Vectors (n, D) of n items: their id rows (n,), tags (n, T) and content (n, C)."""
-        tag_mean = F.embedding_bag(tags, self.tag.weight, mode="mean", padding_idx=0)  # (n, E)
+        tag_mean = mean_of_tags(tags, self.tag.weight)  # (n, E)
         return torch.cat([self.id(id), tag_mean, self.content(content)], dim=1)  # (n, D)
 
 
@@ -32,7 +33,8 @@ def neighbors_in_history(history: Tensor, target: Tensor, items: ItemTable) -> T
     Zeros where it holds none.
     """
     near = items.neighbors[target]  # (B, K)
-    found = (near.unsqueeze(2) == history.unsqueeze(1)).any(2) & (near > 0)  # (B, K)
+    same = near.unsqueeze(1) == history.unsqueeze(2)  # (B, L, K)
+    found = same.view(torch.int8).amax(1) * (near > 0)  # (B, K); `any` takes twice the time
     weight = found.to(items.content.dtype)  # (B, K)
     weight = weight / weight.sum(1, keepdim=True).clamp(min=1)  # (B, K)
     content = F.embedding_bag(near, items.content, per_sample_weights=weight, mode="sum")  # (B, C)

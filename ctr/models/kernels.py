@@ -1,11 +1,11 @@
 """The computations in which QIN spends its time and memory, each exact, with little kept.
 
-Both are a few plain lines of torch, which is what a GPU runs. On a CPU those lines wait for memory,
+All are a few plain lines of torch, which is what a GPU runs. On a CPU those lines wait for memory,
 to which they write (B, L, D) and (B, R X) tensors and read them again several times over. So there
 each has a forward and a backward pass of its own, which never make them.
 
-Letters: B batch, L history, n rows of the item table, D item width, X width of the QNN, R rows of a
-QNN layer.
+Letters: B batch, L history, n rows of the item table, T tags an item, V tags there are, E embedding
+width, D item width, X width of the QNN, R rows of a QNN layer.
 """
 
 import warnings
@@ -31,6 +31,38 @@ warnings.filterwarnings("ignore", "Sparse (CSR tensor support|invariant checks)"
 
 def has_own_pass(x: Tensor) -> bool:
     return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def mean_of_tags(tags: Tensor, weight: Tensor) -> Tensor:
+    """Mean over each item's tags, (n, E); zeros where it has none.
+
+    `tags` is int (n, T) with 0 for none: rows of `weight` (V, E), of which the first is zero.
+    """
+    if has_own_pass(weight):
+        return _TagMean.apply(tags, weight)
+    return F.embedding_bag(tags, weight, mode="mean", padding_idx=0)
+
+
+class _TagMean(Function):
+    """torch's own looks for padding place by place, and sums the gradient likewise."""
+
+    @staticmethod
+    def forward(ctx: Any, tags: Tensor, weight: Tensor) -> Tensor:
+        share = 1 / (tags > 0).sum(1, keepdim=True).clamp(min=1).to(weight.dtype)  # (n, 1)
+        ctx.save_for_backward(tags, share)
+        ctx.rows = len(weight)
+        return F.embedding_bag(tags, weight, mode="sum").mul_(share)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        tags, share = ctx.saved_tensors
+        weight_gradient = gradient.new_zeros(ctx.rows, gradient.shape[1])
+        shared = gradient * share  # (n, E)
+        for place in tags.long().unbind(1):  # of int32 it takes three times as long
+            weight_gradient.index_add_(0, place, shared)
+        weight_gradient[0] = 0
+        return None, weight_gradient
 
 
 def relu_attention(

@@ -6,7 +6,8 @@ Notable in it:
 - each history item gets a weight from an MLP over [target, item, target - item, target * item],
   without softmax, and the interest is their weighted sum;
 - that MLP's first layer is linear in its four parts, so the first three are projected once a target
-  and once an item, and only target * item a pair. That is exact;
+  and once an item, and only target * item a pair. Of that the frozen vectors' columns need no
+  gradient, and those that are zero of every item no product. All of it is exact;
 - padding takes no part: pairs are those of real history items.
 
 Rows are looked up by `F.embedding`, whose gradient takes a quarter of the time of indexing's.
@@ -19,12 +20,14 @@ widths of the attention's hidden layers.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ctr.models.base import Clicks, CTRModel, ItemTable, initialise
+from ctr.models.kernels import mean_of_tags
 from ctr.models.layers import Dropout, tower
 
 
@@ -59,31 +62,61 @@ class ItemEmbedding(nn.Module):
 
     def forward(self, id: Tensor, tags: Tensor, content: Tensor) -> Tensor:
         """Vectors (n, D) of n items: their id rows (n,), tags (n, T) and content (n, C)."""
-        tag_mean = F.embedding_bag(tags, self.tag.weight, mode="mean", padding_idx=0)  # (n, E)
+        tag_mean = mean_of_tags(tags, self.tag.weight)  # (n, E)
         return torch.cat([self.id(id), tag_mean, content], dim=1)  # (n, D)
+
+
+class Projected(NamedTuple):
+    """Of a table (n, D)."""
+
+    first_layer: Tensor
+    """(n, H): what an item adds to it, whatever the target."""
+    learned: Tensor
+    """(n, 2E): the columns that take a gradient."""
+    fixed: Tensor
+    """(n, C): of the others those that are not zero of every item."""
 
 
 class Attention(nn.Module):
     """sum_i w(t, h_i) h_i over the real items of a history, w an MLP without softmax."""
 
-    def __init__(self, dim: int, hidden: tuple[int, int], dropout: float) -> None:
+    def __init__(
+        self,
+        dim: int,
+        hidden: tuple[int, int],
+        dropout: float,
+        learned: int | None = None,
+        fixed: Tensor | None = None,
+    ) -> None:
+        """The first `learned` of a table's columns take a gradient, of the others none.
+
+        Of these `fixed` (C,) may name those that are not zero of every item.
+        """
         super().__init__()
+        self.learned = dim if learned is None else learned
+        others = torch.arange(self.learned, dim) if fixed is None else fixed
+        self.register_buffer("fixed", others, persistent=False)
+        self.fixed: Tensor
         self.pair = nn.Linear(4 * dim, hidden[0])
         self.hidden = nn.Linear(*hidden)
         self.out = nn.Linear(hidden[1], 1)
         self.dropout = Dropout(dropout)
         self.frozen = False
-        self.projected: tuple[Tensor, Tensor] | None = None
+        self.projected: tuple[Tensor, Projected] | None = None
         """While the weights are frozen the last table and what `project` made of it."""
 
-    def project(self, table: Tensor) -> Tensor:
-        """The part of the first layer that an item has in every pair, (n, H) of (n, D)."""
+    def project(self, table: Tensor) -> Projected:
+        """What `forward` reads of a table (n, D), the same in every pair."""
         if self.projected is not None and self.projected[0] is table:
             return self.projected[1]
         _target, of_item, of_difference, _product = self.pair.weight.chunk(4, dim=1)
-        by_item = F.linear(table, of_item - of_difference)  # (n, H)
-        self.projected = (table, by_item) if self.frozen else None
-        return by_item
+        made = Projected(
+            first_layer=F.linear(table, of_item - of_difference),
+            learned=table[:, : self.learned].contiguous(),
+            fixed=table.detach()[:, self.fixed],
+        )
+        self.projected = (table, made) if self.frozen else None
+        return made
 
     def forward(self, target: Tensor, history: Tensor, table: Tensor) -> Tensor:
         """The interest, (B, D).
@@ -95,10 +128,13 @@ class Attention(nn.Module):
         item = history[row, place]  # (P,)
         t = F.embedding(target, table)  # (B, D)
         by_target = F.linear(t, of_target + of_difference, self.pair.bias)  # (B, H)
-        by_item = self.project(table)  # (n, H)
-        pair = F.embedding(row, t) * F.embedding(item, table)  # (P, D)
-        x = F.linear(pair, of_product)  # (P, H)
-        x = x + F.embedding(row, by_target) + F.embedding(item, by_item)  # (P, H)
+        by_item, learned, fixed = self.project(table)  # (n, H), (n, 2E), (n, C)
+        x = F.embedding(row, by_target) + F.embedding(item, by_item)  # (P, H)
+        pair = F.embedding(row, t[:, : self.learned]) * F.embedding(item, learned)  # (P, 2E)
+        x = x + F.linear(pair, of_product[:, : self.learned])  # (P, H)
+        if len(self.fixed):
+            pair = F.embedding(row, t.detach()[:, self.fixed]) * F.embedding(item, fixed)  # (P, C)
+            x = x + F.linear(pair, of_product[:, self.fixed])  # (P, H)
         x = self.dropout(F.relu(x))  # (P, H)
         x = self.dropout(F.relu(self.hidden(x)))  # (P, G)
         weight = self.out(x).squeeze(1).to(table.dtype)  # (P,)
@@ -109,12 +145,17 @@ class Attention(nn.Module):
 class DIN(CTRModel):
     """Logits of a click on `target` after `history`."""
 
-    def __init__(self, config: DINConfig) -> None:
+    def __init__(self, config: DINConfig, content: Tensor | None = None) -> None:
+        """`content` (N + 1, C) may say which columns all items lack, which saves their products."""
         super().__init__()
+        learned = 2 * config.embedding_dim
+        used = None if content is None else learned + content.any(0).nonzero().flatten()
         self.item = ItemEmbedding(config)
         self.likes_level = nn.Embedding(config.levels, config.embedding_dim)
         self.views_level = nn.Embedding(config.levels, config.embedding_dim)
-        self.attention = Attention(config.item_dim, config.attention, config.attention_dropout)
+        self.attention = Attention(
+            config.item_dim, config.attention, config.attention_dropout, learned, used
+        )
         dim = 2 * config.embedding_dim + 2 * config.item_dim
         self.tower = tower(dim, config.tower, config.net_dropout)
         self.tower.append(nn.Linear(config.tower[-1], 1))

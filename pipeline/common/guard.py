@@ -24,6 +24,10 @@ FOREIGN = ("ACCELERATE_", "DEEPSPEED_", "FSDP_", "MEGATRON_LM_", "PARALLELISM_CO
 """Prefixes of what tells Accelerate how to compute, from the environment."""
 GROUP = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What a launcher tells its processes of each other."""
+WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "3000"}
+"""How threads of OpenMP wait for the next piece of work, unless the user has said: for a moment,
+and then asleep. By itself libgomp spins, which takes the cores from any other work, and makes the
+stage itself several times as slow beside it (`benchmarks/bench_busy.py`)."""
 OF_THE_MACHINE = ("ACCELERATE_USE_CPU", "ACCELERATE_TORCH_DEVICE", "ACCELERATE_CPU_AFFINITY")
 """What tells it on what."""
 
@@ -38,9 +42,8 @@ def main(command: Sequence[str]) -> int:
 
 
 def exit_code(command: Sequence[str]) -> int:
-    forget_settings()
     try:
-        child = subprocess.Popen(command)
+        child = subprocess.Popen(command, env=environment())
     except OSError as error:
         print(
             f"error: {command[0]} cannot be started: {error.strerror}; is the environment active "
@@ -53,12 +56,12 @@ def exit_code(command: Sequence[str]) -> int:
     return status if status >= 0 else 128 - status
 
 
-def forget_settings() -> None:
-    """Take out of the environment what would tell Accelerate how to compute: params.yaml does."""
-    told = [name for name in os.environ if name.startswith(FOREIGN) or name in GROUP]
-    for name in told:
-        if name not in OF_THE_MACHINE:
-            del os.environ[name]
+def environment() -> dict[str, str]:
+    """The user's, less what would tell Accelerate how to compute, since params.yaml does that, and
+    with how threads wait, where it says nothing of it."""
+    told = {name for name in os.environ if name.startswith(FOREIGN) or name in GROUP}
+    kept = {n: v for n, v in os.environ.items() if n not in told or n in OF_THE_MACHINE}
+    return kept if WAITING.keys() & kept.keys() else kept | WAITING
 
 
 def pass_signals_on(child: subprocess.Popen[bytes]) -> None:

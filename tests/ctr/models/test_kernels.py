@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ctr.models import kernels
 from ctr.models.kernels import (
     gate_sum,
+    mean_of_tags,
     plain_attention,
     plain_gate_sum,
     relu_attention,
@@ -43,6 +44,24 @@ def histories(batch: int, length: int, items: int) -> Tensor:
 
 def leaves(*tensors: Tensor) -> list[Tensor]:
     return [tensor.detach().clone().requires_grad_() for tensor in tensors]
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_the_mean_of_tags_and_its_gradient(dtype: torch.dtype) -> None:
+    tags = torch.tensor([[0, 0, 0], [3, 0, 0], [2, 3, 0], [2, 2, 5], [0, 5, 1]], dtype=dtype)
+    weight = torch.randn(7, 4).double()
+    weight[0] = 0
+    ours, plain = leaves(weight), leaves(weight)
+    real = [[tag for tag in row if tag] for row in tags.tolist()]
+    means = [plain[0][row].sum(0) / max(len(row), 1) for row in real]
+    found, expected = mean_of_tags(tags, ours[0]), torch.stack(means)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    direction = torch.randn(5, 4).double()
+    (found * direction).sum().backward()
+    (expected * direction).sum().backward()
+    torch.testing.assert_close(ours[0].grad, plain[0].grad, rtol=1e-12, atol=1e-12)
+    assert ours[0].grad is not None
+    assert not ours[0].grad[0].any()  # a hidden tag's row stays zero
 
 
 def test_attention_and_its_gradients() -> None:

@@ -102,7 +102,8 @@ def test_the_items_of_a_batch() -> None:
     history, target, found = items_of_batch(clicks.history, clicks.target, items)
     assert found.id[0] == 0
     assert len(found.id) == len({0, *clicks.history.flatten().tolist(), *clicks.target.tolist()})
-    for column, whole in zip(found, items, strict=True):
+    for name in ("id", "tags", "content"):  # what a vector is composed of
+        column, whole = getattr(found, name), getattr(items, name)
         assert torch.equal(column[history], whole[clicks.history])
         assert torch.equal(column[target], whole[clicks.target])
 

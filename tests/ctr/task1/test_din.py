@@ -9,7 +9,7 @@ from ctr import train
 from ctr.engine import loop
 from ctr.models.base import ItemTable
 from ctr.models.layers import Dropout
-from ctr.task1.din import DIN, Attention, DINConfig
+from ctr.task1.din import DIN, Attention, DINConfig, Projected
 from pipeline.common import paths
 from pipeline.common.files import read_json
 from tests.support.references.din import reference_din
@@ -74,6 +74,22 @@ def test_logits_and_gradients_agree_with_the_definition(training: bool, at_hand:
     weights = weights_of(model)
     expected = reference_din(weights, clicks, items, len(SMALL.tower), training)
     found = model(clicks, items, model.item_table(items) if at_hand else None)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    direction = torch.randn(len(found), dtype=torch.float64)
+    (found * direction).sum().backward()
+    (expected * direction).sum().backward()
+    assert_same_gradients(model, weights)
+
+
+@pytest.mark.parametrize("unused", [[1, 4], [*range(CONTENT)]])
+def test_columns_that_all_items_lack_change_nothing(unused: list[int]) -> None:
+    items, clicks = items_with_a_hidden_one(), small_clicks()
+    items.content[:, unused] = 0
+    model = spread_weights(DIN(SMALL, items.content))
+    weights = weights_of(model)
+    assert len(model.attention.fixed) == CONTENT - len(unused)
+    expected = reference_din(weights, clicks, items, len(SMALL.tower), training=True)
+    found = model(clicks, items)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
     direction = torch.randn(len(found), dtype=torch.float64)
     (found * direction).sum().backward()
@@ -217,7 +233,7 @@ def test_items_are_projected_once_where_weights_are_frozen(
     projected: list[int] = []
     original = Attention.project
 
-    def count(self: Attention, table: Tensor) -> Tensor:
+    def count(self: Attention, table: Tensor) -> Projected:
         before = self.projected
         found = original(self, table)
         projected.append(self.projected is not before or not self.frozen)

@@ -178,6 +178,21 @@ def test_accelerate_is_told_nothing_by_the_users_environment(
     assert not {"ACCELERATE_USE_FSDP", "FSDP_VERSION", "WORLD_SIZE"} & seen
 
 
+@pytest.mark.parametrize("own", [{}, {"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": "7"}])
+def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, own: dict[str, str]
+) -> None:
+    for name in guard.WAITING:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    told = "import json, os; json.dump(dict(os.environ), open('seen', 'w'))"
+    assert guard.main([sys.executable, "-c", told]) == 0
+    seen = json.loads((workspace / "seen").read_text())
+    assert {name: seen[name] for name in guard.WAITING if name in seen} == (own or guard.WAITING)
+    assert guard.WAITING.keys() & os.environ.keys() == own.keys()  # nothing is left here
+
+
 MADE = """
 from pathlib import Path
 Path("file").write_text("first")

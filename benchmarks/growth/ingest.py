@@ -4,7 +4,7 @@ The rows are made up (`raw_layout`). Each reader runs in a process of its own, t
 the page cache. `ingest` checks every value and also converts the item tables; plain pandas does
 neither. Linux only (/proc).
 
-    python -m benchmarks.bench_ingest --rows 3600000 --alternative-rows 3600000
+    python -m benchmarks.growth.ingest --rows 3600000 --alternative-rows 3600000
 """
 
 import argparse

@@ -9,7 +9,7 @@ are those of all processes: where other work shares the cores they tell more. Th
 what all rows would take is those seconds times their number, which favours it: with more pairs a
 matrix is slower to look up. Linux only (/proc).
 
-    python -m benchmarks.bench_companions [--histories sample] [--rows-per-user 3.6] [--json PATH]
+    python -m benchmarks.growth.companions [--histories sample] [--rows-per-user 3.6] [--json PATH]
 """
 
 import argparse

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import bench_companions
-from benchmarks.bench_companions import at, compared, line, table, together
+from benchmarks.growth import companions
+from benchmarks.growth.companions import at, compared, line, table, together
 from benchmarks.support.companions.plain import Plain
 from benchmarks.support.companions.world import MEDIAN, Histories, World, write_world
 from ctr.companions import unit_vectors
@@ -91,8 +91,8 @@ def test_runs_from_the_command_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sizes = ["--rows=4000", "--items=300", "--quick", "--plain-rows=50", "--histories=sample"]
-    monkeypatch.setattr(sys, "argv", ["bench_companions", *sizes, "--json=figures.json"])
-    bench_companions.main()
+    monkeypatch.setattr(sys, "argv", ["companions", *sizes, "--json=figures.json"])
+    companions.main()
     figures = json.loads(Path("figures.json").read_text())
     assert figures["world"]["train_rows"] == 400
     ways = figures["ways"]

@@ -6,8 +6,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import bench_ingest
-from benchmarks.bench_ingest import Measurement, run_ingest, run_pandas, table
+from benchmarks.growth import ingest
+from benchmarks.growth.ingest import Measurement, run_ingest, run_pandas, table
 from benchmarks.support.raw_layout import HISTORY, write_raw
 from pipeline.common.paths import SPLITS
 from pipeline.tables.split import Split
@@ -63,8 +63,8 @@ def test_each_reader_is_measured_in_a_process_of_its_own(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = ["--rows", "3000", "--alternative-rows", "1500", "--items", str(ITEMS)]
-    monkeypatch.setattr(sys, "argv", ["bench_ingest", *sizes])
-    bench_ingest.main()
+    monkeypatch.setattr(sys, "argv", ["ingest", *sizes])
+    ingest.main()
     _, ours, plain = (line.split() for line in capsys.readouterr().out.splitlines())
     assert ours[:2] == ["ingest", "3,323"]
     assert plain[:2] == ["pandas", "1,661"]
