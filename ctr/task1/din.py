@@ -110,11 +110,12 @@ class Attention(nn.Module):
         if self.projected is not None and self.projected[0] is table:
             return self.projected[1]
         _target, of_item, of_difference, _product = self.pair.weight.chunk(4, dim=1)
-        made = Projected(
-            first_layer=F.linear(table, of_item - of_difference),
-            learned=table[:, : self.learned].contiguous(),
-            fixed=table.detach()[:, self.fixed],
-        )
+        weight = of_item - of_difference  # (H, D)
+        learned = table[:, : self.learned].contiguous()  # (n, 2E)
+        fixed = table.detach()[:, self.fixed]  # (n, C)
+        hidden = F.linear(learned, weight[:, : self.learned])  # (n, H)
+        hidden = hidden + F.linear(fixed, weight[:, self.fixed])  # (n, H)
+        made = Projected(hidden, learned, fixed)
         self.projected = (table, made) if self.frozen else None
         return made
 

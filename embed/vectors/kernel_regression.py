@@ -132,7 +132,8 @@ def weighted_gram(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """sum_i w_i x_i x_i^T of rows x_i, (r, r) of (n, r)."""
     result = np.zeros((rows.shape[1], rows.shape[1]))
     for block in blocks(rows):
-        result += rows[block].T @ (weights[block, None] * rows[block])
+        part = np.sqrt(weights[block, None]) * rows[block]
+        result += part.T @ part  # of itself, so that BLAS computes one triangle alone
     return result
 
 

@@ -50,6 +50,16 @@ def test_exact_search_is_brute_force() -> None:
     assert found.cosine.dtype == np.float32
 
 
+def test_columns_of_zeros_change_nothing() -> None:
+    narrow = catalogue(60, dim=3)
+    wide = np.zeros((60, 9), np.float32)
+    wide[:, [1, 4, 8]] = narrow
+    found = nearest_items(wide, 5, EXACT, seed=0)
+    ids, cosine = brute_force(narrow, 5)
+    np.testing.assert_array_equal(found.ids, ids)
+    np.testing.assert_allclose(found.cosine, cosine, atol=2e-5)
+
+
 @given(seed=st.integers(0, 999), rows=st.integers(1, 40), k=st.integers(1, 45))
 @settings(deadline=None, max_examples=40)
 def test_small_grids_full_of_ties_are_brute_force(seed: int, rows: int, k: int) -> None:
