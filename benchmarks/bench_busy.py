@@ -27,7 +27,7 @@ from pipeline.common.outlook import available_cores
 ROOT = Path(__file__).parents[1]
 ITEMS, ROWS = 2_000, 144_000
 """The sample's."""
-SPINS = (1_000, 10_000)
+SPINS = (1_000, 5_000)
 BUSY = "while True: pass"
 
 LIBGOMP, SLEEP, OURS = "libgomp's own", "sleep at once", "the stages'"
@@ -77,11 +77,11 @@ def rate(policy: dict[str, str], steps: int) -> float:
 
 
 @contextmanager
-def busy_cores() -> Iterator[None]:
+def busy_cores() -> Iterator[list[subprocess.Popen[bytes]]]:
     """One process a core that does nothing but keep it busy."""
     others = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(available_cores())]
     try:
-        yield
+        yield others
     finally:
         for other in others:
             other.kill()

@@ -26,11 +26,12 @@ from benchmarks.quality import cold_items
 from benchmarks.quality.recipes import NAMES, RECIPES, recipe_name, vectors_of
 from benchmarks.quality.trained import network
 from benchmarks.support.accelerator import opened
-from ctr.engine.data import columns_in_use, load_items
+from ctr.engine.data import load_items
 from ctr.engine.loop import load_data, none_for_nan
 from ctr.engine.machine import prepare_cpu
 from ctr.evaluation.metrics import auc
 from ctr.judge import judge
+from ctr.models.base import columns_in_use
 from ctr.task1.items import load_judged_items
 from embed.diagnose import diagnose
 from embed.vectors.content import load_content

@@ -15,7 +15,6 @@ and its published form, with the small encoder in place of those that the hub ha
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Mapping
 from contextlib import chdir
@@ -28,6 +27,7 @@ from benchmarks.growth.full_world import ORACLE, RAW, SIZES, add_sizes
 from benchmarks.growth.stand_in import ROOT, Stage, set_up, stages
 from benchmarks.support.stages import module, watched
 from pipeline.common.files import read_json, write_json
+from pipeline.common.outlook import available_cores
 from pipeline.common.paths import PARAMS, valid_metrics_path
 from pipeline.settings.params import Params, load_params
 
@@ -59,6 +59,8 @@ def main() -> None:
     folder = asked.folder.absolute()
     if folder.exists() and not asked.resume:
         sys.exit(f"error: {folder} is there already; --resume goes on in it, or remove it")
+    of_the_run = {name: getattr(asked, name) for name in ("settings", "epochs", *SIZES)}
+    refuse_another_run(folder, of_the_run)
     set_up(folder, settings_of(asked.settings, asked.epochs).model_dump())
     sizes = [f"--{name}={getattr(asked, name)}" for name in SIZES]
     world = Stage(WORLD, [*module("benchmarks.growth.full_world"), *sizes], [folder / RAW])
@@ -67,8 +69,8 @@ def main() -> None:
     if asked.upto is not None and asked.upto not in names:
         sys.exit(f"error: --upto {asked.upto} is no stage; expected one of {', '.join(names)}")
     file = asked.json.absolute() if asked.json else None
-    figures = measured(todo[: names.index(asked.upto) + 1 if asked.upto else None], folder)
-    figures |= {"settings": asked.settings, "cores": os.cpu_count()}
+    todo = todo[: names.index(asked.upto) + 1 if asked.upto else None]
+    figures = measured(todo, folder, of_the_run)
     if "quality" in figures:
         print(f"\n{quality(figures)}")
     if file is not None:
@@ -87,10 +89,23 @@ def settings_of(name: str, epochs: int | None) -> Params:
     return Params.model_validate(content)
 
 
-def measured(todo: list[Stage], folder: Path) -> dict[str, Any]:
+def refuse_another_run(folder: Path, of_the_run: Mapping[str, Any]) -> None:
+    """Stages of other settings are no part of this run."""
+    kept = folder / FIGURES
+    found = read_json(kept)["run"] if kept.exists() else of_the_run
+    for name, value in of_the_run.items():
+        if found[name] != value:
+            sys.exit(
+                f"error: {folder} holds a run with --{name} {found[name]}, not {value}; "
+                "go on with the same, or name another --folder"
+            )
+
+
+def measured(todo: list[Stage], folder: Path, of_the_run: Mapping[str, Any]) -> dict[str, Any]:
     """Run what has not run yet; figures are kept in the folder as they come."""
     kept = folder / FIGURES
     figures: dict[str, Any] = read_json(kept) if kept.exists() else {"stages": {}}
+    figures |= {"run": of_the_run, "cores": available_cores()}
     print(line("", ("seconds", "CPU s", "MB", "MB on disk")))
     for stage in todo:
         if stage.name not in figures["stages"]:

@@ -7,6 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +124,7 @@ def _write_covers(world: World, folder: Path) -> None:
         write(covers)
         return
     parts = [covers[s : s + COVERS_AT_A_TIME] for s in range(0, len(covers), COVERS_AT_A_TIME)]
-    with ProcessPoolExecutor(available_cores()) as pool:
+    with ProcessPoolExecutor(available_cores(), get_context("spawn")) as pool:
         deque(pool.map(write, parts), maxlen=0)  # or what fails in one of them would be silent
 
 

@@ -81,7 +81,8 @@ def network(settings: Train, batches: Batches, din: bool = False) -> CTRModel:
         stats = read_json(STATS)
         dim = batches.items.content.shape[1]
         sizes = DINConfig(stats["items"], stats["tags"], LEVELS, content_dim=dim)
-        return DIN(replace(sizes, attention_dropout=0.0, net_dropout=0.0))
+        quiet = replace(sizes, attention_dropout=0.0, net_dropout=0.0)
+        return DIN(quiet, batches.items.content)
     config = model_config(settings, batches.items, len(batches.log.columns))
     model = build_model(config, settings)
     return undropped(model) if settings.dropout == NOTHING else model

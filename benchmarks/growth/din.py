@@ -6,7 +6,7 @@
     17       likewise with those of `fuse.task1: learned` and the default `align.dim`, whose other
              columns are zero
 
-The clicks are made up (`support/training_world.py`), half of the places padding on the average; the
+The clicks are made up (`support/training_world.py`), a third of the places padding; the
 sizes are the organisers', the batch and the precision those of `judge` in params.yaml.
 
     python -m benchmarks.growth.din [--steps 10] [--json PATH]

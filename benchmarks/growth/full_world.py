@@ -28,8 +28,8 @@ def main() -> None:
         items=asked.items, users=asked.users, train_slates=asked.slates, tags=asked.tags
     )
     world = build(config, SEED)
-    write_raw(world, RAW)
     write_json(ORACLE, {"auc": world.oracle_auc("valid")})
+    write_raw(world, RAW)
 
 
 def add_sizes(parser: argparse.ArgumentParser) -> None:

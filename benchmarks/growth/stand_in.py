@@ -44,7 +44,7 @@ def set_up(folder: Path, settings: Mapping[str, Any]) -> None:
 
 
 def stages(folder: Path) -> list[Stage]:
-    """All of dvc.yaml under the folder's settings, each after those whose outputs it reads."""
+    """All of dvc.yaml under the folder's settings, in its order, in which they can run."""
     with chdir(folder), Repo() as repo:
         return [
             Stage(

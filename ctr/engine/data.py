@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctr.models.base import Clicks, ItemTable
+from ctr.models.base import Clicks, ItemTable, columns_in_use
 from pipeline.common import paths
 from pipeline.common.files import InputError, read_array, read_json
 from pipeline.common.section import Residence
@@ -288,16 +288,6 @@ def load_items(features: Features, device: torch.device) -> ItemTable:
         cosine=cosine if near else cosine[:, :0],
     )
     return ItemTable(*(column.to(device) for column in table))
-
-
-def columns_in_use(content: Tensor) -> Tensor:
-    """(N + 1, c) of the (N + 1, C) vectors: the columns that are not zero of every item.
-
-    There is one at least. `align` fills some twenty of the 128 that Task 1 may have.
-    """
-    used = content.any(0)
-    used[0] |= ~used.any()
-    return content[:, used]
 
 
 def refuse_other_lengths(tables: dict[Path, Sized]) -> None:

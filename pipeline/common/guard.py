@@ -61,7 +61,8 @@ def environment() -> dict[str, str]:
     with how threads wait, where it says nothing of it."""
     told = {name for name in os.environ if name.startswith(FOREIGN) or name in GROUP}
     kept = {n: v for n, v in os.environ.items() if n not in told or n in OF_THE_MACHINE}
-    return kept if WAITING.keys() & kept.keys() else kept | WAITING
+    chosen = WAITING.keys() & kept.keys() or sys.platform != "linux"  # elsewhere it is not libgomp
+    return kept if chosen else kept | WAITING
 
 
 def pass_signals_on(child: subprocess.Popen[bytes]) -> None:

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from sample.items import Items
+from sample.items import Items, _tags
 from sample.vocabulary import GRADES, TOPIC_NAMES, TOPICS
-from sample.world import World
+from sample.world import World, WorldConfig
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,22 @@ def test_tags_are_few_different_and_only_hint_at_the_group(items: Items) -> None
         draws += len(tags)
     assert {len(tags) for tags in items.tags[1:]} == set(range(1, 9))
     assert 1.5 / 6 < hits / draws < 3 / 6
+
+
+@pytest.mark.parametrize("tags", [60, 8])
+@pytest.mark.parametrize("at_a_time", [1, 130, 2**20])
+def test_tags_are_those_of_the_highest_scores(
+    monkeypatch: pytest.MonkeyPatch, tags: int, at_a_time: int
+) -> None:
+    monkeypatch.setattr("sample.items.SCORES_AT_A_TIME", at_a_time)
+    config, topic = WorldConfig(tags=tags), np.arange(31) % 24
+    rng = np.random.default_rng(5)
+    score = rng.gumbel(size=(31, tags))
+    score += config.tag_strength * (np.arange(1, tags + 1) % 6 == topic[:, None] // 4)
+    ranked = 1 + np.argsort(-score, axis=1)
+    count = [0, *rng.integers(1, config.most_tags, 30, endpoint=True)]
+    expected = [row[:n].tolist() for row, n in zip(ranked, count, strict=True)]
+    assert _tags(config, topic, np.random.default_rng(5)) == expected
 
 
 def test_levels_are_noisy_views_of_appeal_and_popularity(items: Items) -> None:

@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.common.files import InputError
+from sample import write
 from sample.covers import Facets
 from sample.world import World, WorldConfig, build
 from sample.write import write_raw
@@ -49,6 +50,22 @@ def test_the_files_are_those_of_the_competition(raw: Path, small_world: World) -
     covered = [item for item, cover in enumerate(small_world.items.cover) if cover is not None]
     assert 50 <= len(covered) < 60
     assert set(contents(raw)) == {*SCHEMAS, *(f"item_images/{item}.jpg" for item in covered)}
+
+
+def test_pieces_and_processes_change_nothing_that_is_read(
+    raw: Path, small_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write, "COVERS_AT_A_TIME", 25)
+    monkeypatch.setattr(write, "ROW_GROUP", 7)
+    write_raw(small_world, tmp_path / "raw")
+    whole, pieces = contents(raw), contents(tmp_path / "raw")
+    covers = {name for name in whole if name.endswith(".jpg")}
+    assert {name: pieces[name] for name in covers} == {name: whole[name] for name in covers}
+    assert set(pieces) == set(whole)
+    for split in ("train", "valid", "test"):
+        name = f"MicroLens_1M_x1/{split}.parquet"
+        assert pq.ParquetFile(tmp_path / "raw" / name).num_row_groups > 1
+        assert pq.read_table(tmp_path / "raw" / name) == pq.read_table(raw / name)
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

@@ -8,15 +8,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ctr.engine.data import (
-    ClickLog,
-    Table,
-    columns_in_use,
-    fits,
-    load_items,
-    shuffled,
-    shuffled_batches,
-)
+from ctr.engine.data import ClickLog, Table, fits, load_items, shuffled, shuffled_batches
 from pipeline.common import paths
 from pipeline.common.files import InputError, write_array, write_json
 from pipeline.common.section import Residence
@@ -306,11 +298,3 @@ def test_tables_of_different_lengths_are_refused() -> None:
     write_array(paths.TAGS, np.zeros((4, 1), np.int32))
     with pytest.raises(InputError, match=r"tags\.npy has 4"):
         load_items(EVERYTHING, CPU)
-
-
-def test_columns_that_no_item_has_are_left_out() -> None:
-    content = torch.zeros(4, 5)
-    content[1, 1], content[2:, 4] = 2.0, -1.0
-    assert torch.equal(columns_in_use(content), content[:, [1, 4]])
-    assert columns_in_use(torch.zeros(4, 5)).shape == (4, 1)
-    assert not columns_in_use(torch.zeros(4, 5)).any()
