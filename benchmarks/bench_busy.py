@@ -68,11 +68,12 @@ def main() -> None:
 
 def rate(policy: dict[str, str], steps: int) -> float:
     """Samples a second in a process that starts with `policy`."""
-    free = {name: value for name, value in os.environ.items() if name not in WAITING}
     command = [sys.executable, "-m", "benchmarks.support.training", "--collapsed", "--scored=1"]
     command += ["--batch-size=512", "--embedding-dim=8", f"--steps={steps}", "--json=rate.json"]
-    own = {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
-    subprocess.run(command, env=free | own | policy, check=True, stdout=subprocess.DEVNULL)
+    own = os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
+    for name in WAITING:
+        own.pop(name, None)
+    subprocess.run(command, env=own | policy, check=True, stdout=subprocess.DEVNULL)
     return float(read_json(Path("rate.json"))["samples_per_s"])
 
 

@@ -59,10 +59,13 @@ def exit_code(command: Sequence[str]) -> int:
 def environment() -> dict[str, str]:
     """The user's, less what would tell Accelerate how to compute, since params.yaml does that, and
     with how threads wait, where it says nothing of it."""
-    told = {name for name in os.environ if name.startswith(FOREIGN) or name in GROUP}
-    kept = {n: v for n, v in os.environ.items() if n not in told or n in OF_THE_MACHINE}
-    chosen = WAITING.keys() & kept.keys() or sys.platform != "linux"  # elsewhere it is not libgomp
-    return kept if chosen else kept | WAITING
+    own_way = any(name in os.environ for name in WAITING)
+    libgomp = sys.platform == "linux"  # elsewhere torch brings another OpenMP
+    result = os.environ | (WAITING if libgomp and not own_way else {})
+    told = [name for name in result if name.startswith(FOREIGN) or name in GROUP]
+    for name in set(told) - set(OF_THE_MACHINE):
+        del result[name]
+    return result
 
 
 def pass_signals_on(child: subprocess.Popen[bytes]) -> None:

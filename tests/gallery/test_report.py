@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from ctr.models.architecture import item_digests
 from ctr.models.base import CTRModel
@@ -174,7 +175,12 @@ def test_without_vectors_and_neighbours_there_is_a_page_all_the_same() -> None:
         nothing = np.zeros((ITEMS + 1, 0))
         np.savez(file, ids=nothing.astype(np.int32), cosine=nothing.astype(np.float32))
     described = read_json(paths.MAIN.config)  # as of a model that was trained on them
-    write_json(paths.MAIN.config, described | {"items": item_digests()})
+    sizes = described["config"] | {"content_dim": 1}
+    write_json(paths.MAIN.config, described | {"config": sizes, "items": item_digests()})
+    weights = load_file(paths.MAIN.weights)
+    for name, width in (("item.content.weight", 1), ("neighbors.weight", 2)):
+        weights[name] = weights[name][:, :width].contiguous()
+    save_file(weights, paths.MAIN.weights)
     html = made(report_params())
     assert "No item has a vector" in html
     assert "No item has neighbours" in html
