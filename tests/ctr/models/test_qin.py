@@ -106,6 +106,8 @@ def test_the_items_of_a_batch() -> None:
         column, whole = getattr(found, name), getattr(items, name)
         assert torch.equal(column[history], whole[clicks.history])
         assert torch.equal(column[target], whole[clicks.target])
+    assert torch.equal(found.neighbors, items.neighbors)  # read by the items' own numbers
+    assert torch.equal(found.cosine, items.cosine)
 
 
 def test_without_numbers_the_model_is_the_published_one_whatever_its_rows_have() -> None:
