@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
+from scipy.special import expit
 
 from ctr.evaluation.metrics import auc
 from pipeline.common import paths
@@ -87,7 +87,7 @@ def out_of_step(path: Path, rows: int, expected: int, other: str) -> InputError:
 
 def probability(logits: np.ndarray) -> np.ndarray:
     """float64 (n,) from the logits of the chosen models, (M, n)."""
-    return torch.from_numpy(logits.mean(0)).sigmoid().numpy()
+    return np.asarray(expit(logits.mean(0)))
 
 
 def single_aucs(scores: np.ndarray, label: np.ndarray) -> list[float]:

@@ -6,6 +6,7 @@ and vectors are read, and writes metrics/task1.json: the best epoch's metrics on
 tuned: both regularizers, dropout, learning rate and batch size.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,6 @@ from accelerate.utils import set_seed
 from ctr.engine.checkpoint import Checkpoints, checkpointing
 from ctr.engine.loop import TrainingData, fit, load_data, none_for_nan
 from ctr.engine.machine import seed_dropout, training_machine
-from ctr.engine.scoring import score
-from ctr.evaluation.metrics import auc
 from ctr.task1.din import DIN, DINConfig
 from ctr.task1.items import load_judged_items
 from pipeline.common import paths
@@ -49,9 +48,9 @@ def judge(
 
     `auc_std` is the deviation between runs (n - 1), null for a single one.
     """
-    warm = np.isin(Split.load("valid").target, Split.load("train").target)
+    data = in_parts(data, np.isin(Split.load("valid").target, Split.load("train").target))
     judged = [
-        judged_once(data, warm, section.model_copy(update={"seed": seed}), accelerator, checkpoints)
+        judged_once(data, section.model_copy(update={"seed": seed}), accelerator, checkpoints)
         for seed in range(section.seed, section.seed + section.runs)
     ]
     means = {name: mean_of([run[name] for run in judged]) for name in judged[0]}
@@ -65,17 +64,21 @@ def judge(
     }
 
 
+def in_parts(data: TrainingData, warm: np.ndarray) -> TrainingData:
+    """With AUC of valid's `warm` rows, a mask, and of the others told beside.
+
+    Warm is a target that occurs anywhere in train, as for QIN, whatever `judge.rows` leaves of it.
+    """
+    return replace(data, valid_parts={"auc_warm_items": warm, "auc_cold_items": ~warm})
+
+
 def judged_once(
     data: TrainingData,
-    warm: np.ndarray,
     section: Judge,
     accelerator: Accelerator,
     checkpoints: Checkpoints | None = None,
 ) -> dict[str, float | None]:
-    """The best epoch of one run: metrics over valid, and AUC of targets that train knows or not.
-
-    Warm is what occurs anywhere in train, as for QIN, whatever `judge.rows` leaves of it.
-    """
+    """The best epoch of one run: metrics over valid, and AUC of its parts."""
     set_seed(section.seed)
     model = DIN(
         DINConfig(
@@ -90,13 +93,9 @@ def judged_once(
     seed_dropout(section.seed, accelerator)
     trained = fit(model, data, section, accelerator, checkpoints)
     best = trained.curve[trained.best_epoch - 1]
-    model.load_state_dict(trained.weights)
-    (logits,) = score(model, [data.valid], data.items, section.batch_size, accelerator)
-    ranking = logits.numpy()
+    names = ("auc", "gauc", "logloss", *data.valid_parts)
     return {
-        **{name: none_for_nan(best[name]) for name in ("auc", "gauc", "logloss")},
-        "auc_warm_items": auc(data.valid_label[warm], ranking[warm]),
-        "auc_cold_items": auc(data.valid_label[~warm], ranking[~warm]),
+        **{name: none_for_nan(best[name]) for name in names},
         "best_epoch": float(trained.best_epoch),
     }
 

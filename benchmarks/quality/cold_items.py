@@ -19,7 +19,7 @@ from benchmarks.quality.seeds import paired
 from benchmarks.quality.worlds import world_with
 from benchmarks.support.accelerator import opened
 from ctr.engine.loop import load_data
-from ctr.judge import judged_once
+from ctr.judge import in_parts, judged_once
 from ctr.task1.items import load_judged_items
 from embed.vectors.content import load_content
 from pipeline.common.files import read_array, read_json, write_json
@@ -112,10 +112,10 @@ def judged_cold(
     write_item_info(file, vectors_of(recipe, load_content(params.content_files()), params))
     accelerator = opened("judge", params.judge.mixed_precision)
     table = load_judged_items(file, accelerator.device)
-    data = load_data(table, params.judge, accelerator)
     warm = ~np.isin(Split.load("valid").target, items)
+    data = in_parts(load_data(table, params.judge, accelerator), warm)
     sections = [params.judge.model_copy(update={"seed": seed}) for seed in seeds]
-    return [judged_once(data, warm, section, accelerator) for section in sections]
+    return [judged_once(data, section, accelerator) for section in sections]
 
 
 def read_cold(recipe: str, items: np.ndarray, params: Params) -> dict[str, float | None]:

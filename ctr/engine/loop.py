@@ -3,8 +3,8 @@
 import logging
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -44,6 +44,8 @@ class TrainingData:
     """On the device that trains."""
     new: NewTargets | None = None
     """What makes some of train's targets new items; none, if there are to be none."""
+    valid_parts: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Masks over valid's rows: an entry of the curve has the AUC of each, by its name."""
 
 
 @dataclass(frozen=True)
@@ -218,14 +220,20 @@ def progress_bar(samples: int, epoch: int, accelerator: Accelerator) -> Any:
 def evaluate(
     model: CTRModel, data: TrainingData, batch_size: int, accelerator: Accelerator
 ) -> dict[str, float]:
-    """AUC, gAUC and logloss over all rows of valid, the same in every process."""
+    """AUC, gAUC and logloss over all rows of valid, and AUC over each of its parts; the same in
+    every process."""
     (logits,) = score(model, [data.valid], data.items, batch_size, accelerator)
     if not logits.isfinite().all():
         raise InputError(
             "training diverged: the model's logits are not finite; in params.yaml lower "
             "learning_rate of what this stage trains, or set its mixed_precision to bf16 or no"
         )
-    return measured(data.valid_label, logits.double().sigmoid().numpy(), data.valid_user)
+    label, probability = data.valid_label, logits.double().sigmoid().numpy()
+    parts = {
+        name: nan_for_none(auc(label[part], probability[part]))
+        for name, part in data.valid_parts.items()
+    }
+    return measured(label, probability, data.valid_user) | parts
 
 
 def measured(label: np.ndarray, probability: np.ndarray, user: np.ndarray) -> dict[str, float]:
@@ -235,7 +243,11 @@ def measured(label: np.ndarray, probability: np.ndarray, user: np.ndarray) -> di
         "gauc": gauc(label, probability, user),
         "logloss": logloss(label, probability),
     }
-    return {name: math.nan if value is None else value for name, value in metrics.items()}
+    return {name: nan_for_none(value) for name, value in metrics.items()}
+
+
+def nan_for_none(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def host_weights(model: CTRModel) -> dict[str, Tensor]:

@@ -15,11 +15,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from embed.covers.batches import CoverFile
-from embed.covers.decode import CoverError, decode
 from embed.encoders.local_files import check_watched
 from embed.encoders.pooling import pool
 from embed.encoders.pretrained import (
@@ -32,7 +29,6 @@ from embed.encoders.pretrained import (
     named,
     origin,
 )
-from embed.extraction.batches import Batch, even_spans
 from embed.extraction.encoder import PRECISIONS, Encoder, effective_precision, weights_sha256
 from embed.extraction.extract import on_device
 from pipeline.common.files import InputError, versions
@@ -107,68 +103,6 @@ def bounded(image: Image.Image, max_pixels: int) -> Image.Image:
         return image
     width, height = (max(1, int(side * scale)) for side in image.size)
     return image.resize((width, height), Image.Resampling.BICUBIC)
-
-
-class ItemShards(Dataset[list[Batch]]):
-    """Entry i is the i-th batch of the shards `numbers`: items that have a title or a cover."""
-
-    def __init__(
-        self,
-        items: np.ndarray,
-        titles: list[str],
-        file: CoverFile,
-        cut: list[tuple[int, tuple[int, int]]],
-        prompts: Prompts,
-    ) -> None:
-        """`items` ascending, dense ids; `cut` are batches: their shard, and a run of `items`."""
-        self.items = items
-        self.titles = titles
-        self.file = file
-        self.covered = file.items()
-        self.cut = cut
-        self.prompts = prompts
-
-    def __len__(self) -> int:
-        return len(self.cut)
-
-    def __getitem__(self, place: int) -> list[Batch]:
-        shard, (start, stop) = self.cut[place]
-        covers, unreadable = self._covers(self.items[start], self.items[stop - 1])
-        items = [
-            int(item)
-            for item in self.items[start:stop]
-            if item in covers or self.titles[item].strip()
-        ]
-        inputs: dict[str, np.ndarray] = {}
-        if items:
-            titles = [self.titles[item].strip() for item in items]
-            inputs = self.prompts(titles, [covers.get(item) for item in items])
-        return [Batch(shard, np.array(items, np.int32), inputs, unreadable)]
-
-    def _covers(
-        self, first: int, last: int
-    ) -> tuple[dict[int, Image.Image], list[tuple[int, str]]]:
-        """The readable covers of items first..last, and why others are not."""
-        start = int(np.searchsorted(self.covered, first))
-        stop = int(np.searchsorted(self.covered, last, side="right"))
-        covers: dict[int, Image.Image] = {}
-        unreadable: list[tuple[int, str]] = []
-        if start == stop:
-            return covers, unreadable
-        table = self.file.rows(start, stop)
-        for item, data in zip(table["item"].to_pylist(), table["image"].to_pylist(), strict=True):
-            try:
-                covers[item] = decode(data)
-            except CoverError as error:
-                unreadable.append((item, str(error)))
-        return covers, unreadable
-
-
-def cut_batches(
-    runs: list[tuple[int, int]], numbers: list[int], batch_size: int
-) -> list[tuple[int, tuple[int, int]]]:
-    """The batches of the shards `numbers`: each with its shard."""
-    return [(number, span) for number in numbers for span in even_spans(*runs[number], batch_size)]
 
 
 def load_vision_language(section: EmbedVlm, device: torch.device) -> tuple[Prompts, Encoder]:

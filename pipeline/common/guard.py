@@ -1,8 +1,9 @@
 """Starts a stage's command, and where that fails brings the stage's earlier outputs back.
 
-`python -m pipeline.common.guard <command>`, in dvc.yaml. DVC deletes a stage's outputs before it
-runs the command, so whatever fails then, an import or the launcher too, would cost the user the
-earlier result. Imports nothing but the standard library until something has failed.
+`python -m pipeline.common.guard <command>`, in dvc.yaml, or `--launch <flags> -m <module>` for what
+may run in several processes. DVC deletes a stage's outputs before it runs the command, so whatever
+fails then, an import or the launcher too, would cost the user the earlier result. Imports nothing
+but the standard library until something has failed.
 """
 
 import json
@@ -16,6 +17,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+LAUNCHER = ["accelerate-launch", "--quiet", "--config_file", "pipeline/accelerate.yaml"]
+"""`accelerate launch`, which would import the models of other commands first."""
+LAUNCHERS = ("accelerate", "accelerate-launch")
+ONE_PROCESS = ["--num_processes", "1", "-m"]
 
 NOT_FOUND = 127
 """The exit code of a shell that does not find a command."""
@@ -41,7 +47,8 @@ def main(command: Sequence[str]) -> int:
     return status
 
 
-def exit_code(command: Sequence[str]) -> int:
+def exit_code(words: Sequence[str]) -> int:
+    command = command_of(words)
     try:
         child = subprocess.Popen(command, env=environment())
     except OSError as error:
@@ -54,6 +61,17 @@ def exit_code(command: Sequence[str]) -> int:
     pass_signals_on(child)
     status = child.wait()
     return status if status >= 0 else 128 - status
+
+
+def command_of(words: Sequence[str]) -> list[str]:
+    """What `words` start. One process is launched by itself: the launcher would only wait for it,
+    and takes longer to start than many a stage."""
+    if words[:1] != ["--launch"]:
+        return list(words)
+    launched = list(words[1:])
+    if launched[: len(ONE_PROCESS)] == ONE_PROCESS:
+        return ["python", "-m", *launched[len(ONE_PROCESS) :]]
+    return [*LAUNCHER, *launched]
 
 
 def environment() -> dict[str, str]:
@@ -81,12 +99,12 @@ def pass_signals_on(child: subprocess.Popen[bytes]) -> None:
 
 
 def workers(child: int) -> list[int]:
-    """The processes of an `accelerate launch`, which would leave them behind; else the child."""
+    """The processes of Accelerate's launcher, which would leave them behind; else the child."""
     with suppress(Exception):
         import psutil
 
         process = psutil.Process(child)
-        if any(Path(word).name == "accelerate" for word in process.cmdline()[:2]):
+        if any(Path(word).name in LAUNCHERS for word in process.cmdline()[:2]):
             return [each.pid for each in process.children()] or [child]
     return [child]
 

@@ -15,6 +15,7 @@ from accelerate.utils import broadcast_object_list, gather_object, parse_flag_fr
 from pipeline.common.files import InputError
 from pipeline.common.launcher import (
     Launcher,
+    is_first_process,
     launcher,
     processes_asked_for,
     refuse_in_one_voice,
@@ -147,7 +148,7 @@ def arithmetic(device: torch.device) -> dict[str, Any]:
 
 def tell_device(section: str, device: torch.device, precision: str, processes: int = 1) -> None:
     """In the main process: a line of what computes, and one of a GPU that is there and cannot."""
-    if os.environ.get("RANK", "0") != "0":
+    if not is_first_process():
         return
     found = arithmetic(device)
     if device.type == "cuda":

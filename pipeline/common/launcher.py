@@ -83,6 +83,11 @@ def processes_asked_for(started_by: Launcher | None) -> int:
     return 2 if several else 1
 
 
+def is_first_process() -> bool:
+    """Of all that a launch has started, on whatever machines; one that none has started is."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def refuse_several_processes() -> None:
     """For a stage that runs in one process: several would each do all of the work."""
     count = int(os.environ.get("WORLD_SIZE") or 1) if "LOCAL_RANK" in os.environ else 1

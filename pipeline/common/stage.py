@@ -15,7 +15,7 @@ import psutil
 
 from pipeline.common import scratch
 from pipeline.common.files import InputError, read_json
-from pipeline.common.launcher import refuse_several_processes
+from pipeline.common.launcher import is_first_process, refuse_several_processes
 from pipeline.common.paths import MAIN_MODEL, MODEL_NAME, PARAMS, STATS
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def run(
     processes. `--debug` or MMCTR_DEBUG=1 shows the traceback as well.
     """
     debug = "--debug" in sys.argv[1:] or os.environ.get("MMCTR_DEBUG", "") not in ("", "0")
-    first = os.environ.get("RANK", "0") == "0"
+    first = is_first_process()
     name = stage_of(stage, model)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     stop_by_exception()

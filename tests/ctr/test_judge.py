@@ -91,7 +91,7 @@ def plain_auc(label: list[int], score: list[float]) -> float:
 
 
 def spied_logits(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
-    """Fills with the logits of valid by the best epoch's weights, run by run."""
+    """Fills with the logits of valid, epoch by epoch."""
     seen: list[Tensor] = []
 
     def spy(*arguments: Any) -> list[Tensor]:
@@ -99,14 +99,15 @@ def spied_logits(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
         seen.extend(logits)
         return logits
 
-    monkeypatch.setattr("ctr.judge.score", spy)
+    monkeypatch.setattr("ctr.engine.loop.score", spy)
     return seen
 
 
 def test_auc_of_warm_and_cold_items_is_that_of_the_logits(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = spied_logits(monkeypatch)
     found = verdict(epochs=2)
-    (logits,) = seen
+    assert len(seen) == 2  # valid is scored once an epoch
+    logits = seen[int(found["best_epoch"]) - 1]
     valid = Split.load("valid").rows.tolist()
     scored = list(zip(valid, logits.tolist(), strict=True))
     groups = {

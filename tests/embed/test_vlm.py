@@ -6,8 +6,8 @@ import torch
 
 from embed import vlm
 from embed.covers.decode import decode
+from embed.encoders.titled_covers import readable
 from embed.encoders.vision_language import load_vision_language
-from embed.vlm import readable
 from pipeline.common.files import read_array, read_json
 from pipeline.common.paths import VLM, VLM_PRESENT, array_info, metrics_path
 from pipeline.settings.params import Params

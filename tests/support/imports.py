@@ -1,6 +1,7 @@
 """Which file of the project imports which: read from the syntax trees, so that nothing runs."""
 
 import ast
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -25,13 +26,51 @@ def python_files(*folders: str) -> Iterator[str]:
 @cache
 def imported(file: str) -> frozenset[str]:
     """Files of the project that `file` imports, anywhere in it."""
+    return files_of(names_in(ast.walk(parsed(file))))
+
+
+def imported_at_once(file: str) -> tuple[frozenset[str], set[str]]:
+    """Files of the project, and packages of others, that are loaded as soon as `file` is."""
+    names = names_in(iter(parsed(file).body))
+    return files_of(names), {name.split(".")[0] for name in names} - {
+        *CODE,
+        *sys.stdlib_module_names,
+    }
+
+
+def packages_at_once(file: str) -> set[str]:
+    """Packages of others that `file` loads, and what it imports, and so on."""
+    found: set[str] = set()
+    seen: set[str] = set()
+    todo = {file}
+    while todo:
+        current = todo.pop()
+        seen.add(current)
+        files, packages = imported_at_once(current)
+        found |= packages
+        todo |= files - seen
+    return found
+
+
+@cache
+def parsed(file: str) -> ast.Module:
+    return ast.parse((ROOT / file).read_text(encoding="utf-8"))
+
+
+def names_in(nodes: Iterator[ast.AST]) -> set[str]:
+    """What the imports among `nodes` name: modules, and what is taken from them."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+    for node in nodes:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: relative import"
+            assert node.level == 0, f"relative import of {node.module}"
             names |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def files_of(names: set[str]) -> frozenset[str]:
+    """Files of the project among modules of any kind."""
     paths = {f"{name.replace('.', '/')}.py" for name in names if name.split(".")[0] in CODE}
     return frozenset(path for path in paths if (ROOT / path).is_file())
 

@@ -1,4 +1,4 @@
-"""Embedding stages as `python -m` runs them, each in a process of its own that may be killed.
+"""Stages as `python -m` runs them, each in a process of its own that may be killed.
 
 A process that has imported what the stages import, and done nothing else, forks for every run: a
 run then starts in milliseconds. As a script this module is that process.
@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -43,11 +44,12 @@ class Run:
 
 
 class StageProcesses:
-    """Starts runs in the working directory of the caller."""
+    """Starts runs in the working directory of the caller, each in a process group of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, *modules: str) -> None:
+        """`modules` are what the stages import."""
         self.forker = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, __file__, *modules],
             env=os.environ | ENVIRONMENT,
             preexec_fn=lambda: to_cores(1),
             stdin=subprocess.PIPE,
@@ -104,10 +106,8 @@ class StageProcesses:
 
 
 def serve() -> None:
-    for name in ("covers.shards", "encoders.text.titles", "extraction.extract", "vectors.given"):
-        import_module(f"embed.{name}")
-    import_module("pipeline.settings.params")
-    import_module("pipeline.common.stage")
+    for module in (*sys.argv[1:], "pipeline.settings.params", "pipeline.common.stage"):
+        import_module(module)
     for line in sys.stdin:
         match json.loads(line):
             case ["start", stage, folder, log, environment]:
@@ -133,7 +133,8 @@ def end_of(pid: int) -> int:
 
 
 def become(stage: str, folder: str, log: str) -> None:
-    """A stage of `embed`, as `python -m` runs it, in `folder`, its output in the file `log`."""
+    """`python -m stage` in `folder`, its output in the file `log`."""
+    os.setsid()
     os.chdir(folder)
     with Path(log).open("w") as file:
         for stream in (1, 2):
@@ -142,10 +143,13 @@ def become(stage: str, folder: str, log: str) -> None:
     sys.argv = [stage]
     code = 1
     try:
-        runpy.run_module(f"embed.{stage}", run_name="__main__")
+        runpy.run_module(stage, run_name="__main__")
         code = 0
     except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else code
         print(end.code)
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         os._exit(code)

@@ -5,42 +5,78 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from pipeline.common import paths
-from tests.support.stage_processes import ENVIRONMENT, to_cores
+from tests.support.stage_processes import ENVIRONMENT, TIMEOUT, StageProcesses, to_cores
 from tests.support.worlds.tiny_world import contents, tiny_params, write_params
 
 pytestmark = pytest.mark.usefixtures("cpu", "world")
 
 OUTPUTS = [paths.MAIN.weights, paths.MAIN.config, paths.MAIN.curve, paths.MAIN.metrics]
-ALONE = ["-m", "ctr.train"]
-TOGETHER = [
-    *("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"),
-    *("-m", "ctr.train"),
-]
+IMPORTED = ("ctr.boosting.training", "ctr.engine.machine", "ctr.models.architecture", "pandas")
+TOGETHER = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "ctr.train"]
 
 
-def start(arguments: list[str]) -> subprocess.Popen[str]:
-    """In a process group of its own, a core a process: two threads on a busy core wait long."""
-    return subprocess.Popen(
-        [sys.executable, *arguments],
-        env=os.environ | ENVIRONMENT,
-        preexec_fn=lambda: to_cores(2 if arguments is TOGETHER else 1),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+@dataclass(frozen=True)
+class Training:
+    """A run in a process group of its own, a core a process: two threads on a busy core wait
+    long."""
+
+    pid: int
+    end: Callable[[], tuple[int, str]]
+    """Waits for its exit code and all that it says."""
 
 
-def finish(arguments: list[str]) -> tuple[str, dict[Path, bytes]]:
-    process = start(arguments)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
+Start = Callable[[], Training]
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[StageProcesses]:
+    with StageProcesses(*IMPORTED) as processes:
+        yield processes
+
+
+@pytest.fixture
+def alone(processes: StageProcesses) -> Start:
+    def start() -> Training:
+        run = processes.start("ctr.train")
+        return Training(run.pid, lambda: (processes.wait(run), run.log.read_text()))
+
+    return start
+
+
+@pytest.fixture
+def together() -> Start:
+    """Two processes, by torch's launcher."""
+
+    def start() -> Training:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *TOGETHER],
+            env=os.environ | ENVIRONMENT,
+            preexec_fn=lambda: to_cores(2),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+        def end() -> tuple[int, str]:
+            output, _ = process.communicate(timeout=TIMEOUT)
+            return process.returncode, output
+
+        return Training(process.pid, end)
+
+    return start
+
+
+def finish(start: Start) -> tuple[str, dict[Path, bytes]]:
+    status, output = start().end()
+    assert status == 0, output
     return output, contents(OUTPUTS)
 
 
@@ -50,21 +86,20 @@ def newest() -> str:
     return max(found, default="").split("-batch-")[0]
 
 
-def interrupted(arguments: list[str], end: Callable[[int], None]) -> tuple[int, str]:
+def interrupted(start: Start, end: Callable[[int], None]) -> tuple[int, str]:
     """Exit code and output of a run that `end` ends two epochs after it began."""
     before = newest()
-    process = start(arguments)
+    training = start()
     deadline = time.monotonic() + 100
     seen = {before}
     while len(seen) < 3:
-        assert time.monotonic() < deadline, process.communicate()[0]
-        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, training.end()
         time.sleep(0.001)
         seen.add(newest())
-    end(process.pid)
-    output, _ = process.communicate(timeout=60)
+    end(training.pid)
+    status, output = training.end()
     assert not [path for path in OUTPUTS if path.exists()], output
-    return process.returncode, output
+    return status, output
 
 
 def kill(pid: int) -> None:
@@ -81,26 +116,40 @@ def terminate(pid: int) -> None:
     os.kill(pid, signal.SIGTERM)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "ends"),
-    [(ALONE, [kill, interrupt, kill]), (TOGETHER, [terminate])],
-    ids=["one-process", "two-processes"],
-)
-def test_a_run_that_is_ended_goes_on(
-    arguments: list[str], ends: list[Callable[[int], None]]
-) -> None:
-    write_params(tiny_params(epochs=16, patience=16, checkpoint_minutes=0))
-    _, undisturbed = finish(arguments)
-    for path in OUTPUTS:
-        path.unlink()
-    for end in ends:
-        status, output = interrupted(arguments, end)
+def test_a_run_that_is_ended_goes_on(alone: Start) -> None:
+    undisturbed = finish_undisturbed(alone)
+    for end in (kill, interrupt, kill):
+        status, output = interrupted(alone, end)
         if end is kill:
             assert status == -signal.SIGKILL
         else:
-            assert status != 0
-            assert output.count("stopped: the state is saved in scratch/train@main") == 1
-            assert "Traceback" not in output or arguments is TOGETHER  # the launcher's own
-    output, found = finish(arguments)
+            assert status == 128 + signal.SIGINT
+            assert output.count(STOPPED) == 1
+            assert "Traceback" not in output
+    assert_goes_on(alone, undisturbed)
+
+
+def test_two_processes_that_are_ended_go_on(together: Start) -> None:
+    undisturbed = finish_undisturbed(together)
+    status, output = interrupted(together, terminate)
+    assert status != 0
+    assert output.count(STOPPED) == 1  # beside the launcher's own traceback
+    assert_goes_on(together, undisturbed)
+
+
+STOPPED = "stopped: the state is saved in scratch/train@main"
+
+
+def finish_undisturbed(start: Start) -> dict[Path, bytes]:
+    """The bytes of a run that nothing ends, whose outputs are then deleted."""
+    write_params(tiny_params(epochs=16, patience=16, checkpoint_minutes=0))
+    _, undisturbed = finish(start)
+    for path in OUTPUTS:
+        path.unlink()
+    return undisturbed
+
+
+def assert_goes_on(start: Start, undisturbed: dict[Path, bytes]) -> None:
+    output, found = finish(start)
     assert "\ngoing on from scratch/train@main" in output
     assert found == undisturbed

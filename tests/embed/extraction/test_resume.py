@@ -24,7 +24,8 @@ Outputs = dict[str, bytes]
 
 @pytest.fixture(scope="module")
 def processes() -> Iterator[StageProcesses]:
-    with StageProcesses() as processes:
+    modules = ("covers.shards", "encoders.text.titles", "extraction.extract", "vectors.given")
+    with StageProcesses(*(f"embed.{name}" for name in modules)) as processes:
         yield processes
 
 
@@ -77,7 +78,7 @@ def shards(stage: str) -> dict[str, tuple[int, int]]:
 
 def kill_after(processes: StageProcesses, stage: str, count: int, wait: float) -> None:
     """Kill a run when so many shards are there and `wait` seconds have passed."""
-    run = processes.start(stage)
+    run = processes.start(f"embed.{stage}")
     deadline = time.monotonic() + 30
     while len(shards(stage)) < count:
         assert time.monotonic() < deadline, run.log.read_text()
@@ -92,7 +93,7 @@ def kill_after(processes: StageProcesses, stage: str, count: int, wait: float) -
 def test_killed_three_times_it_ends_with_the_bytes_of_an_undisturbed_run(
     stage: str, processes: StageProcesses
 ) -> None:
-    processes.finish(stage)
+    processes.finish(f"embed.{stage}")
     undisturbed = outputs(stage)
     assert shards(stage) == {}
     delete_outputs(stage)
@@ -101,7 +102,7 @@ def test_killed_three_times_it_ends_with_the_bytes_of_an_undisturbed_run(
         kill_after(processes, stage, count, wait=random.uniform(0, 0.01))
         assert done.items() <= shards(stage).items(), "a finished shard was computed again"
         done = shards(stage)
-    log = processes.finish(stage)
+    log = processes.finish(f"embed.{stage}")
     assert f"{len(done)} of {TOTAL[stage]} shards are there" in log
     assert outputs(stage) == undisturbed
     assert shards(stage) == {}
@@ -109,11 +110,11 @@ def test_killed_three_times_it_ends_with_the_bytes_of_an_undisturbed_run(
 
 @pytest.mark.usefixtures("large")
 def test_a_second_run_waits_for_the_first(processes: StageProcesses) -> None:
-    first = processes.start("text")
+    first = processes.start("embed.text")
     while not shards("text"):
         time.sleep(0.001)
     os.kill(first.pid, signal.SIGSTOP)
-    second = processes.start("text")
+    second = processes.start("embed.text")
     while not (second.log.exists() and "waiting for it to end" in second.log.read_text()):
         time.sleep(0.001)
     os.kill(first.pid, signal.SIGCONT)
@@ -124,10 +125,10 @@ def test_a_second_run_waits_for_the_first(processes: StageProcesses) -> None:
 
 @pytest.mark.usefixtures("large")
 def test_two_processes_write_the_bytes_of_one(processes: StageProcesses) -> None:
-    processes.finish("image")
+    processes.finish("embed.image")
     alone = outputs("image")
     delete_outputs("image")
-    main, other = map(processes.finished, processes.start_together("image", 2))
+    main, other = map(processes.finished, processes.start_together("embed.image", 2))
     assert "items encoded" in main
     assert "items encoded" not in other
     assert outputs("image") == alone

@@ -1,4 +1,4 @@
-"""What another project has configured Accelerate to do, beside the commands of dvc.yaml."""
+"""How dvc.yaml launches, whatever another project has configured Accelerate to do."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from accelerate.commands import launch
 from accelerate.commands.config import config_args
 from accelerate.utils.launch import prepare_multi_gpu_env, prepare_simple_launcher_cmd_env
 
+from pipeline.common import guard
 from tests.support.graph import graph
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -61,7 +62,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "debug": {"debug": True, "enable_cpu_affinity": True},
 }
 STAGES = graph()
-LAUNCHED = sorted(stage for stage in STAGES if "accelerate" in STAGES[stage]["cmd"])
+LAUNCHED = sorted(stage for stage in STAGES if "launch" in STAGES[stage]["cmd"])
 LAUNCHES = ("--num_processes 1", "--num_processes 4 --multi_gpu", "--num_processes 1 --cpu")
 
 
@@ -78,9 +79,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def started(stage: str, flags: str) -> tuple[list[str], dict[str, str]]:
-    """The command and the environment with which the launcher starts the stage's processes."""
-    command = STAGES[stage]["cmd"].replace(LAUNCHES[0], flags).split("accelerate launch")[1]
-    args = launch.launch_command_parser().parse_args(shlex.split(command))
+    """The command and the environment with which the stage's processes are started."""
+    words = shlex.split(STAGES[stage]["cmd"].replace(LAUNCHES[0], flags))
+    command = guard.command_of(words[words.index(guard.__name__) + 1 :])
+    if command[0] == "python":
+        return command, {}
+    args = launch.launch_command_parser().parse_args(command[1:])
     args, _, _ = launch._validate_launch_command(args)
     ways = (args.use_deepspeed, args.use_fsdp, args.use_megatron_lm, args.tpu)
     assert ways == (False,) * 4
@@ -115,3 +119,17 @@ def test_without_the_projects_own_file_it_would(home: Path) -> None:
     args, _, _ = launch._validate_launch_command(args)
     assert args.mixed_precision == "bf16"
     assert args.dynamo_backend == "INDUCTOR"
+
+
+def test_one_process_is_started_without_the_launcher() -> None:
+    words = ["--launch", "--num_processes", "1", "-m", "embed.text", "--model", "main"]
+    assert guard.command_of(words) == ["python", "-m", "embed.text", "--model", "main"]
+
+
+@pytest.mark.parametrize(
+    "flags", ["--num_processes 2 --multi_gpu", "--num_processes 1 --gpu_ids 1"]
+)
+def test_several_processes_and_chosen_gpus_are_the_launchers(flags: str) -> None:
+    words = [*flags.split(), "-m", "embed.text"]
+    assert guard.command_of(["--launch", *words]) == [*guard.LAUNCHER, *words]
+    assert guard.command_of(["python", "-m", "ctr.blend"]) == ["python", "-m", "ctr.blend"]

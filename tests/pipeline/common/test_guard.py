@@ -267,11 +267,12 @@ def test_a_scheduler_that_knows_the_first_process_reaches_the_stage() -> None:
     assert ended(process) == (143, "15\n")
 
 
-def test_it_reaches_the_stage_through_the_launcher(workspace: Path) -> None:
-    """`accelerate launch` would end at once, and leave the stage behind."""
+@pytest.mark.parametrize("launcher", [["accelerate", "launch"], ["accelerate-launch"]])
+def test_it_reaches_the_stage_through_the_launcher(workspace: Path, launcher: list[str]) -> None:
+    """Which would end at once, and leave the stage behind."""
     (workspace / "patient.py").write_text(PATIENT)
     flags = ["--quiet", "--config_file", str(ROOT / "pipeline/accelerate.yaml")]
-    process = started(str(HERE / "accelerate"), "launch", *flags, "patient.py")
+    process = started(str(HERE / launcher[0]), *launcher[1:], *flags, "patient.py")
     process.terminate()
     assert ended(process) == (1, "15\n")
 
