@@ -27,6 +27,8 @@ class Chart:
 class Plan:
     """How one chart is made."""
 
+    part: str
+    """Of the page: rows, training or vectors."""
     path: Path
     columns: tuple[str, ...]
     title: str
@@ -34,8 +36,9 @@ class Plan:
     draw: Callable[[Axes, pd.DataFrame], None]
 
 
-def charts() -> list[Chart]:
-    return [made(plan) for plan in PLANS]
+def charts(part: str) -> list[Chart]:
+    """Those of one part of the page."""
+    return [made(plan) for plan in PLANS if plan.part == part]
 
 
 def made(plan: Plan) -> Chart:
@@ -127,7 +130,7 @@ def _auc_bars(axes: Axes, table: pd.DataFrame, bins: str) -> None:
     axes.set_xticks(places, [f"{name}\n{rows:,}" for name, rows in pairs], fontsize=8)
     for place, value in zip(places, auc, strict=True):
         told, top = (f"{value:.3f}", max(value, 0.5)) if np.isfinite(value) else ("none", 0.5)
-        axes.annotate(told, (place, top), (0, 2), textcoords="offset points", ha="center", size=7)
+        axes.annotate(told, (place, top), (0, 2), textcoords="offset points", ha="center", size=8)
     axes.axhline(0.5, color=NEUTRAL, linewidth=0.8)
     known = auc[np.isfinite(auc)]
     axes.set_ylim(known.min(initial=0.5) - 0.03, min(known.max(initial=0.5) + 0.08, 1.04))
@@ -144,6 +147,7 @@ def explained_variance(axes: Axes, table: pd.DataFrame) -> None:
 
 PLANS = (
     Plan(
+        "training",
         paths.MAIN.curve,
         ("epoch", "auc", "gauc"),
         "AUC by epoch",
@@ -151,6 +155,7 @@ PLANS = (
         auc_by_epoch,
     ),
     Plan(
+        "training",
         paths.MAIN.curve,
         ("epoch", "train_loss", "logloss"),
         "Loss by epoch",
@@ -158,6 +163,7 @@ PLANS = (
         loss_by_epoch,
     ),
     Plan(
+        "rows",
         paths.ROC,
         ("false_positive_rate", "true_positive_rate"),
         "ROC",
@@ -165,6 +171,7 @@ PLANS = (
         roc,
     ),
     Plan(
+        "rows",
         paths.CALIBRATION,
         ("predicted", "observed"),
         "Calibration",
@@ -173,6 +180,7 @@ PLANS = (
         calibration,
     ),
     Plan(
+        "rows",
         paths.SCORES,
         ("probability", "share", "label"),
         "Scores by label",
@@ -180,6 +188,7 @@ PLANS = (
         scores,
     ),
     Plan(
+        "rows",
         paths.AUC_BY_HISTORY,
         ("items", "auc", "rows"),
         "AUC by length of history",
@@ -187,6 +196,7 @@ PLANS = (
         by_history,
     ),
     Plan(
+        "rows",
         paths.AUC_BY_POPULARITY,
         ("rows_in_train", "auc", "rows"),
         "AUC by popularity of the item",
@@ -194,6 +204,7 @@ PLANS = (
         by_popularity,
     ),
     Plan(
+        "vectors",
         paths.EXPLAINED_VARIANCE,
         ("components", "explained"),
         "Explained variance",

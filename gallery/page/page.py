@@ -10,10 +10,21 @@ from gallery.page.attention import Attention
 from gallery.page.catalogue import Card
 from gallery.page.charts import Chart
 from gallery.page.companions import STRONGEST
-from gallery.page.tables import Figure, Table
+from gallery.page.features import Features
+from gallery.page.tables import Table
+from gallery.page.verdict import Verdict
+from gallery.pictures.encoder_neighbors import Strip
 from gallery.pictures.neighbor_sheet import FAILURE, Entry
 
-TEMPLATES = Path(__file__).parent
+TEMPLATES = Path(__file__).parent / "template"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tables beside charts."""
+
+    tables: list[Table]
+    charts: list[Chart]
 
 
 @dataclass(frozen=True)
@@ -30,16 +41,26 @@ class Map:
 
 @dataclass(frozen=True)
 class Page:
-    headline: list[Figure]
-    tables: list[Table]
-    charts: list[Chart]
+    """What it shows, in its order."""
+
+    verdict: Verdict
+    features: Features
+    sheet: list[Entry]
+    strips: Mapping[int, list[Strip]]
+    """By item of the sheet; an encoder without a vector of the item has none."""
     map: Map | None
     """None where no item has a vector."""
-    sheet: list[Entry]
+    rows: Part
+    """How the predictions do on which rows."""
+    training: Part
+    vectors: Part
+    """Of Task 1."""
     attention: Attention | None
     """None where the model is no QIN."""
     cards: Mapping[int, Card]
     """Of every item that the sheets show."""
+    small: Mapping[int, Card]
+    """Of every item of `strips`."""
 
 
 def render(page: Page) -> str:

@@ -1,4 +1,4 @@
-"""The metrics of the run as a few tables, the most important first."""
+"""The metrics of the run as tables, and as bars beside their numbers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,9 +9,7 @@ from pipeline.common.files import InputError, read_json
 from pipeline.common.paths import (
     BLEND_METRICS,
     MAIN,
-    ROW_FEATURES,
     TASK1_METRICS,
-    baseline_metrics_path,
     metrics_path,
     valid_metrics_path,
 )
@@ -22,38 +20,20 @@ NONE = "-"
 
 GROUPS = {
     "all": "all rows",
-    "warm_items": "warm items (train has shown them)",
-    "cold_items": "cold items (train has not)",
+    "warm_items": "warm items",
+    "cold_items": "cold items",
     "long_history": "long histories",
     "short_history": "short histories",
 }
-FEATURES = {
-    "item_mean": "the item's mean label in train",
-    "user_mean": "the user's mean label in train",
-    "item_count": "the item's count in train",
-    "likes_level": "likes_level",
-    "views_level": "views_level",
-    "history_length": "length of the history",
-}
 
-OF_KINDS = (
-    "A name after a colon is, of a kind of number that stage companions tells of each row, the one "
-    "that ranks train best (after a minus: the lower, the better), here by its AUC on valid."
+OF_GROUPS = (
+    "Warm items are those that train has, cold ones the others; a history of fewer items than "
+    "evaluate.short_history is short."
 )
-
 OF_TASK1 = (
     "Of what is submitted to Task 1 (fuse.task1); the map and the neighbours on this page are of "
     "the vectors that the ranking models of Task 2 read (fuse.recipe)."
 )
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One number that stands out."""
-
-    name: str
-    value: str
-    note: str
 
 
 @dataclass(frozen=True)
@@ -65,25 +45,27 @@ class Table:
     note: str = ""
 
 
-def headline() -> list[Figure]:
-    valid, task1 = read(valid_metrics_path("all")), read(TASK1_METRICS)
-    figures = [
-        Figure("AUC", number(valid.get("auc")), "on valid"),
-        Figure("gAUC", number(valid.get("gauc")), "within users, by their rows"),
-        Figure("logloss", number(valid.get("logloss")), "lower is better"),
-    ]
-    if "oracle_share" in valid:
-        best = number(valid["oracle_auc"])
-        figures.append(
-            Figure(
-                "Oracle share", number(valid["oracle_share"]), f"the best possible AUC is {best}"
-            )
-        )
-    return [*figures, Figure("Task 1", number(task1.get("auc")), "AUC of the organisers' DIN")]
+@dataclass(frozen=True)
+class Bar:
+    """One row of `Bars`."""
+
+    name: str
+    cells: tuple[str, ...]
+    share: float
+    """Of the bar's full length, 0 to 1."""
+    kind: str = ""
+    """ours: of the run's own predictions; bound: what none can pass; or "" for others."""
 
 
-def tables() -> list[Table]:
-    return [by_rows(), by_one_feature(), training(), item_vectors(), *blend()]
+@dataclass(frozen=True)
+class Bars:
+    """A table whose rows are drawn as well."""
+
+    title: str
+    columns: tuple[str, ...]
+    """Of the cells."""
+    rows: list[Bar]
+    note: str = ""
 
 
 def by_rows() -> Table:
@@ -92,25 +74,8 @@ def by_rows() -> Table:
         found = read(valid_metrics_path(group))
         names = ("auc", "gauc", "logloss", "calibration_error", "rows")
         rows.append((words, *(number(found.get(name)) for name in names)))
-    return Table(
-        "Valid, by rows", ("", "AUC", "gAUC", "logloss", "calibration error", "rows"), rows
-    )
-
-
-def by_one_feature() -> Table:
-    """The whole model, then the best first; where a feature's AUC is unknown it comes last."""
-    found = {
-        words: read(baseline_metrics_path(name)).get("auc") for name, words in FEATURES.items()
-    }
-    kinds = read(ROW_FEATURES)["kinds"]
-    for kind in kinds:
-        best = read(baseline_metrics_path(kind))
-        found[f"{kind}: {best['name'] or NONE}"] = best["auc"]
-    order = sorted(found.items(), key=lambda pair: -1 if pair[1] is None else pair[1], reverse=True)
-    model = ("the whole model", read(valid_metrics_path("all")).get("auc"))
-    rows = [(words, number(auc)) for words, auc in (model, *order)]
-    note = "What a model has to beat."
-    return Table("One feature alone", ("", "AUC"), rows, f"{note} {OF_KINDS}" if kinds else note)
+    columns = ("", "AUC", "gAUC", "logloss", "calibration error", "rows")
+    return Table("Valid, by rows", columns, rows, OF_GROUPS)
 
 
 def item_vectors() -> Table:
@@ -163,7 +128,7 @@ def blend() -> list[Table]:
             ("", "AUC"),
             [*rows, (f"the blend: {found['chosen']}", number(found["auc"]))],
             f"On users that did not choose it the blend adds {gain} to the best model (standard "
-            f"error {error}). The scores above are its; curves by epoch and attention are main's.",
+            f"error {error}). Scores and curves are its; those by epoch and attention are main's.",
         )
     ]
 
@@ -176,6 +141,11 @@ def read(path: Path) -> Metrics:
         raise InputError(f"{path}: not found; run `dvc repro`") from None
     except ValueError as error:
         raise InputError(f"{path}: not JSON: {error}; run `dvc repro`") from None
+
+
+def above_chance(auc: float | None) -> float:
+    """How far an AUC is from chance to 1; 0 below it, or where it is not known."""
+    return max(0.0, 2 * auc - 1) if auc is not None else 0.0
 
 
 def number(value: float | None) -> str:

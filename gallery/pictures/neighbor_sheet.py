@@ -44,7 +44,9 @@ def contact_sheet(
     worst = measured[np.argsort(means[measured], kind="stable")][: count // 2]
     drawn = order[~np.isin(order, worst)][: count - len(worst)]
     entries = [(item, AT_RANDOM) for item in drawn] + [(item, FAILURE) for item in worst]
-    return [entry(int(item), why, ids, cosine, shares) for item, why in entries]
+    return [
+        Entry(int(item), why, *told_of(int(item), ids, cosine, shares)) for item, why in entries
+    ]
 
 
 def shares_in_common(ids: np.ndarray, tags: np.ndarray) -> np.ndarray:
@@ -68,13 +70,16 @@ def mean_share(shares: np.ndarray) -> np.ndarray:
     return np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), np.nan)
 
 
-def entry(item: int, why: str, ids: np.ndarray, cosine: np.ndarray, shares: np.ndarray) -> Entry:
+def told_of(
+    item: int, ids: np.ndarray, cosine: np.ndarray, shares: np.ndarray
+) -> tuple[list[Near], float | None]:
+    """The neighbours of an item, and the mean share of its tags that they have too."""
     neighbors = [
         Near(int(near), float(cosine[item, place]), known(shares[item, place]))
         for place, near in enumerate(ids[item])
         if near > 0
     ]
-    return Entry(item, why, neighbors, known(mean_share(shares[item : item + 1])[0]))
+    return neighbors, known(mean_share(shares[item : item + 1])[0])
 
 
 def known(value: float) -> float | None:

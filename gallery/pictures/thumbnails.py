@@ -53,6 +53,13 @@ def thumbnail(data: bytes | None, size: int) -> Image.Image | None:
         return None
 
 
+def shrunk(picture: Image.Image | None, size: int) -> Image.Image | None:
+    """A thumbnail no larger than `size`."""
+    if picture is None or picture.width <= size:
+        return picture
+    return picture.resize((size, size), Image.Resampling.LANCZOS)
+
+
 def data_uri(image: Image.Image) -> str:
     return f"data:image/webp;base64,{base64.b64encode(webp(image)).decode()}"
 

@@ -178,7 +178,7 @@ class Params(Section):
                 return self.text_encoder(model), model
             case "embed_image", str():
                 return self.image_encoder(model), model
-            case (("align" | "fuse"), _):
+            case (("align" | "fuse" | "report"), _):
                 return getattr(self, stage), self.content_files()
             case "ingest", _:
                 return (self.data,)

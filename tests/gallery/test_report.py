@@ -5,6 +5,7 @@ from html import unescape
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from safetensors.torch import load_file, save_file
 
@@ -13,7 +14,9 @@ from ctr.models.base import CTRModel
 from gallery import report
 from gallery.page import attention
 from gallery.page.attention import Attention, Reader
+from gallery.page.uncertainty import errors
 from gallery.pictures.embedding_map import FEW
+from gallery.pictures.encoder_neighbors import Strip
 from gallery.pictures.neighbor_sheet import AT_RANDOM, Entry, Near
 from pipeline.common import paths
 from pipeline.common.files import (
@@ -26,8 +29,9 @@ from pipeline.common.files import (
 )
 from pipeline.common.paths import REPORT
 from pipeline.settings.params import Params
-from tests.support.worlds.report_world import NASTY, UNCOVERED, report_params
-from tests.support.worlds.tiny_world import ITEMS
+from pipeline.tables.split import Split
+from tests.support.worlds.report_world import NASTY, UNCOVERED, UNTITLED, report_params
+from tests.support.worlds.tiny_world import ITEMS, VECTOR_FILES
 
 READ = (
     paths.ITEM,
@@ -40,8 +44,10 @@ READ = (
     paths.MAIN.weights,
     paths.logits_path(paths.MAIN_MODEL, "valid"),
     paths.split_path("valid"),
+    paths.predictions_path("valid"),
     paths.valid_metrics_path("all"),
     paths.CALIBRATION,
+    *(files.vectors for files in VECTOR_FILES),
 )
 
 
@@ -54,13 +60,13 @@ def changed(**values: float) -> Params:
 
 
 def made(params: Params) -> str:
-    report.main(params.report)
+    report.main(*params.arguments("report"))
     return REPORT.read_text(encoding="utf-8")
 
 
 def entries(html: str) -> dict[int, list[float]]:
     """Source's id of each item of the contact sheet, and the cosines of its neighbours."""
-    sheet = html[html.index('id="neighbors"') : html.index('id="attention"')]
+    sheet = html[html.index('id="neighbors"') : html.index('id="map"')]
     return {
         int(re.findall(r"<br>item (\d+)", article)[0]): [
             float(cosine) for cosine in re.findall(r'class="number">(-?[\d.]+)', article)
@@ -98,6 +104,29 @@ def test_the_sheet_has_the_neighbours_and_cosines_of_the_file() -> None:
 
 
 @pytest.mark.usefixtures("run")
+def test_the_first_screen_has_the_runs_own_errors() -> None:
+    html = made(report_params())
+    valid = Split.load("valid")
+    probability = pd.read_parquet(paths.predictions_path("valid"))["probability"].to_numpy()
+    found = errors(valid.label, probability, valid.user)
+    screen = html[: html.index("<nav")]
+    assert re.findall(r"± (\d\.\d{4})</span>", screen) == [f"{error:.4f}" for error in found]
+    assert f"of {len(set(valid.user.tolist()))} users" in screen
+
+
+@pytest.mark.usefixtures("run")
+def test_what_one_encoder_finds_is_small_and_has_its_cover() -> None:
+    html = made(report_params())
+    articles = html[html.index('id="neighbors"') : html.index('id="map"')].split("<article")[1:]
+    strips = [article.count('<p class="note">cover: main') for article in articles]
+    assert strips == [1] * ITEMS
+    titles = [article.count('<p class="note">title: main') for article in articles]
+    assert sorted(titles) == [0] * len(UNTITLED) + [1] * (ITEMS - len(UNTITLED))
+    cosines = sum(article.count('class="cosine"') for article in articles)
+    assert cosines == 4 * (sum(strips) + sum(titles))
+
+
+@pytest.mark.usefixtures("run")
 def test_the_same_bytes_twice() -> None:
     assert made(report_params()) == made(report_params())
 
@@ -117,6 +146,9 @@ def test_the_zeros_are_told() -> None:
 
 
 def test_the_page_has_all_that_its_sheets_show() -> None:
+    strip = Strip("", "", [Near(6, 0.5, None), Near(7, 0.5, None)], None)
+    assert set(report.small_items({1: [strip], 2: []})) == {6, 7}
+    assert report.largest((([1, 2], 40), ([2, 3], 20), ([3], 30))) == {1: 40, 2: 40, 3: 30}
     entry = Entry(1, AT_RANDOM, [Near(2, 0.5, None)], None)
     reader = Reader("", 3, True, 0.5, [(4, 0.25)], [(5, 1.0), (4, 0.5)])
     shown = report.shown_items([entry], Attention([reader], 1, 0.0, 1.0, 5))
@@ -125,7 +157,7 @@ def test_the_page_has_all_that_its_sheets_show() -> None:
 
 @pytest.mark.usefixtures("run")
 def test_companions_have_a_cover_and_their_number() -> None:
-    read = report.attention_sheet(report_params().report)
+    read = report.attention_sheet(Split.load("valid"), report_params().report)
     assert read is not None
     html = made(report_params())
     told = companions_told(html)
@@ -200,7 +232,7 @@ def test_a_missing_input_costs_no_earlier_report(path: Path) -> None:
     REPORT.write_text("earlier")
     path.unlink()
     with pytest.raises((InputError, FileNotFoundError), match=re.escape(str(path))):
-        report.main(report_params().report)
+        report.main(*report_params().arguments("report"))
     assert REPORT.read_text() == "earlier"
     assert [file.name for file in REPORT.parent.iterdir()] == [REPORT.name]
 
@@ -215,16 +247,18 @@ def test_a_full_disk_costs_no_earlier_report(monkeypatch: pytest.MonkeyPatch) ->
     earlier = REPORT.read_bytes()
     monkeypatch.setattr(Path, "write_text", half_written)
     with pytest.raises(InputError, match=rf"^{REPORT}: could not be written: .*free some space"):
-        report.main(changed(seed=1).report)
+        report.main(*changed(seed=1).arguments("report"))
     assert REPORT.read_bytes() == earlier
     assert [file.name for file in REPORT.parent.iterdir()] == [REPORT.name]
 
 
 @pytest.mark.usefixtures("run")
 @pytest.mark.parametrize(
-    ("path", "rows"), [(paths.TAGS, ITEMS), (paths.split_path("valid"), 3)], ids=str
+    ("path", "rows"),
+    [(paths.TAGS, ITEMS), (paths.split_path("valid"), 3), (VECTOR_FILES[0].vectors, ITEMS)],
+    ids=str,
 )
 def test_tables_of_another_run_are_named(path: Path, rows: int) -> None:
     write_array(path, np.array(read_array(path)[:rows]))
     with pytest.raises(InputError, match=rf"{rows}.*run `dvc repro`"):
-        report.main(report_params().report)
+        report.main(*report_params().arguments("report"))

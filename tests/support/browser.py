@@ -75,6 +75,30 @@ LOW_CONTRAST = """
 """
 
 
+CUT_OFF = """
+() => [...document.querySelectorAll(".scroll")].filter(e => e.scrollWidth > e.clientWidth).map(
+    e => e.textContent.trim().slice(0, 40))
+"""
+ON_FIRST_SCREEN = """
+(within) => {
+    const found = [];
+    for (const part of document.querySelectorAll(within)) {
+        const texts = document.createTreeWalker(part, NodeFilter.SHOW_TEXT);
+        while (texts.nextNode()) {
+            const range = document.createRange();
+            range.selectNodeContents(texts.currentNode);
+            const boxes = [...range.getClientRects()];
+            const seen = boxes.length && boxes.every(
+                box => box.top >= 0 && box.bottom <= innerHeight && box.right <= innerWidth);
+            const shown = texts.currentNode.parentElement.checkVisibility();
+            if (seen && shown) found.push(texts.currentNode.data.trim());
+        }
+    }
+    return found.filter(text => text);
+}
+"""
+
+
 @dataclass
 class Seen:
     """What a page did while it was looked at."""
@@ -122,6 +146,7 @@ def assert_good_page(path: Path, pictures: int) -> None:
                     assert painted(page) >= pictures
                     assert scrolls_sideways(page) is False
                     assert page.evaluate(LOW_CONTRAST, TEXT_CONTRAST) == []
+                    assert page.evaluate(CUT_OFF) == []
                 assert seen.problems == []
                 assert [url for url in seen.requests if not url.startswith("data:")] == [
                     path.resolve().as_uri()
@@ -133,6 +158,12 @@ def scrolls_sideways(page: Page) -> bool:
         "(({scrollWidth, clientWidth}) => [scrollWidth, clientWidth])(document.documentElement)"
     )
     return bool(root[0] > root[1])
+
+
+def texts_on_first_screen(page: Page, within: str) -> list[str]:
+    """The texts of what `within` selects that are seen in full before anything is scrolled."""
+    found: list[str] = page.evaluate(ON_FIRST_SCREEN, within)
+    return found
 
 
 def painted(page: Page) -> int:

@@ -75,10 +75,10 @@ MAY_IMPORT = {
         "ctr/boosting ctr/covisitation ctr/engine ctr/evaluation ctr/models ctr/task1 "
         "pipeline/common pipeline/settings/ctr pipeline/tables"
     ),
-    "gallery/pictures": "embed/covers pipeline/common pipeline/settings",
+    "gallery/pictures": "embed/covers embed/vectors pipeline/common pipeline/settings",
     "gallery/page": (
-        "ctr/engine ctr/models gallery/pictures pipeline/common pipeline/settings/ctr "
-        "pipeline/tables"
+        "ctr/boosting ctr/engine ctr/models gallery/pictures pipeline/common "
+        "pipeline/settings/ctr pipeline/tables"
     ),
     "gallery": "gallery/page gallery/pictures pipeline/common pipeline/settings pipeline/tables",
 }
@@ -163,6 +163,7 @@ def test_stage_file_and_section_share_a_name(stage: str) -> None:
         "embed_image": ["image_encoders.main"],
         "align": encoders,
         "fuse": encoders,
+        "report": encoders,
     }.get(stage, [])
     sections = [section] if section in Params.model_fields else []
     assert STAGES[stage].get("params", []) == sections + more

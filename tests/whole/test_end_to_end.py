@@ -131,7 +131,7 @@ def test_a_setting_reruns_its_stage_and_what_follows_alone(clone: Clone, report:
         assert clone.changed_stages() == {"embed_image@main"}
         (clone.folder / "params.yaml").write_bytes(before)
         clone.change("image_encoders", further={"batch_size": 8})
-        assert clone.changed_stages() == {"embed_image@further", "align", "fuse"}
+        assert clone.changed_stages() == {"embed_image@further", "align", "fuse", "report"}
     finally:
         (clone.folder / "params.yaml").write_bytes(before)
     assert clone.changed_stages() == set()

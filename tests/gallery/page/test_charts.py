@@ -27,8 +27,12 @@ def chart(title: str) -> Chart:
     return charts.made(next(plan for plan in PLANS if plan.title == title))
 
 
+def all_charts() -> list[Chart]:
+    return [charts.made(plan) for plan in PLANS]
+
+
 def test_every_chart_is_drawn_with_axis_titles_and_how_to_read_it() -> None:
-    made = charts.charts()
+    made = all_charts()
     assert len(made) == 8
     for one in made:
         assert one.svg.startswith(f'<svg role="img" aria-label="{one.title}" ')
@@ -40,9 +44,16 @@ def test_every_chart_is_drawn_with_axis_titles_and_how_to_read_it() -> None:
     assert {"principal components", "100%"} <= set(told["Explained variance"])
 
 
+def test_every_chart_stands_in_one_part_of_the_page() -> None:
+    parts = {part: charts.charts(part) for part in ("rows", "training", "vectors")}
+    assert sum(map(len, parts.values())) == len(PLANS)
+    assert [one.title for one in parts["training"]] == ["AUC by epoch", "Loss by epoch"]
+    assert [one.title for one in parts["vectors"]] == ["Explained variance"]
+
+
 def test_the_same_bytes_twice_and_nothing_of_the_day_or_the_network() -> None:
-    first = [one.svg for one in charts.charts()]
-    assert first == [one.svg for one in charts.charts()]
+    first = [one.svg for one in all_charts()]
+    assert first == [one.svg for one in all_charts()]
     for svg in first:
         assert set(ADDRESSES.findall(svg)) <= NAMESPACES
         assert NEUTRAL not in svg
@@ -52,7 +63,7 @@ def test_the_same_bytes_twice_and_nothing_of_the_day_or_the_network() -> None:
 
 
 def test_a_users_own_style_changes_nothing() -> None:
-    first = [one.svg for one in charts.charts()]
+    first = [one.svg for one in all_charts()]
     own: Any = {
         "font.size": 20.0,
         "savefig.bbox": "tight",
@@ -60,11 +71,11 @@ def test_a_users_own_style_changes_nothing() -> None:
         "axes.grid": False,
     }
     with matplotlib.rc_context(own):
-        assert [one.svg for one in charts.charts()] == first
+        assert [one.svg for one in all_charts()] == first
 
 
 def test_no_id_is_used_twice_on_the_page() -> None:
-    ids = [found for one in charts.charts() for found in re.findall(r' id="([^"]+)"', one.svg)]
+    ids = [found for one in all_charts() for found in re.findall(r' id="([^"]+)"', one.svg)]
     assert ids
     assert len(ids) == len(set(ids))
 
@@ -124,4 +135,4 @@ def test_a_missing_file_is_named(plan: charts.Plan) -> None:
 def test_a_damaged_file_is_named(content: str, told: str) -> None:
     paths.SCORES.write_text(content)
     with pytest.raises(InputError, match=rf"^{paths.SCORES}: {told}.*run `dvc repro`$"):
-        charts.charts()
+        all_charts()

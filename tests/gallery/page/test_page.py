@@ -1,5 +1,7 @@
 """The page of the tiny run, as HTML and in Chromium."""
 
+import dataclasses
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -9,10 +11,16 @@ from hypothesis import strategies as st
 
 from gallery import report
 from gallery.page.attention import Attention
+from gallery.page.calibration import Calibration, Point
 from gallery.page.catalogue import Card, printable
-from gallery.page.page import Page, render
+from gallery.page.features import Features
+from gallery.page.page import Page, Part, render
+from gallery.page.tables import Bar, Bars
+from gallery.page.verdict import Figure, Verdict
+from gallery.pictures.encoder_neighbors import Strip
 from gallery.pictures.neighbor_sheet import AT_RANDOM, Entry, Near
 from pipeline.common import paths
+from pipeline.common.files import read_json, write_json
 from tests.support.browser import (
     assert_good_page,
     chromium,
@@ -20,10 +28,20 @@ from tests.support.browser import (
     opened,
     painted,
     scrolls_sideways,
+    texts_on_first_screen,
 )
-from tests.support.worlds.report_world import NASTY, RIGHT_TO_LEFT, report_params
+from tests.support.worlds.report_world import (
+    NASTY,
+    RIGHT_TO_LEFT,
+    report_params,
+    write_models,
+)
 
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+
+
+NO_BARS = Bars("", (), [])
+VERDICT = Verdict("", "", [], "", NO_BARS, Calibration("", "", "", []))
 
 
 class Read(HTMLParser):
@@ -57,7 +75,10 @@ class Read(HTMLParser):
 def page_of(title: str, picture: str | None = PIXEL, attention: Attention | None = None) -> Page:
     entry = Entry(1, AT_RANDOM, [Near(1, 0.5, None)], None)
     card = Card(71, printable(title), picture)
-    return Page([], [], [], None, [entry], attention, {1: card})
+    part = Part([], [])
+    features = Features("", NO_BARS, [])
+    cards = {1: card}
+    return Page(VERDICT, features, [entry], {1: []}, None, part, part, part, attention, cards, {})
 
 
 @settings(deadline=None)  # the machine may be busy
@@ -108,6 +129,49 @@ def test_what_is_missing_is_said_in_words() -> None:
     )
 
 
+def test_the_first_screen_is_all_of_the_verdict() -> None:
+    points = [Point(0.25, 0.5, 0.125), Point(0.9, 1.0, 0.1)]
+    verdict = Verdict(
+        "<a> title",
+        "subject",
+        [Figure("AUC", "0.7500", "± 0.0125", "a note"), Figure("gAUC", "-", "", "another")],
+        "groups",
+        Bars("compared", ("AUC", "logloss"), [Bar("a & b", ("0.1", "0.2"), 0.5, "ours")], "told"),
+        Calibration("Nearly", "0.0400", "reading", points),
+    )
+    html = render(dataclasses.replace(page_of("t"), verdict=verdict))
+    screen = html[html.index("<h1>") : html.index("<nav")]
+    assert "<h1>&lt;a&gt; title</h1>" in screen
+    found = [" ".join(part.split()) for part in re.sub(r"<[^>]*>", "\n", screen).split("\n")]
+    assert [part for part in found if part] == [
+        *("&lt;a&gt; title", "subject", "How good?"),
+        *("AUC", "0.7500", "± 0.0125", "a note", "gAUC", "-", "another"),
+        "± standard error, over users. groups",
+        *("compared", "compared", "AUC", "logloss", "a &amp; b", "0.1", "0.2", "told"),
+        *("Is it calibrated?", "Nearly", "0.0400", "reading"),
+    ]
+    assert '<tr class="ours">' in screen
+    assert 'style="--share: 0.5000"' in screen
+    drawn = re.findall(r'<circle cx="(.*?)" cy="(.*?)"', screen)
+    assert drawn == [("25.0", "50.0"), ("90.0", "0.0")]
+    lines = re.findall(r'<line x1="(.*?)" x2="(.*?)" y1="(.*?)" y2="(.*?)"', screen)
+    assert lines == [("25.0", "25.0", "50.5", "99.5"), ("90.0", "90.0", "0", "29.6")]
+
+
+def test_an_encoders_strip_stands_below_the_item() -> None:
+    strip = Strip("cover: dino", "timm vit", [Near(2, 0.25, 0.5)], 0.5)
+    page = page_of("first")
+    small = {2: Card(72, "second", None)}
+    html = render(dataclasses.replace(page, strips={1: [strip]}, small=small))
+    assert "<strong>cover: dino</strong> is timm vit." in html
+    article = html[html.index("<article") : html.index("</article>")]
+    below = article[article.index('class="strips"') :]
+    assert "cover: dino 50%" in below
+    assert 'aria-label="item 72 has no cover"' in below
+    assert '<span class="cosine">0.250</span>' in below
+    assert "each encoder alone" not in render(page)
+
+
 def test_the_page_needs_no_script_and_no_other_file(page: Path) -> None:
     html = page.read_text(encoding="utf-8")
     read = Read(html)
@@ -119,13 +183,14 @@ def test_the_page_needs_no_script_and_no_other_file(page: Path) -> None:
     assert str(policy["content"]).startswith("default-src 'none'; img-src data:; ")
     ids = [attributes["id"] for _, attributes in read.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
-    targets = {str(link["href"]).removeprefix("#") for link in read.all("a")}
-    assert targets == {section["id"] for section in read.all("section")}
+    targets = [str(link["href"]).removeprefix("#") for link in read.all("a")]
+    assert targets == [section["id"] for section in read.all("section")]
+    assert targets[:2] == ["features", "neighbors"]
 
 
 @pytest.fixture
 def page(run: Path) -> Path:
-    report.main(report_params().report)
+    report.main(*report_params().arguments("report"))
     return run / paths.REPORT
 
 
@@ -143,6 +208,31 @@ def test_titles_are_text_in_chromium_and_long_ones_are_clipped(page: Path) -> No
         heights = shown.locator(".title").evaluate_all("all => all.map(e => e.offsetHeight)")
     assert NASTY in titles
     assert max(heights) < 80
+
+
+FACTS = ("How good?", "AUC", "0.", "±", "Compared with what?", "main (QIN)", "best feature alone")
+"""Some of what the first screen shows; its last words are those of the calibration."""
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("models", [1, 3])
+def test_the_first_screen_is_seen_without_scrolling(run: Path, width: int, models: int) -> None:
+    """Also where there is most to compare with: several models, their blend, the best possible."""
+    if models > 1:
+        write_models({"main": 0.7, "seed_7": 0.72, "trees": 0.71}, "seed_7 + main + trees")
+        path = paths.valid_metrics_path("all")
+        write_json(path, read_json(path) | {"oracle_auc": 0.9066, "oracle_share": 0.9364})
+    report.main(*report_params().arguments("report"))
+    with chromium() as browser, opened(browser, run / paths.REPORT, width, "light") as (shown, _):
+        seen = " ".join(texts_on_first_screen(shown, ".verdict, header"))
+        words = " ".join(shown.locator("header, .verdict").all_inner_texts())
+        assert not scrolls_sideways(shown)
+    for fact in (*FACTS, "Is it calibrated?", "calibration error", "on average, clicked"):
+        assert fact in seen
+    assert len(seen.split()) == len(words.split())
+    assert ("blend: seed_7 + main + trees" in seen) == (models > 1)
+    assert ("the best possible" in seen) == (models > 1)
 
 
 @needs_chromium
@@ -167,6 +257,7 @@ def test_the_map_scrolls_in_its_window(page: Path) -> None:
         "<script>console.error('loud')</script>",
         "<img src='other.png' alt='another file'>",
         "<p style='color: #888; background: #999'>grey on grey</p>",
+        "<div class='scroll' style='overflow: auto'><p style='width: 2000px'>cut off</p></div>",
     ],
 )
 def test_a_faulty_page_is_found(tmp_path: Path, fault: str) -> None:

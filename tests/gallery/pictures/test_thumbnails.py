@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from gallery.pictures import thumbnails
-from gallery.pictures.thumbnails import data_uri, stored_covers, thumbnail
+from gallery.pictures.thumbnails import data_uri, shrunk, stored_covers, thumbnail
 from pipeline.common.paths import COVERS
 from tests.support.worlds.report_world import DAMAGED, UNCOVERED, UNREAD, cover
 
@@ -84,3 +84,15 @@ def distances(image: Image.Image) -> Iterator[int]:
     for x, color in ((5, RED), (15, GREEN), (25, BLUE)):
         pixel = np.array(image.convert("RGB").getpixel((x, 5)), dtype=int)
         yield int(np.abs(pixel - color).max())
+
+
+def test_a_thumbnail_is_made_smaller_and_never_larger() -> None:
+    large = thumbnail(png(banner()), 10)
+    assert large is not None
+    small = shrunk(large, 5)
+    assert small is not None
+    assert small.size == (5, 5)
+    assert small.getpixel((2, 2)) == GREEN
+    assert shrunk(large, 10) is large
+    assert shrunk(large, 11) is large
+    assert shrunk(None, 5) is None

@@ -1,5 +1,6 @@
 """A tiny run that has finished, as the stages before `report` leave it on disk."""
 
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from PIL import Image
 
 from ctr import blend, evaluate, predict, train
 from pipeline.common import paths
-from pipeline.common.files import write_json
+from pipeline.common.files import read_json, write_array, write_json
 from pipeline.settings.params import Params
 from tests.support.worlds.tiny_world import (
     ITEMS,
+    VECTOR_FILES,
     forget_accelerator,
     run_main,
     tiny_params,
@@ -30,6 +32,10 @@ UNCOVERED, DAMAGED, UNREAD = 3, 4, 5
 """Items without a cover, with half of one, and with one that `ingest` did not read."""
 
 BY_BIN = {"auc": [0.7, None], "rows": [140, 10]}
+UNTITLED = (1, 4)
+"""Items whose titles the encoder has no vector of."""
+ENCODERS = ("open_clip tiny", "timm tiny", "none")
+"""Of titles, of covers, of both together."""
 PLOTS = {
     "valid/scores": {
         "probability": [0.25, 0.75] * 2,
@@ -51,7 +57,12 @@ METRICS = {
         "near_duplicates": 0.0,
         "without_vector": 0,
     },
-    "task1": {"auc": 0.8125, "auc_warm_items": 0.875, "auc_cold_items": None},
+    "task1": {
+        "auc": 0.8125,
+        "logloss": 0.5625,
+        "auc_warm_items": 0.875,
+        "auc_cold_items": None,
+    },
 }
 
 
@@ -79,6 +90,28 @@ def write_run() -> None:
         pd.DataFrame(columns).to_csv(path, index=False)
     for name, values in METRICS.items():
         write_json(paths.metrics_path(name), values)
+    write_encoders()
+
+
+def write_encoders() -> None:
+    """Vectors of titles, which two items have not, and of covers; no vision-language model."""
+    rng = np.random.default_rng(7)
+    for files, name in zip(VECTOR_FILES, ENCODERS, strict=True):
+        vectors = rng.normal(size=(ITEMS + 1, 0 if name == "none" else 5)).astype(np.float32)
+        vectors[[0, *UNTITLED] if files.vectors == paths.TEXT else [0]] = 0
+        write_array(files.vectors, vectors, encoder=name)
+        write_array(files.present, np.arange(ITEMS + 1) > 0)
+
+
+def write_models(aucs: Mapping[str, float], chosen: str, kind: str = "qin") -> None:
+    """Ranking models of `kind` beside main, as far as the page reads of them, and their blend."""
+    found = read_json(paths.BLEND_METRICS)
+    gain = {"held_out_gain": 0.0125, "held_out_gain_se": 0.25}
+    write_json(paths.BLEND_METRICS, found | gain | {"model_auc": aucs, "chosen": chosen})
+    for name in set(aucs) - {paths.MAIN_MODEL}:
+        files = paths.model_files(name)
+        write_json(files.config, {"model": kind})
+        write_json(files.metrics, {"logloss": 1 - aucs[name]})
 
 
 def write_items() -> None:
