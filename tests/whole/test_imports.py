@@ -34,7 +34,7 @@ BUDGET = {
     "evaluate": {"pandas", "sklearn"},
     "summary": set(),
     "submit": {"pandas", "torch"},
-    "report": {*NETWORK, "matplotlib", "pandas", "scipy", "sklearn"},
+    "report": {*NETWORK, "faiss", "matplotlib", "pandas", "scipy", "sklearn"},
 }
 """The slow ones. What settings may switch off is imported where it is needed."""
 
