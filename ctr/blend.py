@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy.special import expit
+from tqdm import tqdm
 
 from ctr.evaluation.metrics import auc
 from pipeline.common import paths
@@ -132,7 +133,8 @@ def held_out_gain(scores: np.ndarray, valid: Split, min_gain: float) -> Gain:
     """
     user = np.unique(valid.user, return_inverse=True)[1]
     gains: list[float] = []
-    for seed in range(HALVINGS):
+    seeds = range(HALVINGS)
+    for seed in tqdm(seeds, "halves of valid", unit="halving", leave=False, disable=None):
         order = np.random.default_rng(seed).permutation(user.max() + 1)
         first = (order < len(order) // 2)[user]
         halves = (first, ~first)

@@ -199,10 +199,10 @@ def write_standardised(
 ) -> None:
     path = paths.companions_path(split)
     written = open_memmap(outputs.path(path), "w+", np.float16, rows.shape)
-    at = 0
-    for part in pieces(rows, ROWS_AT_A_TIME):
-        written[at : at + len(part)] = np.clip((part - mean) / deviation, -LARGEST, LARGEST)
-        at += len(part)
+    starts = range(0, len(rows), ROWS_AT_A_TIME)
+    for start in tqdm(starts, f"{split} written", unit="part", leave=False, disable=None):
+        part = slice(start, start + ROWS_AT_A_TIME)
+        written[part] = np.clip((rows[part] - mean) / deviation, -LARGEST, LARGEST)
     written.flush()
     outputs.array_info(path, written, versions=versions("numpy", "scipy"))
 
@@ -234,7 +234,8 @@ def write_names(
 def strongest(describer: Describer, items: int, kept: int) -> tuple[np.ndarray, np.ndarray]:
     """Each item's companions, int32 (N + 1, kept), and their information, float32."""
     ids, information = np.zeros((items, kept), np.int32), np.zeros((items, kept), np.float32)
-    for item in range(1, items):
+    others = range(1, items)
+    for item in tqdm(others, "strongest companions", unit="item", leave=False, disable=None):
         found, value = describer.companions(item, kept)
         ids[item, : len(found)], information[item, : len(found)] = found, value
     return ids, information

@@ -21,6 +21,7 @@ import torch
 from open_clip import CLIP
 from open_clip.transform import PreprocessCfg
 from safetensors.torch import save
+from tqdm import tqdm
 
 from embed.covers.batches import read_covers
 from embed.encoders.contrastive import Pairs, embed, recall, train
@@ -128,7 +129,8 @@ def _pairs(
         items = np.flatnonzero(has_title & readable)
         _check_count(len(items), int(has_title.sum()), int(readable.sum()))
         tokenize = open_clip.SimpleTokenizer(context_length=section.context_length)
-        yield Pairs(pixels, tokenize(titles), preprocess), items
+        shown = tqdm(titles, "titles", unit="title", unit_scale=True, leave=False, disable=None)
+        yield Pairs(pixels, tokenize(shown), preprocess), items
 
 
 def _reserve(file: IO[bytes], size: int) -> None:

@@ -5,6 +5,7 @@ with the scores that it had, to the last bit, but would draw the columns of its 
 again: here each tree draws with a seed of its own, of `train.seed` and the tree's number.
 """
 
+import logging
 import re
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ NO_COLUMN = "num_features()) > (0)"
 """In LightGBM's own error, where no column has values to tell apart."""
 LEAVES = re.compile(r"^num_leaves=(\d+)$", re.MULTILINE)
 """Of each tree, in a model's text."""
+
+log = logging.getLogger(__name__)
 
 
 def parameters(settings: Train) -> dict[str, Any]:
@@ -78,6 +81,8 @@ class Forest:
 
     def _first_here(self, seed: int) -> "Booster":
         """With the rows, and one tree more: there is no other way to go on from a model."""
+        rows = len(self.data.label["train"])
+        log.info("putting %s rows of train into bins, before the first tree", f"{rows:,}")
         settings = parameters(self.settings)
         train, valid = (
             self.lightgbm.Dataset(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from ctr.boosting.library import library, tell, threads
 from ctr.boosting.rows import column_names, read_rows
@@ -18,6 +19,8 @@ from pipeline.common.launch import use_all_cores
 from pipeline.common.paths import ModelFiles
 from pipeline.common.scratch import file_sha256
 from pipeline.settings.ctr.train import Train
+
+ROWS_AT_A_TIME = 1 << 14
 
 
 def described(settings: Train) -> Mapping[str, Any]:
@@ -41,14 +44,20 @@ def scores(files: ModelFiles, splits: Sequence[str], section: str) -> dict[str, 
     use_all_cores()
     tell("predict", lightgbm)
     booster = load(lightgbm, files)
-    return {
-        split: torch.from_numpy(
-            booster.predict(
-                read_rows(split, settings.features), raw_score=True, num_threads=threads()
-            ).astype(np.float32)
-        )
-        for split in splits
-    }
+    return {split: logits(booster, read_rows(split, settings.features)) for split in splits}
+
+
+def logits(booster: Any, rows: np.ndarray) -> Tensor:
+    """float32 (n,) of `rows` (n, F)."""
+    found = np.empty(len(rows), np.float32)
+    with tqdm(
+        total=len(rows), desc="scoring", unit="row", unit_scale=True, leave=False, disable=None
+    ) as bar:
+        for start in range(0, len(rows), ROWS_AT_A_TIME):
+            part = slice(start, start + ROWS_AT_A_TIME)
+            found[part] = booster.predict(rows[part], raw_score=True, num_threads=threads())
+            bar.update(len(found[part]))
+    return torch.from_numpy(found)
 
 
 def load(lightgbm: ModuleType, files: ModelFiles) -> Any:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array
+from tqdm import tqdm
 
 from pipeline.tables.split import Split
 
@@ -48,32 +49,47 @@ class Pairs(NamedTuple):
             for first, other, fold, age in self.parts():
                 yield other, first, fold, age
 
-        return grouped(parts, len(self.start) - 1)
+        return grouped(parts, len(self.start) - 1, "pairs turned", self._number)
 
     def with_those(self, more: "Pairs") -> "Pairs":
         """Both."""
-        return grouped(lambda: chain(self.parts(), more.parts()), len(self.start) - 1)
+
+        return grouped(
+            lambda: chain(self.parts(), more.parts()),
+            len(self.start) - 1,
+            "pairs joined",
+            self._number + more._number,
+        )
+
+    @property
+    def _number(self) -> int:
+        """Of the parts."""
+        return -(-len(self.other) // PAIRS_AT_A_TIME)
 
 
-def grouped(parts: Callable[[], Iterator[Columns]], items: int) -> Pairs:
+def grouped(parts: Callable[[], Iterator[Columns]], items: int, name: str, number: int) -> Pairs:
     """Pairs by their first item of `items`, padding counted; those of an item in their order.
 
-    `parts` gives them, twice the same: they are counted, then put in their places, so that there
-    are never two of each.
+    `parts` gives them, in a `number` of parts and twice the same: they are counted, then put in
+    their places, so that there are never two of each. The bar over both has a `name`.
     """
     count = np.zeros(items, np.int64)
-    for first, *_ in parts():
-        count += np.bincount(first, minlength=items)
-    start = np.concatenate([[0], np.cumsum(count)])
-    found = Pairs(start, *(np.empty(start[-1], kind) for kind in (np.int32, np.uint8, np.uint16)))
-    free = start[:-1].copy()
-    for first, *columns in parts():
-        order, begin = order_by(first, items)
-        count = np.diff(begin)
-        place = np.repeat(free - begin[:-1], count) + np.arange(len(first))
-        for whole, part in zip(found[1:], columns, strict=True):
-            whole[place] = part[order]
-        free += count
+    with tqdm(total=2 * number, desc=name, unit="part", leave=False, disable=None) as bar:
+        for first, *_ in parts():
+            count += np.bincount(first, minlength=items)
+            bar.update()
+        start = np.concatenate([[0], np.cumsum(count)])
+        empty = (np.empty(start[-1], kind) for kind in (np.int32, np.uint8, np.uint16))
+        found = Pairs(start, *empty)
+        free = start[:-1].copy()
+        for first, *columns in parts():
+            order, begin = order_by(first, items)
+            count = np.diff(begin)
+            place = np.repeat(free - begin[:-1], count) + np.arange(len(first))
+            for whole, part in zip(found[1:], columns, strict=True):
+                whole[place] = part[order]
+            free += count
+            bar.update()
     return found
 
 
@@ -122,7 +138,7 @@ def pairs_of_rows(train: Split, rows: np.ndarray, folds: Folds, items: int, wind
             real = history > 0
             yield target[real], history[real], fold[real], age[real]
 
-    return grouped(parts, items)
+    return grouped(parts, items, "pairs of rows", _number(rows))
 
 
 def pairs_within_histories(train: Split, folds: Folds, items: int, window: int) -> Pairs:
@@ -131,18 +147,19 @@ def pairs_within_histories(train: Split, folds: Folds, items: int, window: int) 
     What was taken before train begins is no row's target.
     """
     users, first = np.unique(train.user, return_index=True)
+    ages = min(window, train.history.shape[1] - 1)
 
     def parts() -> Iterator[Columns]:
         for user, rows in zip(_parts(users), _parts(first), strict=True):
             history = train.history[rows]
             fold = np.broadcast_to(folds[user][:, None], history.shape)
-            for age in range(min(window, history.shape[1] - 1)):
+            for age in range(ages):
                 younger, older = history[:, age + 1 :], history[:, : -age - 1]
                 real = older > 0
-                ages = np.full(np.count_nonzero(real), age, np.uint16)
-                yield younger[real], older[real], fold[:, age + 1 :][real], ages
+                aged = np.full(np.count_nonzero(real), age, np.uint16)
+                yield younger[real], older[real], fold[:, age + 1 :][real], aged
 
-    return grouped(parts, items)
+    return grouped(parts, items, "pairs of histories", ages * _number(users))
 
 
 def recent(split: Split, rows: np.ndarray, window: int) -> np.ndarray:
@@ -153,3 +170,8 @@ def recent(split: Split, rows: np.ndarray, window: int) -> np.ndarray:
 def _parts(rows: np.ndarray) -> Iterator[np.ndarray]:
     for start in range(0, len(rows), ROWS_AT_A_TIME):
         yield rows[start : start + ROWS_AT_A_TIME]
+
+
+def _number(rows: np.ndarray) -> int:
+    """Of the parts."""
+    return -(-len(rows) // ROWS_AT_A_TIME)

@@ -1,10 +1,11 @@
 """Logits for all rows of a split, over however many processes there are."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from tqdm import tqdm
 
 from ctr.engine.data import ClickLog
 from ctr.engine.machine import FREED_MEMORY
@@ -25,10 +26,20 @@ def score(
     composed once, unless there are more items than the rows have places for them. Leaves `model` in
     evaluation mode.
     """
-    with model.frozen(), accelerator.autocast():
+    hidden = None if accelerator.is_main_process else True
+    rows = sum(map(len, logs))
+    with (
+        model.frozen(),
+        accelerator.autocast(),
+        tqdm(
+            total=rows, desc="scoring", unit="row", unit_scale=True, leave=False, disable=hidden
+        ) as bar,
+    ):
         worth_it = sum(log.places for log in logs) >= len(items.id)
         table = model.item_table(items) if worth_it else None
-        return [score_log(model, log, items, table, batch_size, accelerator) for log in logs]
+        return [
+            score_log(model, log, items, table, batch_size, accelerator, bar.update) for log in logs
+        ]
 
 
 def score_log(
@@ -38,6 +49,7 @@ def score_log(
     table: Tensor | None,
     batch_size: int,
     accelerator: Accelerator,
+    done: Callable[[int], object],
 ) -> Tensor:
     places = list(torch.arange(len(log), device=log.clicks.rows.device).split(batch_size))
     logits = torch.empty(len(log), device=log.device)  # at once: a piece would cut a freed tensor
@@ -45,6 +57,7 @@ def score_log(
     for part, (clicks, _) in zip(parts, log.batches(places), strict=True):
         part.copy_(model(clicks, items, table))
         FREED_MEMORY.bound()
+        done(len(part))
     return in_row_order(logits, log, accelerator)
 
 

@@ -145,7 +145,8 @@ def embed(model: CLIP, pairs: Pairs, items: np.ndarray, batch: int) -> tuple[Ten
     model.eval()
     device = next(model.parameters()).device
     images, texts = [], []
-    for rows in np.array_split(items, -(-len(items) // batch)):
+    batches = np.array_split(items, -(-len(items) // batch))
+    for rows in tqdm(batches, "encoding", unit="batch", leave=False, disable=None):
         pixels = pairs.normalized(torch.from_numpy(pairs.pixels[rows]).to(device))
         images.append(model.encode_image(pixels, normalize=True).cpu())
         tokens = pairs.tokens[torch.from_numpy(rows)].to(device)

@@ -5,17 +5,21 @@ and corrected for it has pointwise mutual information as its optimum (Levy & Gol
 counted here and factorised, which takes no training and loses nothing to it.
 """
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.linalg import eigsh
+from tqdm import tqdm
 
 from pipeline.settings.embed.align import Align
 from pipeline.tables.split import Split
 
 CHUNK = 1 << 18
 """Clicks whose pairs are counted at a time, which bounds memory."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ def behaviour(train: Split, items: int, section: Align) -> Behaviour:
     paired = np.asarray(together.sum(axis=1)) > 0
     known = paired & (shown > 0)
     known[0] = False
+    log.info("factorising how often %s items were clicked together", f"{known.sum():,}")
     company = factors(mutual, section.dim, known)
     return Behaviour(company, appeal, shown, known, int(together.sum()) // 2)
 
@@ -55,7 +60,8 @@ def pair_counts(train: Split, items: int, window: int) -> csr_array:
     """(N + 1, N + 1), symmetric: how often one item was clicked with the other in its history."""
     clicked = np.flatnonzero(train.label == 1)
     counts = csr_array((items + 1, items + 1), dtype=np.float64)
-    for start in range(0, len(clicked), CHUNK):
+    starts = range(0, len(clicked), CHUNK)
+    for start in tqdm(starts, "pairs of clicks", unit="part", leave=False, disable=None):
         rows = clicked[start : start + CHUNK]
         history = train.history[rows, -window:]  # (n, window)
         target = np.repeat(train.target[rows], history.shape[1])

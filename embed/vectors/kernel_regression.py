@@ -6,8 +6,9 @@ width and the penalty are chosen by them, for each target column on its own.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -21,6 +22,9 @@ NEGLIGIBLE = 1e-10
 """Eigenvalue of the landmarks' kernel over the largest, below which it is rounding."""
 BLOCK = 1 << 13
 """Rows at a time: beside the features there is no second array of their size."""
+
+Done = Callable[[int], object]
+"""Told the number of rows that are done."""
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +65,7 @@ def fit_leaving_out(
         np.tile(mean, (len(inputs), 1)), np.tile(mean, (len(others), 1)), np.zeros(len(mean))
     )
     tried = candidates(inputs, centred, weights, others, landmarks, seed)
-    for left_out, predicted in tqdm(
-        tried, "widths and penalties", len(WIDTHS) * len(PENALTIES), leave=False, disable=None
-    ):
+    for left_out, predicted in tried:
         error = weights @ (centred - left_out) ** 2
         r2 = 1 - np.divide(error, variance, out=np.ones_like(error), where=varies)
         better = r2 > best.r2
@@ -92,55 +94,77 @@ def candidates(
         warm_up=0,
         watched=1,
     )
-    for width in WIDTHS:
-        features, of_others = kernel_features(chosen, (inputs, others), width / scale)
-        values, rotation = np.linalg.eigh(weighted_gram(features, weights))
-        for part in (features, of_others):  # (n, r), (m, r)
-            for block in blocks(part):
-                part[block] = part[block] @ rotation
-        moments = features.T @ (weights[:, None] * targets)  # (r, t)
-        for penalty in PENALTIES:
-            shrunk = 1 / (values.clip(min=0) + penalty)  # (r,)
-            fitted = features @ (shrunk[:, None] * moments)  # (n, t)
-            squared = np.concatenate([features[few] ** 2 @ shrunk for few in blocks(features)])
-            leverage = weights * squared  # (n,), below 1
-            left_out = targets - (targets - fitted) / (1 - leverage)[:, None]
-            yield left_out, of_others @ (shrunk[:, None] * moments)
-        watch.after_batch()
-        del features, of_others  # or they would be there beside the next width's
+    with progress(len(inputs), len(others)) as bar:
+        for width in WIDTHS:
+            features, of_others = kernel_features(
+                chosen, (inputs, others), width / scale, bar.update
+            )
+            values, rotation = np.linalg.eigh(weighted_gram(features, weights, bar.update))
+            for part in (features, of_others):  # (n, r), (m, r)
+                for block in blocks(part, bar.update):
+                    part[block] = part[block] @ rotation
+            moments = features.T @ (weights[:, None] * targets)  # (r, t)
+            for penalty in PENALTIES:
+                shrunk = 1 / (values.clip(min=0) + penalty)  # (r,)
+                fitted = features @ (shrunk[:, None] * moments)  # (n, t)
+                squared = np.concatenate([features[few] ** 2 @ shrunk for few in blocks(features)])
+                leverage = weights * squared  # (n,), below 1
+                left_out = targets - (targets - fitted) / (1 - leverage)[:, None]
+                yield left_out, of_others @ (shrunk[:, None] * moments)
+            watch.after_batch()
+            del features, of_others  # or they would be there beside the next width's
+
+
+def progress(rows: int, others: int) -> Any:
+    """A bar over what takes the time: each width computes features of all rows and rotates them,
+    and takes those fitted on a third time. The rate is the mean since the start, as these differ.
+    """
+    return tqdm(
+        total=len(WIDTHS) * (3 * rows + 2 * others),
+        desc="regression",
+        unit="row",
+        unit_scale=True,
+        smoothing=0,
+        leave=False,
+        disable=None,
+    )
 
 
 def kernel_features(
-    landmarks: np.ndarray, rows: tuple[np.ndarray, ...], gamma: float
+    landmarks: np.ndarray, rows: tuple[np.ndarray, ...], gamma: float, done: Done
 ) -> list[np.ndarray]:
     """For each of `rows` (n, d) features (n, r) whose products are the kernel, by Nyström."""
     values, vectors = np.linalg.eigh(kernel(landmarks, landmarks, gamma))
     kept = values > NEGLIGIBLE * values[-1]
     root = vectors[:, kept] / np.sqrt(values[kept])
-    return [nystroem(part, landmarks, gamma, root) for part in rows]
+    return [nystroem(part, landmarks, gamma, root, done) for part in rows]
 
 
-def nystroem(rows: np.ndarray, landmarks: np.ndarray, gamma: float, root: np.ndarray) -> np.ndarray:
+def nystroem(
+    rows: np.ndarray, landmarks: np.ndarray, gamma: float, root: np.ndarray, done: Done
+) -> np.ndarray:
     """(n, r) of `rows` (n, d), by the `root` (l, r) of the landmarks' inverse kernel."""
     features = np.empty((len(rows), root.shape[1]))
-    for block in blocks(rows):
+    for block in blocks(rows, done):
         features[block] = kernel(rows[block], landmarks, gamma) @ root
     return features
 
 
-def weighted_gram(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def weighted_gram(rows: np.ndarray, weights: np.ndarray, done: Done) -> np.ndarray:
     """sum_i w_i x_i x_i^T of rows x_i, (r, r) of (n, r)."""
     result = np.zeros((rows.shape[1], rows.shape[1]))
-    for block in blocks(rows):
+    for block in blocks(rows, done):
         part = np.sqrt(weights[block, None]) * rows[block]
         result += part.T @ part  # of itself, so that BLAS computes one triangle alone
     return result
 
 
-def blocks(rows: np.ndarray) -> Iterator[slice]:
-    """Of BLOCK rows each, the last one of what is left."""
+def blocks(rows: np.ndarray, done: Done = lambda _: None) -> Iterator[slice]:
+    """Of BLOCK rows each, the last one of what is left; `done` hears of each when it is."""
     for start in range(0, len(rows), BLOCK):
-        yield slice(start, start + BLOCK)
+        block = slice(start, start + BLOCK)
+        yield block
+        done(len(rows[block]))
 
 
 def kernel(left: np.ndarray, right: np.ndarray, gamma: float) -> np.ndarray:

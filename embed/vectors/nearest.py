@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import faiss
 import numpy as np
+from tqdm import tqdm
 
 SPARE = 16
 """Candidates fetched beyond k, so that order and ties are decided here and not by faiss."""
@@ -11,8 +12,9 @@ SPARE = 16
 TIE = 1e-6
 """Cosines closer than this may be equal: the rounding of a float32 dot product."""
 
-CANDIDATES = 2**21
-"""Candidates held at a time, which bounds memory: 1 GB at 128 dimensions."""
+CANDIDATES = 2**19
+"""Candidates held at a time, which bounds memory: 270 MB at 128 dimensions. Much fewer rows faiss
+would search one after the other (`distance_compute_blas_threshold`): three times as long."""
 
 WIDEST = 2048
 """Candidates a row at most, however many are tied; faiss returns no more of them on a GPU."""
@@ -106,9 +108,16 @@ class Search:
         """The k nearest other rows of each of `rows`: places (q, k), -1 for none, and cosines."""
         return self._within(rows, k, min(k + 1 + SPARE, len(self.offered)))
 
-    def _within(self, rows: np.ndarray, k: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-        chunks = np.array_split(rows, -(-len(rows) * width // CANDIDATES))
-        found = [self._chunk(chunk, k, width) for chunk in chunks]
+    def _within(
+        self, rows: np.ndarray, k: int, width: int, hidden: bool | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        found = []
+        with tqdm(
+            total=len(rows), desc="nearest items", unit="item", leave=False, disable=hidden
+        ) as bar:
+            for chunk in np.array_split(rows, -(-len(rows) * width // CANDIDATES)):
+                found.append(self._chunk(chunk, k, width))
+                bar.update(len(chunk))
         return np.concatenate([p for p, _ in found]), np.concatenate([c for _, c in found])
 
     def _chunk(self, rows: np.ndarray, k: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -118,7 +127,9 @@ class Search:
         places, cosine = places[:, :k], cosine[:, :k]
         if len(cut) and width < self.widest:
             # Which of the tied rows were candidates was left to faiss: ask for more of them.
-            places[cut], cosine[cut] = self._within(rows[cut], k, min(4 * width, self.widest))
+            places[cut], cosine[cut] = self._within(
+                rows[cut], k, min(4 * width, self.widest), hidden=True
+            )
         return places, cosine
 
     def _candidates(self, rows: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:

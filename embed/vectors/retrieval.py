@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
+from tqdm import tqdm
 
 from embed.vectors.geometry import has_vector
 from pipeline.tables.split import Split
@@ -56,11 +57,13 @@ def hits(unit: np.ndarray, rows: Split, window: int, k: int) -> np.ndarray:
     """
     present = has_vector(unit)
     at_a_time = max(1, SCORES // len(unit))
-    starts = range(0, len(rows), at_a_time)
-    pieces = [Split(rows.rows[start : start + at_a_time]) for start in starts]
-    return np.concatenate(
-        [np.zeros(0), *(_hits(unit, present, piece, window, k) for piece in pieces)]
-    )
+    found = np.zeros(len(rows))
+    with tqdm(total=len(rows), desc="recall", unit="row", leave=False, disable=None) as bar:
+        for start in range(0, len(rows), at_a_time):
+            piece = slice(start, start + at_a_time)
+            found[piece] = _hits(unit, present, Split(rows.rows[piece]), window, k)
+            bar.update(len(found[piece]))
+    return found
 
 
 def _hits(unit: np.ndarray, present: np.ndarray, rows: Split, window: int, k: int) -> np.ndarray:

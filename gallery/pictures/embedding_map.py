@@ -1,5 +1,6 @@
 """The map of items: t-SNE of their vectors, each drawn as its cover on a grid without overlap."""
 
+import logging
 import math
 
 import numpy as np
@@ -24,6 +25,8 @@ ITERATIONS = 500
 NO_COVER = (128, 128, 128, 90)
 """Grey, half transparent: seen on white and on black."""
 
+log = logging.getLogger(__name__)
+
 
 def mapped_items(vectors: np.ndarray, limit: int, seed: int) -> np.ndarray:
     """At most `limit` items that have a vector, ascending; `vectors` is (N + 1, d), 0 padding."""
@@ -43,6 +46,7 @@ def positions(vectors: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
     with threadpool_limits(limits=1):
         if len(unit) <= FEW or not np.ptp(unit, axis=0).any():  # t-SNE crashes on equal ones
             return principal_plane(unit)
+        log.info("placing %s items by t-SNE, in %d iterations", f"{len(unit):,}", ITERATIONS)
         tsne = TSNE(
             perplexity=min(perplexity, (len(unit) - 1) / 3),
             max_iter=ITERATIONS,

@@ -17,11 +17,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from tqdm import tqdm
+
 from pipeline.common.files import InputError
+from pipeline.common.launcher import is_first_process
 
 SCRATCH = Path("scratch")
 WAIT = 60.0
 """Seconds that a run waits for an earlier one of the same stage, which may be about to end."""
+PIECE = 1 << 20
+"""Bytes of a file that are hashed at a time."""
 
 log = logging.getLogger(__name__)
 
@@ -124,5 +129,22 @@ def files_of(kind: type) -> list[str]:
 
 
 def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Where it takes more than a second, as of all covers, with a bar in the main process."""
+    digest = hashlib.sha256()
+    with (
+        path.open("rb") as file,
+        tqdm(
+            desc=f"sha256 of {path.name}",
+            total=path.stat().st_size,
+            unit="B",
+            unit_scale=True,
+            unit_divisor=1024,
+            leave=False,
+            disable=None if is_first_process() else True,
+            delay=1,
+        ) as bar,
+    ):
+        while piece := file.read(PIECE):
+            digest.update(piece)
+            bar.update(len(piece))
+    return digest.hexdigest()

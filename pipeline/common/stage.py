@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 import psutil
+from tqdm import tqdm
 
 from pipeline.common import scratch
 from pipeline.common.files import InputError, read_json
@@ -42,6 +43,14 @@ def shown(value: float | None) -> str:
     return "none" if value is None else f"{value:.4f}"
 
 
+class AboveBars(logging.StreamHandler[TextIO]):
+    """Writes a line above the bars that are under way; by itself it would go on where one ends."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with tqdm.external_write_mode(file=self.stream):
+            super().emit(record)
+
+
 class StoppedError(BaseException):
     """The stage was asked to stop by `signal`; the message says what has become of its work.
 
@@ -67,7 +76,8 @@ def run(
     debug = "--debug" in sys.argv[1:] or os.environ.get("MMCTR_DEBUG", "") not in ("", "0")
     first = is_first_process()
     name = stage_of(stage, model)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    handlers = [AboveBars(sys.stdout)]
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
     stop_by_exception()
     try:
         if not launched:

@@ -22,8 +22,20 @@ from pipeline.common.files import InputError, read_json
 from pipeline.common.paths import PARAMS
 from pipeline.common.stage import SECONDS, shown
 from pipeline.console.choose import SOURCES, take_settings
+from pipeline.settings.params import load_params
 
 LOCK = Path(f".{PARAMS}.lock")
+CACHED = "cached"
+"""In place of its seconds, of a stage that did not run."""
+NEXT = {
+    "sample": "`make submission SOURCE=<folder>`: the same on your own data (docs/data.md)",
+    "microlens_1m": (
+        f"upload {paths.SUBMISSION} as it is: https://www.codabench.org/competitions/5372/"
+    ),
+}
+"""By `data.source`, what one would do with such a run."""
+COMPARE = "`git commit --all`: `dvc metrics diff` then compares other runs with this one"
+"""With a run on a folder."""
 
 
 def main() -> None:
@@ -63,13 +75,16 @@ def dvc(*arguments: str) -> int:
 
 
 def report(started: float) -> None:
-    """What valid says of both tasks, seconds of the stages that ran since, where the files lie."""
+    """What valid says of both tasks, the seconds of each stage, where the files lie, what next."""
     console = Console(highlight=False, soft_wrap=True)
     console.print(scores())
     console.print(seconds(started))
     console.print(f"Report: {paths.REPORT}")
     console.print(f"Task 1: {paths.ITEM_INFO}")
     console.print(f"Task 2: {paths.SUBMISSION}")
+    console.print("\nNext:")
+    for step in next_steps(load_params().data.source):
+        console.print(f"- {step}")
 
 
 def scores() -> Table:
@@ -88,16 +103,31 @@ def scores() -> Table:
 
 
 def seconds(started: float) -> Table:
-    """Of each stage that ended since `started` (a time), in the order they ran."""
-    files = scratch.SCRATCH.glob(f"*/{SECONDS}")
-    ended = sorted((path.stat().st_mtime, path) for path in files)
-    ran = [path for time, path in ended if time >= started]
+    """Of each stage that ended since `started` (a time); the outputs of the others were there, or
+    came from DVC's cache."""
     table = plain_table("stage", "seconds")
-    for path in ran:
-        table.add_row(path.parent.name, path.read_text(encoding="utf-8").strip())
-    if not ran:
-        table.add_row("all up to date", "")
+    for stage in stages():
+        path = scratch.SCRATCH / stage / SECONDS
+        ran = path.is_file() and path.stat().st_mtime >= started
+        table.add_row(stage, path.read_text(encoding="utf-8").strip() if ran else CACHED)
     return table
+
+
+def stages() -> list[str]:
+    """All of dvc.yaml, whose order is the graph's."""
+    from dvc.repo import Repo  # takes a second to import, which a fault in params need not wait for
+
+    with Repo() as repo:
+        return [stage.addressing for stage in repo.index.stages if stage.cmd]
+
+
+def next_steps(source: str) -> tuple[str, str, str]:
+    """Three things that one would do after a run on `source`."""
+    return (
+        f"open {paths.REPORT}: scores, curves, a map of the items, what QIN's attention reads",
+        NEXT.get(source, COMPARE),
+        f"change a setting in {PARAMS}, and `make submission` reruns what depends on it alone",
+    )
 
 
 def plain_table(*columns: str) -> Table:

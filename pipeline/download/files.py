@@ -1,6 +1,5 @@
 """Fetches a data set's files once: resumable, checked, with a record of what came from where."""
 
-import hashlib
 import logging
 import shlex
 import shutil
@@ -12,6 +11,7 @@ import requests
 from pydantic import AfterValidator, Field, TypeAdapter
 
 from pipeline.common.files import InputError, write_json
+from pipeline.common.scratch import file_sha256
 from pipeline.common.section import Section
 from pipeline.download import cache
 from pipeline.download.addresses import secure
@@ -161,7 +161,7 @@ def _accept(
             f"{target}: {size} bytes, expected the {known.size} that were downloaded; "
             "delete the file to fetch it again"
         )
-    entry = known or Downloaded(url=url, size=size, sha256=_sha256(target), etag=None)
+    entry = known or Downloaded(url=url, size=size, sha256=file_sha256(target), etag=None)
     _check(target, file, entry)
     return entry
 
@@ -173,7 +173,8 @@ def _fetch(
     part = Part(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     receive_all(session, url, file.size, part)
-    entry = Downloaded(url=url, size=part.size, sha256=_sha256(part.path), etag=part.version.etag)
+    sha256 = file_sha256(part.path)
+    entry = Downloaded(url=url, size=part.size, sha256=sha256, etag=part.version.etag)
     try:
         _check(target, file, entry)
     except InputError:
@@ -201,8 +202,3 @@ def _unpack(archive: Path, folder: Path, entry: Downloaded) -> None:
     if entry.unpacked not in (None, entry.sha256) and folder.exists():
         shutil.rmtree(folder)
     unpack(archive, folder)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

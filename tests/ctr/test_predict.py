@@ -18,6 +18,7 @@ from pipeline.common import paths
 from pipeline.common.files import InputError, read_array, read_json, write_array, write_json
 from pipeline.settings.ctr.train import Train
 from pipeline.tables.split import Split
+from tests.support.terminal import bars
 from tests.support.worlds.tiny_world import (
     ITEMS,
     NEARLY_TIED,
@@ -144,9 +145,13 @@ class TestTrees:
         return tiny_params(model="lightgbm", features=features, lightgbm=sizes).train
 
     @pytest.mark.parametrize("split", ["valid", "test"])
-    def test_logits_are_the_saved_trees(self, split: str) -> None:
+    def test_logits_are_the_saved_trees(self, split: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """By the features that they were trained with, whatever the settings say today."""
-        predict.main(PARAMS.predict, "trees")
+        monkeypatch.setattr("ctr.boosting.model.ROWS_AT_A_TIME", 7)
+        with bars() as shown:
+            predict.main(PARAMS.predict, "trees")
+        scored = [(bar.n, bar.total) for bar in shown if bar.desc == "scoring"]
+        assert scored == [(VALID_ROWS, VALID_ROWS), (TEST_ROWS, TEST_ROWS)]
         table = pd.read_parquet(paths.logits_path("trees", split))
         assert table.columns.tolist() == ["ID", "logit"]
         assert table["logit"].dtype == np.float32

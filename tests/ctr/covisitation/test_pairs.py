@@ -17,6 +17,7 @@ from ctr.covisitation.pairs import (
 from pipeline.tables.split import Split
 from tests.ctr.covisitation.made_up import ITEMS, made_up, splits
 from tests.support.references import covisitation as plain
+from tests.support.terminal import bars
 
 windows = st.integers(1, 10)
 
@@ -72,13 +73,15 @@ def test_items_of_first_histories_with_each_other(train: Split, window: int) -> 
 @given(splits)
 def test_pairs_turned_and_joined(train: Split) -> None:
     folds = folds_of(train)
-    clicked = pairs_of_rows(train, np.flatnonzero(train.label), folds, ITEMS + 1, 4)
-    within = pairs_within_histories(train, folds, ITEMS + 1, 2)
-    turned = found_pairs(clicked.turned())
-    assert sorted((other, first, *more) for first, other, *more in turned) == sorted(
+    with bars() as shown:
+        clicked = pairs_of_rows(train, np.flatnonzero(train.label), folds, ITEMS + 1, 4)
+        within = pairs_within_histories(train, folds, ITEMS + 1, 2)
+        turned, both = clicked.turned(), clicked.with_those(within)
+    assert [bar.n for bar in shown] == [bar.total for bar in shown]
+    assert len({bar.desc for bar in shown}) == len(shown) == 4
+    assert sorted((other, first, *more) for first, other, *more in found_pairs(turned)) == sorted(
         found_pairs(clicked)
     )
-    both = clicked.with_those(within)
     assert sorted(found_pairs(both)) == sorted(found_pairs(clicked) + found_pairs(within))
 
 

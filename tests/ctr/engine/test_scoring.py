@@ -11,7 +11,14 @@ from ctr.engine.scoring import score
 from ctr.models.architecture import qin_config
 from ctr.models.base import ItemTable
 from ctr.models.qin import QIN
-from tests.support.worlds.tiny_world import TEST_ROWS, first_rows, one_batch, tiny_params
+from tests.support.terminal import bars
+from tests.support.worlds.tiny_world import (
+    TEST_ROWS,
+    VALID_ROWS,
+    first_rows,
+    one_batch,
+    tiny_params,
+)
 
 pytestmark = pytest.mark.usefixtures("cpu", "world")
 
@@ -88,6 +95,21 @@ def test_freed_memory_is_bounded_after_each_batch(
     log = ClickLog.load("test", SETTINGS.history, SETTINGS.features, CPU)
     score(model, [log], items, 25, Accelerator())
     assert len(bounded) == 5
+
+
+def test_the_bar_is_over_the_rows_of_all_logs_and_the_main_processes_alone(
+    model: QIN, items: ItemTable
+) -> None:
+    logs = [ClickLog.load(s, SETTINGS.history, SETTINGS.features, CPU) for s in ("valid", "test")]
+    rows = VALID_ROWS + TEST_ROWS
+    accelerator = Accelerator()
+    with bars() as shown:
+        score(model, logs, items, 25, accelerator)
+    assert [(bar.n, bar.total) for bar in shown] == [(rows, rows)]
+    with bars() as shown, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Accelerator, "is_main_process", False)
+        score(model, logs, items, 25, accelerator)
+    assert shown == []
 
 
 def test_no_rows_have_no_logits(model: QIN, items: ItemTable) -> None:

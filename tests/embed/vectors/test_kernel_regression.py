@@ -16,6 +16,7 @@ from embed.vectors.kernel_regression import (
     fit_leaving_out,
     mean_squared_distance,
 )
+from tests.support.terminal import bars
 
 ALL = 10_000
 """More landmarks than there are rows."""
@@ -195,7 +196,10 @@ def test_fewer_landmarks_than_rows_come_close_on_smooth_targets() -> None:
 def test_in_blocks_of_rows_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = tried(problem(), landmarks=9)
     monkeypatch.setattr("embed.vectors.kernel_regression.BLOCK", 4)
-    for found, expected in zip(tried(problem(), landmarks=9), whole, strict=True):
+    with bars() as shown:
+        in_blocks = tried(problem(), landmarks=9)
+    assert [(bar.n, bar.total) for bar in shown] == [(5 * (3 * 25 + 2 * 6),) * 2]
+    for found, expected in zip(in_blocks, whole, strict=True):
         for part, of_whole in zip(found, expected, strict=True):
             np.testing.assert_allclose(part, of_whole, rtol=1e-7, atol=1e-9)
 

@@ -13,6 +13,7 @@ from embed.vectors.nearest import (
     offered_rows,
     unit_rows,
 )
+from tests.support.terminal import bars
 
 EXACT = 10**9
 
@@ -90,6 +91,17 @@ def test_ties_do_not_hang_on_the_order_that_faiss_gives() -> None:
     places, _ = Search(last_first, unit, rows, len(unit)).nearest(rows, 5)
     np.testing.assert_array_equal(places, exact_search(unit, 5).nearest(rows, 5)[0])
     assert places[99].tolist() == [49, 50, 51, 52, 53]
+
+
+def test_an_item_that_is_searched_again_counts_once_in_the_bar(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    vectors = catalogue(400)
+    vectors[1:] = np.outer(np.random.default_rng(0).uniform(0.5, 2, 399), vectors[1])
+    with bars() as shown:
+        work, _ = searched(monkeypatch, vectors, 5)
+    assert work > 399 * 22
+    assert [(bar.n, bar.total) for bar in shown] == [(399, 399)]
 
 
 def searched(monkeypatch: pytest.MonkeyPatch, vectors: np.ndarray, k: int) -> tuple[int, Neighbors]:
@@ -233,6 +245,8 @@ def test_search_in_chunks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     _, unit = unit_rows(catalogue(100))
     whole = exact_search(unit, 6).nearest(np.arange(99), 6)
     monkeypatch.setattr("embed.vectors.nearest.CANDIDATES", 100)
-    places, cosine = exact_search(unit, 6).nearest(np.arange(99), 6)
+    with bars() as shown:
+        places, cosine = exact_search(unit, 6).nearest(np.arange(99), 6)
+    assert [(bar.n, bar.total) for bar in shown] == [(99, 99)]
     np.testing.assert_array_equal(places, whole[0])
     np.testing.assert_allclose(cosine, whole[1], atol=1e-6)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from embed.vectors import retrieval
 from embed.vectors.geometry import unit_vectors
 from pipeline.tables.split import Split
+from tests.support.terminal import bars
 
 ITEMS, HISTORY = 30, 6
 
@@ -76,7 +77,9 @@ def test_hits_are_those_of_brute_force(
         plain_hit(unit, real(history), target, window, k)
         for history, target in zip(rows.history, rows.target, strict=True)
     ]
-    assert retrieval.hits(unit, rows, window, k).tolist() == expected
+    with bars() as shown:
+        assert retrieval.hits(unit, rows, window, k).tolist() == expected
+    assert [(bar.n, bar.total) for bar in shown] == [(len(rows), len(rows))]
     assert 0 < sum(expected) < len(expected)  # k of 100 misses the items without a vector
 
 

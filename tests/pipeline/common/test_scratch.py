@@ -1,3 +1,4 @@
+import hashlib
 import logging
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from pipeline.common import scratch
 from pipeline.common.files import InputError
+from tests.support.terminal import bars
 
 ROOT = Path(__file__).resolve().parents[3]
 HOLDER = """
@@ -100,6 +102,20 @@ def test_the_code_is_that_of_the_folders_below_too() -> None:
     found = scratch.code_sha256("tests", "ctr")
     own = Path(__file__).relative_to(ROOT).as_posix()
     assert found[own] == scratch.file_sha256(Path(__file__))
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 20])
+def test_a_file_is_hashed_whole(size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scratch, "PIECE", 4)
+    file = tmp_path / "file"
+    file.write_bytes(bytes(range(size)))
+    with bars() as shown:
+        assert scratch.file_sha256(file) == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert [(bar.n, bar.total, bar.delay) for bar in shown] == [(size, size, 1)]
+    monkeypatch.setenv("RANK", "1")
+    with bars() as of_another_process:
+        scratch.file_sha256(file)
+    assert of_another_process == []
 
 
 def test_differences_name_the_keys_that_changed() -> None:

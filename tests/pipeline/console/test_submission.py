@@ -1,18 +1,40 @@
-import os
 import shutil
-import time
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo
 
 from pipeline.common import paths
 from pipeline.common.files import InputError, write_json
 from pipeline.console import submission
 from pipeline.settings.params import load_params
+from tests.support.graph import graph, makers
 
 ROOT = Path(__file__).resolve().parents[3]
 RANKED = {"auc": 0.9, "gauc": 0.8, "logloss": 0.4, "oracle_auc": 0.95}
 JUDGED = {"auc": 0.7, "gauc": None, "logloss": 0.5, "auc_cold_items": 0.6}
+GRAPH = """
+stages:
+  ingest:
+    cmd: mkdir -p scratch/ingest && echo 12.5 > scratch/ingest/seconds && echo > data
+    params: [data.source]
+    outs: [data]
+  train:
+    foreach: [main, trees]
+    do:
+      cmd: >-
+        mkdir -p scratch/train@${item} && echo 12.5 > scratch/train@${item}/seconds
+        && echo > ${item}
+      deps: [data]
+      outs: ["${item}"]
+  submit:
+    cmd: >-
+      mkdir -p scratch/submit && echo 12.5 > scratch/submit/seconds
+      && echo ${submit.column} > zip
+    deps: [main]
+    outs: [zip]
+"""
+"""Its commands leave the seconds that a stage leaves."""
 
 
 @pytest.fixture
@@ -61,48 +83,91 @@ def test_settings_are_taken_before_dvc_starts(
     assert found == [load_params().data.source] == [str(workspace / "raw")]
 
 
-@pytest.mark.parametrize("status", [0, 3])
-def test_exit_code_and_report(
-    status: int,
-    workspace: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+@pytest.fixture
+def pipeline(workspace: Path) -> Path:
+    """A small graph, and the metrics of a run."""
+    Repo.init(no_scm=True)
+    (workspace / "dvc.yaml").write_text(GRAPH)
     write_json(paths.valid_metrics_path("all"), RANKED)
     write_json(paths.valid_metrics_path("cold_items"), {"auc": None})
     write_json(paths.TASK1_METRICS, JUDGED)
-    for stage in ("train", "submit", "ingest"):
-        path = workspace / "scratch" / stage / "seconds"
-        path.parent.mkdir(parents=True)
-        path.write_text("12.5\n")
-        os.utime(path, (time.time() - 100,) * 2)
-    calls: list[tuple[str, ...]] = []
+    return workspace
 
-    def dvc(*arguments: str) -> int:
-        calls.append(arguments)
-        for second, stage in enumerate(("ingest", "submit"), start=1):
-            os.utime(workspace / "scratch" / stage / "seconds", (time.time() + second,) * 2)
-        return status
 
-    monkeypatch.setattr(submission, "dvc", dvc)
+def make_submission(monkeypatch: pytest.MonkeyPatch) -> int:
+    """The exit code."""
     monkeypatch.setattr("sys.argv", ["submission"])
     with pytest.raises(SystemExit) as exit:
         submission.main()
-    assert exit.value.code == (1 if status else 0)
-    assert calls == [("repro",)]
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    if status:
-        assert lines == []
-        return
+    assert isinstance(exit.value.code, int)
+    return exit.value.code
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_the_report(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert make_submission(monkeypatch) == 0
+    told = capsys.readouterr().out.splitlines()
+    lines = [line.split() for line in told]
     assert ["Task", "2", "0.9000", "0.8000", "0.4000", "none"] in lines
     assert ["Task", "1,", "by", "DIN", "0.7000", "none", "0.5000", "0.6000"] in lines
     assert ["the", "best", "possible", "0.9500"] in lines
-    assert [line for line in lines if line[-1:] == ["12.5"]] == [
-        ["ingest", "12.5"],
-        ["submit", "12.5"],
+    assert told[-8:] == [
+        "Report: report/index.html",
+        "Task 1: submissions/task1/item_info.parquet",
+        "Task 2: submissions/task2/prediction.zip",
+        "",
+        "Next:",
+        *(f"- {step}" for step in submission.next_steps("sample")),
     ]
-    assert lines[-1] == ["Task", "2:", "submissions/task2/prediction.zip"]
 
 
-def test_a_run_in_which_nothing_was_to_do() -> None:
-    assert submission.seconds(time.time()).columns[0]._cells == ["all up to date"]
+def test_a_stage_that_fails_ends_it_without_a_report(
+    pipeline: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pipeline / "dvc.yaml").write_text("stages: {ingest: {cmd: exit 3}}")
+    assert make_submission(monkeypatch) == 1
+    assert capsys.readouterr().out == ""
+
+
+def test_what_ran_has_its_seconds_and_what_did_not_was_cached(
+    pipeline: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also what DVC brings back of an earlier run, which has seconds of its own."""
+    params, names = pipeline / "params.yaml", ["ingest", "train@main", "train@trees", "submit"]
+    first = params.read_text()
+    for column, cells in (
+        ("Task2", ["12.5"] * 4),
+        ("Task1", ["cached"] * 3 + ["12.5"]),
+        ("Task2", ["cached"] * 4),
+    ):
+        params.write_text(first.replace("column: Task2", f"column: {column}"))
+        assert make_submission(monkeypatch) == 0
+        assert (pipeline / "zip").read_text() == f"{column}\n"
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+        header = lines.index(["stage", "seconds"])
+        table = lines[header + 2 : lines.index([], header)]
+        assert table == [list(row) for row in zip(names, cells, strict=True)]
+
+
+def test_every_stage_is_told_after_those_that_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    told, stages = [name.split("@")[0] for name in submission.stages()], graph()
+    assert set(told) == set(stages)
+    for name, entry in stages.items():
+        read = {maker for dependency in entry["deps"] for maker in makers(dependency, stages)}
+        assert read <= set(told[: told.index(name)]), name
+
+
+@pytest.mark.parametrize(
+    ("source", "own"),
+    [
+        ("sample", "make submission SOURCE=<folder>"),
+        ("microlens_1m", "upload submissions/task2/prediction.zip"),
+        ("/raw", "dvc metrics diff"),
+    ],
+)
+def test_three_things_are_next_of_which_one_is_the_sources_own(source: str, own: str) -> None:
+    steps = submission.next_steps(source)
+    assert [own in step for step in steps] == [False, True, False]
+    assert "report/index.html" in steps[0]
+    assert "params.yaml" in steps[2]
