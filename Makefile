@@ -1,28 +1,47 @@
-# Set-up in two commands: `make submission` and `make test`. Needs Python 3.11 or 3.12 and git.
+# Set-up in two commands: `make submission` and `make test`. Needs Python 3.11 to 3.14 and git.
 #
 #   make submission                    the embedded sample
 #   make submission SOURCE=<folder>    any folder in the competition's raw layout (or microlens_1m)
 #   make submission PARAMS=<file>      with the settings of another file
-#   make ... FAISS=gpu                 faiss-gpu in place of faiss-cpu
+#   make check                         while developing: lint, types, the tests nearest to a change
+#   make check SINCE=<revision>        what changed since then, not since the branch left main
+#   make test                          lint, types, every test, the sample in a fresh clone
+#   make ... PYTHON=<name or path>     in place of the first found of 3.11, 3.12, 3.13 and 3.14
+#   make ... FAISS=cpu or FAISS=gpu    in place of gpu where faiss-gpu works, else cpu
+#   make ... UV=                       pip installs, even where uv is found
 #
 # What SOURCE and PARAMS say is in params.yaml from then on; the earlier file is kept beside it.
 
-PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name) 2>/dev/null)))
 VENV ?= .venv
-FAISS ?= cpu
+INSTALLED := $(wildcard $(addprefix $(VENV)/.installed-,cpu gpu))
+FAISS ?= $(or $(patsubst $(VENV)/.installed-%,%,$(INSTALLED)),auto)
+PYTHON ?=
+UV ?= $(shell command -v uv 2>/dev/null)
 SOURCE ?=
 PARAMS ?=
+SINCE ?=
 
 TRUST := $(addprefix tests/whole/,chaos determinism fuzz leakage)
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 ACTIVE := PATH="$(abspath $(BIN)):$$PATH"
+INSTALL := -m pipeline.console.install --uv "$(UV)" $(VENV)
 
-.PHONY: submission test lint types audit unit end-to-end trust clean
+# The first of these whose version is in the range; an environment that is there keeps its own.
+PYTHONS := $(if $(INSTALLED),$(BIN)/python) python3.11 python3.12 python3.13 python3.14 python3
+RANGE := Python 3.11 to 3.14
+CHECK := import sys; v = sys.version_info; print('%d.%d' % v[:2]); sys.exit(not (3, 11) <= v < (3, 15))
+# It is made anew where its Python is gone, or is another than PYTHON.
+version = $(lastword $(shell $(1) -V 2>/dev/null))
+STALE := $(if $(INSTALLED),$(if $(filter $(call version,$(or $(PYTHON),$(BIN)/python)),\
+	$(call version,$(BIN)/python)),,stale))
+
+.PHONY: submission check test lint types audit changed unit end-to-end trust clean stale
 
 submission: $(VENV)/.installed-$(FAISS)
 	@git rev-parse --git-dir >/dev/null 2>&1 || git init --quiet
 	@$(ACTIVE) python -m pipeline.console.submission --source "$(SOURCE)" --params "$(PARAMS)"
+
+check: lint types changed
 
 test: lint types audit unit end-to-end
 
@@ -37,6 +56,10 @@ types: $(VENV)/.installed-dev
 audit: $(VENV)/.installed-dev
 	@$(BIN)/python -m pipeline.console.audit
 
+# For about a minute.
+changed: $(VENV)/.installed-dev
+	@$(ACTIVE) python -m tests.support.changed "$(SINCE)"
+
 unit: $(VENV)/.installed-dev
 	$(ACTIVE) pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile
 
@@ -48,18 +71,16 @@ end-to-end: $(VENV)/.installed-dev
 trust: $(VENV)/.installed-dev
 	$(ACTIVE) pytest --long $(TRUST)
 
-$(VENV)/.installed-cpu $(VENV)/.installed-gpu: $(VENV)/.installed-%: pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "error: no python3.11 or python3.12 found; set PYTHON" >&2; exit 1; }
-	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
-	@echo "installing into $(VENV) (some minutes the first time)"
-	@rm -f $(VENV)/.installed-*
-	@$(BIN)/python -m pip uninstall --quiet --yes faiss-cpu faiss-gpu 2>/dev/null
-	$(INSTALL) -e ".[$*]"
-	@touch $@
+$(addprefix $(VENV)/.installed-,auto cpu gpu): pyproject.toml constraints.txt $(STALE)
+	@for python in $(or $(PYTHON),$(PYTHONS)); do \
+		found=$$($$python -c "$(CHECK)" 2>/dev/null) && \
+			exec $$python $(INSTALL) $(@:$(VENV)/.installed-%=%); \
+		refused="$$refused$${found:+$$python is $$found, }"; \
+	done; \
+	echo "error: $${refused:-none found, }expected $(RANGE); name one: make ... PYTHON=<path>" >&2; exit 1
 
 $(VENV)/.installed-dev: $(VENV)/.installed-$(FAISS)
-	$(INSTALL) -e ".[$(FAISS),dev]"
-	@touch $@
+	@$(BIN)/python $(INSTALL) dev
 
 clean:
 	rm -rf $(VENV) scratch

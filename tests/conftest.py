@@ -1,3 +1,4 @@
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,14 +10,26 @@ from tests.support.fresh_runs import FreshRuns
 from tests.support.references.run import ReferenceRun
 from tests.support.worlds.tiny_world import on_cpu
 
+STARTED = time.monotonic()
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--long", action="store_true", help="many more kills and inputs: what `make trust` runs"
     )
     parser.addoption(
+        "--within", metavar="SECONDS", type=float, help="after which no test begins: `make check`"
+    )
+    parser.addoption(
         "--films", metavar="FOLDER", help="films with posters in the raw layout, for real encoders"
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    within = item.config.getoption("--within")
+    if within is not None and time.monotonic() - STARTED > within:
+        pytest.skip(f"not begun within {within:g} seconds; `make unit` runs every test")
 
 
 @pytest.fixture(scope="session")

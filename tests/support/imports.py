@@ -71,7 +71,8 @@ def names_in(nodes: Iterator[ast.AST]) -> set[str]:
 
 def files_of(names: set[str]) -> frozenset[str]:
     """Files of the project among modules of any kind."""
-    paths = {f"{name.replace('.', '/')}.py" for name in names if name.split(".")[0] in CODE}
+    roots = (*CODE, "tests")
+    paths = {f"{name.replace('.', '/')}.py" for name in names if name.split(".")[0] in roots}
     return frozenset(path for path in paths if (ROOT / path).is_file())
 
 

@@ -43,6 +43,7 @@ RUN_ELSEWHERE = {
         for which in ("", "_published")
     },
     "make test": "what runs this",
+    "make check": "its parts in tests/whole/test_changed.py and `make test`",
     "make lint types unit": "parts of `make test`",
     **{
         "accelerate launch --num_processes 16 --multi_gpu --num_machines 2 "
