@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 
 PLATFORM = "linux-x86_64"
@@ -54,13 +55,13 @@ class Environment:
         if extra == "auto":
             extra = self.put_chosen()
         else:
-            self.put(extra)
+            self.by_uv_or_pip(lambda: self.put(extra))
         (self.folder / f".installed-{extra}").touch()
 
     def prepare(self) -> None:
         """Make it anew unless it is sound; either way nothing in it is said to be installed."""
         if not self.is_sound():
-            self.make()
+            self.by_uv_or_pip(self.make)
         for mark in self.marks():
             mark.unlink()
 
@@ -75,6 +76,17 @@ class Environment:
         except OSError:
             return False
         return bool(self.marks()) and told.strip() == str(sys.version_info[:2])
+
+    def by_uv_or_pip(self, step: Callable[[], None]) -> None:
+        """Where uv fails pip goes on: it may know another index, or a way through the network."""
+        try:
+            step()
+        except subprocess.CalledProcessError:
+            if not self.uv:
+                raise
+            tell(f"{self.uv} failed: venv and pip in its place")
+            self.uv = ""
+            step()
 
     def make(self) -> None:
         """Of the Python that runs this, or that its environment is of."""
@@ -92,7 +104,7 @@ class Environment:
             tell("faiss-cpu in its place: it could not be installed, or cannot search here")
             kind = "cpu"
         if kind == "cpu":
-            self.put(kind)
+            self.by_uv_or_pip(lambda: self.put("cpu"))
         return kind
 
     def searches_on_gpu(self) -> bool:

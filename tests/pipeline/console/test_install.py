@@ -121,6 +121,17 @@ def marks(environment: Environment) -> list[str]:
     return [mark.name for mark in environment.marks()]
 
 
+def test_where_uv_fails_pip_goes_on(
+    environment: Environment, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    failing = tmp_path / "failing_uv"
+    failing.write_text("#!/bin/sh\nexit 2\n")
+    failing.chmod(0o755)
+    Environment(environment.folder, str(failing)).install("cpu")
+    assert package(environment, "faiss") == "faiss-cpu 1"
+    assert capfd.readouterr().out.count("failed: venv and pip in its place") == 1
+
+
 def test_it_is_made_filled_changed_and_made_anew(
     environment: Environment, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
