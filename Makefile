@@ -58,7 +58,7 @@ audit: $(VENV)/.installed-dev
 
 # For about a minute.
 changed: $(VENV)/.installed-dev
-	@$(ACTIVE) python -m tests.support.changed "$(SINCE)"
+	@$(ACTIVE) python -m tests.support.code.changed "$(SINCE)"
 
 unit: $(VENV)/.installed-dev
 	$(ACTIVE) pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile

@@ -40,7 +40,7 @@ from pipeline.common.paths import (
 )
 from pipeline.settings.params import Params
 from pipeline.tables.split import Split
-from tests.support.graph import covers, graph, makers
+from tests.support.code.graph import covers, graph, makers
 from tests.support.stage_processes import ENVIRONMENT
 from tests.support.worlds.tiny_world import VECTOR_FILES
 

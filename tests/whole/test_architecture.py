@@ -16,8 +16,8 @@ from pipeline.settings.ctr.judge import Judge
 from pipeline.settings.ctr.train import Train
 from pipeline.settings.ctr.training import Training
 from pipeline.settings.params import Params
-from tests.support.graph import covers, graph
-from tests.support.imports import (
+from tests.support.code.graph import covers, graph
+from tests.support.code.imports import (
     CODE,
     LATE,
     ROOT,

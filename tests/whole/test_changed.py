@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import changed
-from tests.support.changed import (
+from tests.support.code import changed
+from tests.support.code.changed import (
     EVERYWHERE,
     MAIN,
     MANY,
@@ -17,7 +17,7 @@ from tests.support.changed import (
     nearest,
     pytest_arguments,
 )
-from tests.support.imports import CODE, ROOT, imported, python_files
+from tests.support.code.imports import CODE, ROOT, imported, python_files
 
 TESTS = [file for file in python_files("tests") if Path(file).name.startswith("test_")]
 

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from sklearn.feature_extraction.text import HashingVectorizer
 
 from tests.support.clone import HERE, Clone
-from tests.support.documents import (
+from tests.support.code.documents import (
     ROOT,
     blocks,
     broken_links,

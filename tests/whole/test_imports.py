@@ -5,8 +5,8 @@ By name and not by seconds, which differ from machine to machine: torch takes tw
 
 import pytest
 
-from tests.support.graph import graph
-from tests.support.imports import packages_at_once
+from tests.support.code.graph import graph
+from tests.support.code.imports import packages_at_once
 from tests.whole.test_architecture import entry
 
 QUICK = {

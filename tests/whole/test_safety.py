@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.safety_rules import faults
+from tests.support.code.safety_rules import faults
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("ctr", "embed", "gallery", "pipeline", "sample", "benchmarks")

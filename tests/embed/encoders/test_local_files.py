@@ -15,7 +15,7 @@ from pipeline.common.files import InputError
 from pipeline.settings.params import Params
 from tests.embed.conftest import CPU
 from tests.support.clone import ROOT, change
-from tests.support.graph import graph
+from tests.support.code.graph import graph
 from tests.support.worlds.tiny_text import save_bert, section
 
 

@@ -12,7 +12,7 @@ from accelerate.commands.config import config_args
 from accelerate.utils.launch import prepare_multi_gpu_env, prepare_simple_launcher_cmd_env
 
 from pipeline.common import guard
-from tests.support.graph import graph
+from tests.support.code.graph import graph
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMON: dict[str, Any] = {

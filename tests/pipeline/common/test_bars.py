@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from pipeline.common.files import write_array
 from pipeline.common.paths import ITEM, PARAMS
-from tests.support.graph import ROOT, graph
+from tests.support.code.graph import ROOT, graph
 from tests.support.terminal import lines, on_terminal
 
 ENVIRONMENT = {"PYTHONPATH": str(ROOT)}

@@ -8,7 +8,7 @@ from pipeline.common import paths
 from pipeline.common.files import InputError, write_json
 from pipeline.console import submission
 from pipeline.settings.params import load_params
-from tests.support.graph import graph, makers
+from tests.support.code.graph import graph, makers
 
 ROOT = Path(__file__).resolve().parents[3]
 RANKED = {"auc": 0.9, "gauc": 0.8, "logloss": 0.4, "oracle_auc": 0.95}

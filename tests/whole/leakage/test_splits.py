@@ -20,7 +20,7 @@ from pipeline import ingest
 from pipeline.common import paths
 from pipeline.common.files import read_json
 from pipeline.tables.split import Split
-from tests.support.graph import covers, graph
+from tests.support.code.graph import covers, graph
 from tests.whole.leakage.changes import (
     LABELS,
     ROWS,

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from tests.support.imports import CODE, ROOT, imported, python_files
+from tests.support.code.imports import CODE, ROOT, imported, python_files
 
 EVERYWHERE = tuple(
     f"tests/whole/test_{name}.py" for name in ("architecture", "documents", "safety")

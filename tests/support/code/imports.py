@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 STAGE_PACKAGES = ("ctr", "embed", "gallery", "pipeline", "sample")
 CODE = (*STAGE_PACKAGES, "benchmarks")
 
