@@ -21,6 +21,7 @@ SOURCE ?=
 PARAMS ?=
 SINCE ?=
 
+TOGETHER := --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 TRUST := $(addprefix tests/whole/,chaos determinism fuzz leakage)
 BIN := $(VENV)/bin
 ACTIVE := PATH="$(abspath $(BIN)):$$PATH"
@@ -43,7 +44,8 @@ submission: $(VENV)/.installed-$(FAISS)
 
 check: lint types changed
 
-test: lint types audit unit end-to-end
+test: lint types audit
+	$(ACTIVE) pytest $(TOGETHER)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
@@ -61,11 +63,11 @@ changed: $(VENV)/.installed-dev
 	@$(ACTIVE) python -m tests.support.code.changed "$(SINCE)"
 
 unit: $(VENV)/.installed-dev
-	$(ACTIVE) pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(ACTIVE) pytest -m "not slow" $(TOGETHER)
 
 # In a fresh clone and a fresh virtual environment.
 end-to-end: $(VENV)/.installed-dev
-	$(ACTIVE) pytest -m slow
+	$(ACTIVE) pytest -m slow $(TOGETHER)
 
 # Kills, damaged inputs, equal bytes and leaks, many more of each than in `make test`.
 trust: $(VENV)/.installed-dev

@@ -25,6 +25,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist, which hands the groups out, reads them
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file's tests stay together. Those of minutes come first, in two groups, of which either
+    shares a run: one is of a fresh environment, the other of this one."""
+    for item in items:
+        group = item.nodeid.split("::")[0]
+        if item.get_closest_marker("slow"):
+            fresh = "fresh_runs" in getattr(item, "fixturenames", ())
+            group = "a fresh environment" if fresh else "this environment"
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     within = item.config.getoption("--within")
@@ -50,14 +63,6 @@ def small_params(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("params") / "small.yaml"
     write_small_params(path)
     return path
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _fresh_runs_begin_at_once(request: pytest.FixtureRequest) -> None:
-    """Their installation waits for the disk and the network: other tests run meanwhile."""
-    tests = [item for item in request.session.items if isinstance(item, pytest.Function)]
-    if any("fresh_runs" in test.fixturenames for test in tests):
-        request.getfixturevalue("fresh_runs")
 
 
 @pytest.fixture(scope="session")

@@ -66,7 +66,7 @@ def test_a_folder_that_is_read_only(run: ReferenceRun, mounts: list[str]) -> Non
 def limited(folder: Path, blocks: int) -> Path:
     """Programs that start the stages with a limit to the size of files, to be found first."""
     folder.mkdir()
-    for name in ("python", "accelerate"):
+    for name in ("python", "accelerate-launch"):
         program = folder / name
         program.write_text(f'#!/bin/sh\nulimit -f {blocks}\nexec {HERE / name} "$@"\n')
         program.chmod(0o755)
