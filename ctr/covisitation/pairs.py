@@ -53,7 +53,6 @@ class Pairs(NamedTuple):
 
     def with_those(self, more: "Pairs") -> "Pairs":
         """Both."""
-
         return grouped(
             lambda: chain(self.parts(), more.parts()),
             len(self.start) - 1,

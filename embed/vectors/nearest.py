@@ -111,6 +111,7 @@ class Search:
     def _within(
         self, rows: np.ndarray, k: int, width: int, hidden: bool | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
+        """A bar is over the rows, `hidden` where they are a part of others."""
         found = []
         with tqdm(
             total=len(rows), desc="nearest items", unit="item", leave=False, disable=hidden

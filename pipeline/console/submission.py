@@ -124,7 +124,7 @@ def stages() -> list[str]:
 def next_steps(source: str) -> tuple[str, str, str]:
     """Three things that one would do after a run on `source`."""
     return (
-        f"open {paths.REPORT}: scores, curves, a map of the items, what QIN's attention reads",
+        f"open {paths.REPORT}: scores, curves, a map of the items, their neighbours",
         NEXT.get(source, COMPARE),
         f"change a setting in {PARAMS}, and `make submission` reruns what depends on it alone",
     )

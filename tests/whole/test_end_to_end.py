@@ -55,8 +55,10 @@ def test_make_submission_gives_a_checked_submission(clone: Clone, report: str) -
     assert [line.split()[:3] for line in report.splitlines()].count(["Task", "2", auc]) == 1
     assert re.search(r"^train@main: .*\(\d+\.\d s\)$", report, re.MULTILINE)
     assert re.search(r"^ train@main +\d+\.\d *$", report, re.MULTILINE)
-    assert "submissions/task2/prediction.zip" in report.splitlines()[-1]
-    assert "submissions/task1/item_info.parquet" in report.splitlines()[-2]
+    told = report.splitlines()
+    assert "submissions/task1/item_info.parquet" in told[-7]
+    assert "submissions/task2/prediction.zip" in told[-6]
+    assert "make submission SOURCE=<folder>" in told[-2]
     lines = clone.prediction().decode().splitlines()
     assert lines[0] == "ID,Task2"
     ids, probability = zip(*(line.split(",") for line in lines[1:]), strict=True)
@@ -159,7 +161,9 @@ def test_going_back_to_the_other_source_takes_its_results_from_the_cache(
     """And the bare launch then trains by its settings, or not at all."""
     assert report
     clone = fresh_runs.clone
-    assert "\nepoch " not in fresh_runs.make_submission(*fresh_runs.options)
+    again = fresh_runs.make_submission(*fresh_runs.options)
+    assert "\nepoch " not in again
+    assert re.search(r"^ train@main +cached *$", again, re.MULTILINE)
     assert clone.prediction() == fresh_runs.small().prediction
     trained = clone("accelerate", "launch", "ctr/train.py").stdout
     assert "\nepoch   2" in trained
