@@ -21,7 +21,7 @@ SOURCE ?=
 PARAMS ?=
 SINCE ?=
 
-TOGETHER := --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+TOGETHER := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 TRUST := $(addprefix tests/whole/,chaos determinism fuzz leakage)
 BIN := $(VENV)/bin
 ACTIVE := PATH="$(abspath $(BIN)):$$PATH"

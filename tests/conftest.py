@@ -25,17 +25,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist, which hands the groups out, reads them
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests stay together. Those of minutes come first, in two groups, of which either
-    shares a run: one is of a fresh environment, the other of this one."""
-    for item in items:
-        group = item.nodeid.split("::")[0]
-        if item.get_closest_marker("slow"):
-            fresh = "fresh_runs" in getattr(item, "fixturenames", ())
-            group = "a fresh environment" if fresh else "this environment"
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Files with tests of minutes come first, before all that of the fresh environment: one worker
+    waits for them while the others do the rest."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    fresh = {item.path for item in items if "fresh_runs" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: (item.path not in fresh, item.path not in slow))
 
 
 @pytest.hookimpl(tryfirst=True)

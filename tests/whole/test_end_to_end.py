@@ -11,12 +11,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.common.paths import ENVIRONMENT
+from pipeline.common.paths import ENVIRONMENT, REPORT
+from tests.support.browser import (
+    WIDTHS,
+    assert_good_page,
+    chromium,
+    needs_chromium,
+    opened,
+    texts_on_first_screen,
+)
 from tests.support.clone import SMALL_ITEMS, Clone
 from tests.support.fresh_runs import FreshRuns
 from tests.support.references.run import ReferenceRun
 
 pytestmark = pytest.mark.slow
+
+LARGEST_REPORT = 6_000_000
+"""Bytes: what a browser opens at once, and a mail still carries."""
 
 
 @pytest.fixture
@@ -153,6 +164,35 @@ def test_a_faulty_setting_costs_nothing(clone: Clone, report: str) -> None:
         (clone.folder / "params.yaml").write_bytes(before)
     assert [clone.read(path) for path in outputs] == earlier
     assert clone.changed_stages() == set()
+
+
+def test_the_report_is_made_and_small(clone: Clone, report: str) -> None:
+    assert report
+    html = clone.read(str(REPORT))
+    assert 500_000 < len(html) < LARGEST_REPORT
+    assert html.count(b"<article") == 20 + 3
+
+
+@needs_chromium
+def test_the_report_is_painted_in_chromium(clone: Clone, report: str) -> None:
+    assert report
+    assert_good_page(clone.folder / REPORT, pictures=300)
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_first_screen_tells_how_good_the_sample_is(
+    clone: Clone, report: str, width: int
+) -> None:
+    assert report
+    valid, blend = (clone.metrics(name) for name in ("valid/all", "blend"))
+    path = clone.folder / REPORT
+    with chromium() as browser, opened(browser, path, width, "light") as (page, _):
+        seen = texts_on_first_screen(page, "header, .verdict")
+    known = [valid[name] for name in ("auc", "gauc", "logloss", "oracle_auc", "calibration_error")]
+    for value in (*known, *blend["model_auc"].values()):
+        assert f"{value:.4f}" in seen
+    assert f"{valid['oracle_share']:.1%} of the way from chance to the best possible AUC" in seen
 
 
 def test_going_back_to_the_other_source_takes_its_results_from_the_cache(
