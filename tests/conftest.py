@@ -1,5 +1,6 @@
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,6 @@ from tests.support.clone import HERE, Clone, write_small_params, write_small_sou
 from tests.support.fresh_runs import FreshRuns
 from tests.support.references.run import ReferenceRun
 from tests.support.worlds.tiny_world import on_cpu
-
-STARTED = time.monotonic()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,10 +32,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (item.path not in fresh, item.path not in slow))
 
 
+@cache
+def first_test_began() -> float:
+    return time.monotonic()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    within = item.config.getoption("--within")
-    if within is not None and time.monotonic() - STARTED > within:
+    within, began = item.config.getoption("--within"), first_test_began()
+    if within is not None and time.monotonic() - began >= within:
         pytest.skip(f"not begun within {within:g} seconds; `make unit` runs every test")
 
 

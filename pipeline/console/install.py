@@ -49,7 +49,10 @@ class Environment:
         self.uv = uv
 
     def install(self, extra: str) -> None:
-        tell(f"installing {extra} into {self.folder} (some minutes the first time)")
+        what = (
+            "what lint, types and tests need" if extra == "dev" else "all that the pipeline needs"
+        )
+        tell(f"installing into {self.folder} {what} (some minutes the first time)")
         if extra != "dev":
             self.prepare()
         if extra == "auto":
@@ -70,12 +73,12 @@ class Environment:
 
     def is_sound(self) -> bool:
         """Whether an installation ended in it, and its Python is of the version that runs this."""
-        ask = [self.python, "-c", "import pip, sys; print(sys.version_info[:2])"]
+        ask = [self.python, "-c", "import pip, sys; print(sys.version_info[:3])"]
         try:
             told = subprocess.run(ask, capture_output=True, text=True, check=False).stdout
         except OSError:
             return False
-        return bool(self.marks()) and told.strip() == str(sys.version_info[:2])
+        return bool(self.marks()) and told.strip() == str(sys.version_info[:3])
 
     def by_uv_or_pip(self, step: Callable[[], None]) -> None:
         """Where uv fails pip goes on: it may know another index, or a way through the network."""
@@ -92,7 +95,8 @@ class Environment:
         """Of the Python that runs this, or that its environment is of."""
         base, folder = getattr(sys, "_base_executable", sys.executable), str(self.folder)
         if self.uv:
-            run(self.uv, "venv", "--quiet", "--clear", "--seed", "--python", base, folder)
+            run(self.uv, "venv", "--quiet", "--clear", "--python", base, folder)
+            self.pip("install", "pip")  # as venv has it, for whoever types it there
         else:
             run(base, "-m", "venv", "--clear", folder)
 

@@ -11,11 +11,13 @@ from tests.support.code.changed import (
     EVERYWHERE,
     MAIN,
     MANY,
+    MOST,
     branch_point,
     changed_since,
     near,
     nearest,
     pytest_arguments,
+    told,
 )
 from tests.support.code.imports import CODE, ROOT, imported, python_files
 
@@ -66,8 +68,23 @@ def test_what_changed_itself_comes_first_then_the_tests_of_every_file() -> None:
         "tests/ctr/engine/test_scoring.py",
     ]
     assert len(set(tests)) == len(tests)
+    tests = nearest(["pipeline/common/files.py"])[len(EVERYWHERE) :]
+    assert tests[0] == "tests/pipeline/common/test_files.py"
+    own = [test.startswith("tests/pipeline/") for test in tests]
+    assert own == sorted(own, reverse=True)
+    assert 10 < sum(own) < len(own)
     unknown = "a" * 99  # a name that stands nowhere
     assert nearest([unknown]) == list(EVERYWHERE)
+
+
+def test_the_nearest_files_alone_are_run_and_that_is_told() -> None:
+    every = [str(number) for number in range(MOST + 1)]
+    assert pytest_arguments(every)[-MOST:] == every[:MOST]
+    assert every[MOST] not in pytest_arguments(every)
+    assert told(["a"], "1234", every[:-1]) == "1 files changed since 1234, 16 test files are near"
+    assert told(["a"], "1234", every).endswith(
+        "17 test files are near; the first 16 run, `make unit` runs every one"
+    )
 
 
 def test_many_files_are_run_in_several_processes() -> None:
@@ -152,6 +169,29 @@ def test_nothing_changed_is_told(
     changed.main()
     revision = git(repository, "rev-parse", "--short", "HEAD")
     assert capsys.readouterr().out == f"nothing changed since {revision}: no test to run\n"
+
+
+@pytest.mark.parametrize(("test", "status"), [("pass", 0), ("assert False", 1)])
+def test_what_is_near_is_run(
+    test: str,
+    status: int,
+    repository: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    (repository / "conftest.py").write_bytes((ROOT / "tests/conftest.py").read_bytes())
+    file = repository / EVERYWHERE[0]
+    file.parent.mkdir(parents=True)
+    file.write_text(f"def test_it() -> None:\n    {test}\n")
+    monkeypatch.setattr(changed, "ROOT", repository)
+    monkeypatch.setattr(sys, "argv", ["changed", "HEAD~1"])
+    with pytest.raises(SystemExit) as ended:
+        changed.main()
+    assert ended.value.code == status
+    printed = capfd.readouterr().out
+    revision = git(repository, "rev-parse", "--short", "HEAD~1")
+    assert f"3 files changed since {revision}, 1 test files are near\n" in printed
+    assert ("1 passed" if status == 0 else "1 failed") in printed
 
 
 def test_no_test_begins_after_the_time() -> None:
