@@ -2,7 +2,7 @@
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -40,15 +40,18 @@ def imported_at_once(file: str) -> tuple[frozenset[str], set[str]]:
 
 def packages_at_once(file: str) -> set[str]:
     """Packages of others that `file` loads, and what it imports, and so on."""
+    loaded = reached(file, lambda each: imported_at_once(each)[0])
+    return {package for each in loaded for package in imported_at_once(each)[1]}
+
+
+def reached(file: str, following: Callable[[str], Collection[str]]) -> set[str]:
+    """`file`, those that follow on it, those that follow on these, and so on."""
     found: set[str] = set()
-    seen: set[str] = set()
     todo = {file}
     while todo:
         current = todo.pop()
-        seen.add(current)
-        files, packages = imported_at_once(current)
-        found |= packages
-        todo |= files - seen
+        found.add(current)
+        todo |= set(following(current)) - found
     return found
 
 
@@ -78,13 +81,7 @@ def files_of(names: set[str]) -> frozenset[str]:
 
 def imported_with_theirs(file: str) -> set[str]:
     """`file`, what it imports, what that imports, and so on; without the late import."""
-    found: set[str] = set()
-    todo = {file}
-    while todo:
-        current = todo.pop()
-        found.add(current)
-        todo |= {path for path in imported(current) if (current, path) != LATE} - found
-    return found
+    return reached(file, lambda each: {path for path in imported(each) if (each, path) != LATE})
 
 
 def folder_of(file: str) -> str:
