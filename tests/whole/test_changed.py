@@ -179,6 +179,7 @@ def test_what_is_near_is_run(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # what the options are written with
     (repository / "conftest.py").write_bytes((ROOT / "tests/conftest.py").read_bytes())
     file = repository / EVERYWHERE[0]
     file.parent.mkdir(parents=True)
