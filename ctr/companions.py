@@ -6,9 +6,11 @@ clicks of its user, and of a fold of others: counts that hold the row's own clic
 and of valid nothing. Rows of valid and test are described by all of train.
 
 Writes companions/<split>.npy, float16 (n, F), standardised over train; features.json, their names
-in order, their kinds, means and deviations, and `new`: those, as written, that are the same for
-every row whose target train does not have; and items.npz, each item's strongest companions: ids
-int32 (N + 1, m), dense, and information float32 (N + 1, m), strongest first, 0 where there is none.
+in order, their kinds, means and deviations, the settings, and `new`: those, as written, that are
+the same for every row whose target train does not have; items.npz, each item's strongest
+companions: ids int32 (N + 1, m), dense, and information float32 (N + 1, m), strongest first, 0
+where there is none; and tallies.safetensors, what is counted of all of train, by which any other
+history can be described (`ctr/covisitation/tallies.py`).
 """
 
 import multiprocessing
@@ -22,10 +24,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.format import open_memmap
+from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from ctr.covisitation.describe import KINDS, NAMES, Describer
+from ctr.covisitation.describe import KINDS, NAMES, Describer, of_length_1
 from ctr.covisitation.pairs import order_by, recent
+from ctr.covisitation.tallies import tallied
 from pipeline.common import paths
 from pipeline.common.files import Outputs, read_array, versions
 from pipeline.common.outlook import available_cores, tell_cores
@@ -46,7 +50,7 @@ LARGEST = float(np.finfo(np.float16).max)
 def main(section: Companions) -> None:
     splits = {split: Split.load(split) for split in paths.SPLITS}
     if not section.enabled:
-        write_none(splits, len(read_array(paths.TAGS)))
+        write_none(section, splits, len(read_array(paths.TAGS)))
         return
     tell_cores("companions", "fp64")
     tags = np.array(read_array(paths.TAGS))
@@ -55,8 +59,9 @@ def main(section: Companions) -> None:
         mean, deviation = moments(raw["train"])
         for split, rows in raw.items():
             write_standardised(outputs, split, rows, mean, deviation)
-        write_names(outputs, KINDS, mean, deviation, describer.of_new())
+        write_names(outputs, section, KINDS, mean, deviation, describer.of_new())
         write_items(outputs, *strongest(describer, len(tags), section.kept))
+        write_tallies(outputs, tallied(describer))
         place = NAMES.index("known")
         known = {split: float(np.mean(rows[:, place])) for split, rows in raw.items()}
         metrics = {
@@ -72,22 +77,21 @@ def main(section: Companions) -> None:
     )
 
 
-def write_none(splits: dict[str, Split], items: int) -> None:
+def write_none(section: Companions, splits: dict[str, Split], items: int) -> None:
     """Rows without numbers, and items without companions."""
     with Outputs() as outputs:
         for split, rows in splits.items():
             outputs.array(paths.companions_path(split), np.zeros((len(rows), 0), np.float16))
-        write_names(outputs, {}, np.zeros(0), np.zeros(0), {})
+        write_names(outputs, section, {}, np.zeros(0), np.zeros(0), {})
         write_items(outputs, np.zeros((items, 0), np.int32), np.zeros((items, 0), np.float32))
+        write_tallies(outputs, {})
         outputs.json(paths.metrics_path("companions"), {"items": items - 1})
     made("none: companions.enabled is false")
 
 
 def unit_vectors() -> np.ndarray:
-    """float32 (N + 1, d): the items' vectors, of length 1; 0 where there is none."""
-    vectors = np.array(read_array(paths.ITEM), np.float32)
-    norm = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(norm, np.finfo(np.float32).tiny))
+    """float64 (N + 1, d): the items' vectors, of length 1; 0 where there is none."""
+    return of_length_1(np.array(read_array(paths.ITEM)))
 
 
 class Work(NamedTuple):
@@ -214,6 +218,7 @@ def pieces(rows: np.ndarray, at_a_time: int) -> Iterator[np.ndarray]:
 
 def write_names(
     outputs: Outputs,
+    section: Companions,
     kinds: Mapping[str, Sequence[str]],
     mean: np.ndarray,
     deviation: np.ndarray,
@@ -222,6 +227,7 @@ def write_names(
     names = [name for of_kind in kinds.values() for name in of_kind]
     means, deviations = (dict(zip(names, x.tolist(), strict=True)) for x in (mean, deviation))
     content = {
+        "settings": section.model_dump(),
         "names": names,
         "kinds": {kind: list(of_kind) for kind, of_kind in kinds.items()},
         "mean": means,
@@ -244,6 +250,10 @@ def strongest(describer: Describer, items: int, kept: int) -> tuple[np.ndarray, 
 def write_items(outputs: Outputs, ids: np.ndarray, information: np.ndarray) -> None:
     with outputs.path(paths.COMPANIONS).open("wb") as file:
         np.savez(file, ids=ids, information=information)
+
+
+def write_tallies(outputs: Outputs, tallies: Mapping[str, np.ndarray]) -> None:
+    save_file(dict(tallies), outputs.path(paths.TALLIES))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ctr.boosting.library import library, tell, threads
 from ctr.boosting.rows import column_names, read_rows
 from ctr.engine.data import numbers_read
-from ctr.models.architecture import item_digests, read_description
+from ctr.models.trained_on import item_digests, read_description
 from pipeline.common import paths
 from pipeline.common.files import InputError
 from pipeline.common.launch import use_all_cores

@@ -31,13 +31,20 @@ KNOWN_OF_NEW = (*KINDS["profile"], *KINDS["similarity"], "tag_rate")
 """The numbers that tell something of a row whose target train does not have."""
 
 
+def of_length_1(vectors: np.ndarray) -> np.ndarray:
+    """float64 (N + 1, d) of `vectors` (N + 1, d): each of length 1, or 0 as it was."""
+    vectors = vectors.astype(np.float64)
+    norm = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(norm, np.finfo(np.float64).tiny))
+
+
 class Describer:
     """All that is counted of train."""
 
     def __init__(
         self, train: Split, tags: np.ndarray, unit: np.ndarray, section: Companions
     ) -> None:
-        """`tags` is int (N + 1, T), `unit` float (N + 1, d): vectors of length 1 or 0."""
+        """`tags` is int (N + 1, T), `unit` float64 (N + 1, d): vectors of length 1 or 0."""
         items, window = len(tags), section.window
         self.window, self.decay, self.unit = window, section.decay, unit
         self.folds = Folds.of(train, section.folds, section.seed)
@@ -109,8 +116,8 @@ class Describer:
             ]
         )
 
-    def is_new(self, item: int) -> np.ndarray:
-        """bool (K + 1,): whether train, without a fold, has the item nowhere."""
+    def is_new(self, item: int | np.ndarray) -> np.ndarray:
+        """bool (K + 1,): whether train, without a fold, has the item nowhere; (K + 1, n) of n."""
         counts = self.after[1].counts
         pairs = counts.of_first[:, item] + counts.of_other[:, item]
         return np.asarray((pairs == 0) & (self.rates.rows[:, item] == 0))

@@ -1,4 +1,9 @@
-"""What a number of each item of a history is worth together: means, the largest, the last."""
+"""What a number of each item of a history is worth together: means, the largest, the last.
+
+Sums are taken in float64, so that in whichever order and on whichever processor they are taken,
+what is rounded of them to fewer bits is the same: an online scorer computes the numbers of a row
+one history at a time (`serving/row_numbers.py`) and finds what the stage has written.
+"""
 
 import numpy as np
 
@@ -8,22 +13,23 @@ POOLED = ("mean_3", "mean_10", "mean", "max_10", "max", "last", "decayed")
 
 
 def pooled(values: np.ndarray, real: np.ndarray, decay: float) -> np.ndarray:
-    """(..., n, 7), in the order of POOLED, of `values` (..., n, W), the youngest first.
+    """float64 (..., n, 7), in the order of POOLED, of `values` (..., n, W), the youngest first.
 
     `real` (n, W) is false where there is no item; 0 where there is none at all. `decayed` is the
     mean weighted by decay^age.
     """
     values = np.where(real, values, values.dtype.type(0))
-    weight = (decay ** np.arange(real.shape[1])).astype(values.dtype)
+    weight = mean_weights(values.shape[-1], decay)
+    total = np.maximum(real.astype(np.float64) @ weight, np.finfo(np.float64).tiny)  # (n, 4)
+    short, middle, whole, decayed = np.moveaxis(values.astype(np.float64) @ weight / total, -1, 0)
     greatest = np.where(real, values, values.dtype.type(-np.inf))
-    tiny = np.finfo(values.dtype).tiny
-    columns = [
-        *(
-            values[..., :end].sum(-1) / np.maximum(real[:, :end].sum(1), 1)
-            for end in (SHORT, MIDDLE, None)
-        ),
-        *(np.where(real[:, :end].any(1), greatest[..., :end].max(-1), 0) for end in (MIDDLE, None)),
-        values[..., 0],
-        (values * weight).sum(-1) / np.maximum((real * weight).sum(-1), tiny),
+    largest = [
+        np.where(real[:, :end].any(1), greatest[..., :end].max(-1), 0) for end in (MIDDLE, None)
     ]
-    return np.stack(columns, axis=-1)
+    return np.stack([short, middle, whole, *largest, values[..., 0], decayed], axis=-1)
+
+
+def mean_weights(window: int, decay: float) -> np.ndarray:
+    """float64 (W, 4): each age's weight in `mean_3`, `mean_10`, `mean` and `decayed`."""
+    age = np.arange(window)
+    return np.column_stack([age < SHORT, age < MIDDLE, age >= 0, decay**age]).astype(np.float64)

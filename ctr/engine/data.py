@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctr.models.base import Clicks, ItemTable, columns_in_use
+from ctr.models.base import Clicks, ItemTable, items_read
 from pipeline.common import paths
 from pipeline.common.files import InputError, read_array, read_json
 from pipeline.common.section import Residence
@@ -273,20 +273,12 @@ def batch_bounds(rows: int, batch_size: int, smallest: int) -> list[tuple[int, i
 
 def load_items(features: Features, device: torch.device) -> ItemTable:
     """Every item's features on `device`; what is switched off is all padding."""
-    content = columns_in_use(torch.from_numpy(np.array(read_array(paths.ITEM))))
+    content = torch.from_numpy(np.array(read_array(paths.ITEM)))
     tags = torch.from_numpy(np.array(read_array(paths.TAGS)))
     with np.load(paths.NEIGHBORS, allow_pickle=False) as file:
         neighbors, cosine = torch.from_numpy(file["ids"]), torch.from_numpy(file["cosine"])
     refuse_other_lengths({paths.ITEM: content, paths.TAGS: tags, paths.NEIGHBORS: neighbors})
-    id = torch.arange(len(content), dtype=torch.int32)
-    near = features.neighbors and features.content  # neighbours are near by content
-    table = ItemTable(
-        id=id if features.id else torch.zeros_like(id),
-        tags=tags if features.tags else torch.zeros_like(tags),
-        content=content if features.content else torch.zeros_like(content),
-        neighbors=neighbors if near else neighbors[:, :0],
-        cosine=cosine if near else cosine[:, :0],
-    )
+    table = items_read(features, content, tags, neighbors, cosine)
     return ItemTable(*(column.to(device) for column in table))
 
 

@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 
 from ctr.models.base import CTRModel, ItemTable
 from ctr.models.qin import QIN, QINConfig
+from ctr.models.trained_on import item_digests, read_description
 from ctr.models.transformer_dcn import TransformerDCN, TransformerDCNConfig
 from pipeline.common import paths
-from pipeline.common.files import InputError, read_json
+from pipeline.common.files import read_json
 from pipeline.common.paths import ModelFiles
-from pipeline.common.scratch import file_sha256
 from pipeline.settings.ctr.train import Train
 from pipeline.tables.split import LEVELS
 
@@ -92,30 +92,9 @@ def described(config: Config, settings: Train) -> Mapping[str, Any]:
     }
 
 
-def item_digests() -> dict[str, str]:
-    """Of what a model reads of the items: its weights mean nothing beside others."""
-    return {str(path): file_sha256(path) for path in (paths.ITEM, paths.TAGS, paths.NEIGHBORS)}
-
-
 def is_neural(files: ModelFiles) -> bool:
     """Whether the trained model is one of these two; else it is boosted trees."""
     return read_json(files.config)["model"] in ARCHITECTURES
-
-
-def read_description(files: ModelFiles) -> dict[str, Any]:
-    """What was written beside a trained model.
-
-    Raises InputError where the items are not those that it was trained on, as after another source
-    or recipe: DVC trains again then, but not where a stage is run alone.
-    """
-    content = read_json(files.config)
-    for path, digest in content.get("items", {}).items():
-        if file_sha256(Path(path)) != digest:
-            raise InputError(
-                f"{files.weights if is_neural(files) else files.trees}: was trained on another "
-                f"{path} than is there now; type `dvc repro`, or train again first"
-            )
-    return content
 
 
 def load_model(files: ModelFiles) -> tuple[CTRModel, Train]:
@@ -124,7 +103,12 @@ def load_model(files: ModelFiles) -> tuple[CTRModel, Train]:
     Raises InputError where `read_description` does.
     """
     content = read_description(files)
-    architecture = ARCHITECTURES[content["model"]]
-    model = architecture.model(architecture.config(**content["config"]))
-    model.load_state_dict(load_file(files.weights))
-    return model, Train.model_validate(content["train"])
+    return model_of(content, files.weights), Train.model_validate(content["train"])
+
+
+def model_of(description: Mapping[str, Any], weights: Path) -> CTRModel:
+    """The neural model whose `description` stands beside its `weights`."""
+    architecture = ARCHITECTURES[description["model"]]
+    model = architecture.model(architecture.config(**description["config"]))
+    model.load_state_dict(load_file(weights))
+    return model

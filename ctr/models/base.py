@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pipeline.settings.ctr.training import Features
+
 
 class ItemTable(NamedTuple):
     """What is known of every item; row i is item i, row 0 padding and all zeros."""
@@ -106,6 +108,25 @@ def items_of_batch(
         content=items.content.index_select(0, ids),
     )
     return history, target, found
+
+
+def items_read(
+    features: Features, content: Tensor, tags: Tensor, neighbors: Tensor, cosine: Tensor
+) -> ItemTable:
+    """What a model reads of the items: what is switched off is all padding.
+
+    Of the vectors (N + 1, C) it is the columns in use; the other columns are those of `ItemTable`.
+    """
+    content = columns_in_use(content)
+    id = torch.arange(len(content), dtype=torch.int32)
+    near = features.neighbors and features.content  # neighbours are near by content
+    return ItemTable(
+        id=id if features.id else torch.zeros_like(id),
+        tags=tags if features.tags else torch.zeros_like(tags),
+        content=content if features.content else torch.zeros_like(content),
+        neighbors=neighbors if near else neighbors[:, :0],
+        cosine=cosine if near else cosine[:, :0],
+    )
 
 
 def columns_in_use(content: Tensor) -> Tensor:

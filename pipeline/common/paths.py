@@ -59,6 +59,7 @@ NEIGHBORS = Path("embeddings/neighbors/neighbors.npz")
 # ctr
 COMPANIONS = Path("companions/items.npz")
 ROW_FEATURES = Path("companions/features.json")
+TALLIES = Path("companions/tallies.safetensors")
 BLEND_METRICS = Path("metrics/blend.json")
 # evaluate and submit
 ROC = Path("plots/valid/roc.csv")
@@ -116,6 +117,11 @@ def model_files(model: str) -> ModelFiles:
 
 
 MAIN = model_files(MAIN_MODEL)
+
+
+def package_path(model: str) -> Path:
+    """The folder of all that it takes to score with a ranking model."""
+    return Path(f"packages/{model}")
 
 
 def model_section(model: str) -> str:

@@ -182,7 +182,7 @@ class Params(Section):
                 return getattr(self, stage), self.content_files()
             case "ingest", _:
                 return (self.data,)
-            case "summary", _:
+            case (("summary" | "package"), _):
                 return ()
         return (getattr(self, stage),)
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file, save_file
 
-from ctr.models.architecture import item_digests
+from ctr.models.trained_on import item_digests
 from ctr.models.base import CTRModel
 from gallery import report
 from gallery.page import attention

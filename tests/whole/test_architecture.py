@@ -81,6 +81,10 @@ MAY_IMPORT = {
         "pipeline/settings/ctr pipeline/tables"
     ),
     "gallery": "gallery/page gallery/pictures pipeline/common pipeline/settings pipeline/tables",
+    "serving": (
+        "ctr/boosting ctr/covisitation ctr/models pipeline/common pipeline/raw pipeline/settings/ctr "
+        "pipeline/tables"
+    ),
 }
 """Folder to the folders that it may import from, each after all that it may use. `benchmarks` may
 import everything, and nothing imports it."""

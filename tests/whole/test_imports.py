@@ -28,6 +28,7 @@ BUDGET = {
     "diagnose": {"faiss", "sklearn"},
     "companions": {"scipy"},
     "train": {*NETWORK, "pandas", "sklearn"},
+    "package": set(),
     "judge": {*NETWORK, "sklearn"},
     "predict": {*NETWORK, "pandas"},
     "blend": {"pandas", "scipy", "sklearn"},

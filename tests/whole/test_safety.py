@@ -8,7 +8,7 @@ import pytest
 from tests.support.code.safety_rules import faults
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("ctr", "embed", "gallery", "pipeline", "sample", "benchmarks")
+PACKAGES = ("ctr", "embed", "gallery", "pipeline", "sample", "serving", "benchmarks")
 SOURCES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 TEXTS = ("Makefile", "pyproject.toml", "*.yaml", "recipes/*.yaml", "microlens_1m/*", ".ci/*")
 ADDRESS = re.compile(r"(?:http|ftp)://[^\s\"'`)]+")

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
-STAGE_PACKAGES = ("ctr", "embed", "gallery", "pipeline", "sample")
+STAGE_PACKAGES = ("ctr", "embed", "gallery", "pipeline", "sample", "serving")
 CODE = (*STAGE_PACKAGES, "benchmarks")
 
 LATE = ("pipeline/common/stage.py", "pipeline/settings/params.py")

@@ -1,0 +1,96 @@
+"""Stage `package`: the model `main` with all that it takes to score, in one folder.
+
+packages/main/ needs neither the data nor the other outputs of the pipeline: `serving/folder.py` has
+the list of its files, `serving/scorer.py` scores with it. Its README.md is a model card as the
+Hugging Face hub reads one.
+"""
+
+import shutil
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.numpy import save_file
+
+from ctr.models.trained_on import read_description, trained_file
+from pipeline.common import paths
+from pipeline.common.files import InputError, Outputs, read_array, read_json
+from pipeline.common.paths import MAIN_MODEL, model_files, package_path
+from pipeline.common.stage import made, run
+from pipeline.tables.split import Split
+from serving import folder
+from serving.card import card
+
+LEVELS = ("likes_level", "views_level")
+
+
+def main() -> None:
+    files, to = model_files(MAIN_MODEL), package_path(MAIN_MODEL)
+    description = read_description(files)
+    trained = trained_file(files, description["model"])
+    numbers = read_json(paths.ROW_FEATURES)
+    stats = read_json(paths.STATS)
+    arrays = item_arrays()
+    with Outputs() as outputs:
+        shutil.copyfile(trained, outputs.path(to / trained.name))
+        outputs.json(to / folder.CONFIG, description)
+        outputs.json(to / folder.NUMBERS, numbers | {"history": stats["settings"]["history"]})
+        if reads_numbers(description, numbers):
+            shutil.copyfile(paths.TALLIES, outputs.path(to / folder.TALLIES))
+        pq.write_table(items_table(len(arrays["tags"])), outputs.path(to / folder.ITEMS))
+        save_file(arrays, outputs.path(to / folder.ITEM_ARRAYS))
+        text = card(description, stats, read_json(files.metrics))
+        outputs.path(to / folder.CARD).write_text(text, encoding="utf-8")
+    for path in to.iterdir():  # of an earlier model
+        if path.name in folder.OPTIONAL and path.name not in written(description, numbers):
+            path.unlink()
+    size = sum(path.stat().st_size for path in to.iterdir())
+    made(f"{to}, {description['model']} and {len(arrays['tags']) - 1:,} items, {size / 1e6:.1f} MB")
+
+
+def reads_numbers(description: dict[str, Any], numbers: dict[str, Any]) -> bool:
+    features = description["train"]["features"]
+    return any(features[kind] for kind in numbers["kinds"])
+
+
+def written(description: dict[str, Any], numbers: dict[str, Any]) -> set[str]:
+    """Of the files that depend on the model, those that this one has."""
+    trained = trained_file(model_files(MAIN_MODEL), description["model"]).name
+    return {trained} | ({folder.TALLIES} if reads_numbers(description, numbers) else set())
+
+
+def item_arrays() -> dict[str, np.ndarray]:
+    """What is known of item i in row i: `ctr.models.base.items_read` takes them."""
+    with np.load(paths.NEIGHBORS, allow_pickle=False) as file:
+        neighbors, cosine = file["ids"], file["cosine"]
+    return {
+        "content": np.array(read_array(paths.ITEM)),
+        "tags": np.array(read_array(paths.TAGS)),
+        "neighbors": neighbors,
+        "cosine": cosine,
+    }
+
+
+def items_table(rows: int) -> pa.Table:
+    """Raw ids and titles, and the levels with which an item was shown last; 0 if it never was.
+
+    Row 0 is padding.
+    """
+    items = pq.read_table(paths.ITEMS, columns=["item_id", "title"])
+    if len(items) != rows:
+        raise InputError(
+            f"{paths.ITEMS}: has {len(items)} rows, {paths.TAGS} has {rows}; run `dvc repro`"
+        )
+    levels = {name: np.zeros(rows, np.int64) for name in LEVELS}
+    for split in paths.SPLITS:
+        clicks = Split.load(split)
+        for name, level in levels.items():
+            level[clicks.target] = clicks.column(name)
+    for name, level in levels.items():
+        items = items.append_column(name, pa.array(level))
+    return items
+
+
+if __name__ == "__main__":
+    run("package", main)
