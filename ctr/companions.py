@@ -24,7 +24,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.format import open_memmap
-from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from ctr.covisitation.describe import KINDS, NAMES, Describer, of_length_1
@@ -61,7 +60,7 @@ def main(section: Companions) -> None:
             write_standardised(outputs, split, rows, mean, deviation)
         write_names(outputs, section, KINDS, mean, deviation, describer.of_new())
         write_items(outputs, *strongest(describer, len(tags), section.kept))
-        write_tallies(outputs, tallied(describer))
+        outputs.tensors(paths.TALLIES, tallied(describer))
         place = NAMES.index("known")
         known = {split: float(np.mean(rows[:, place])) for split, rows in raw.items()}
         metrics = {
@@ -84,7 +83,7 @@ def write_none(section: Companions, splits: dict[str, Split], items: int) -> Non
             outputs.array(paths.companions_path(split), np.zeros((len(rows), 0), np.float16))
         write_names(outputs, section, {}, np.zeros(0), np.zeros(0), {})
         write_items(outputs, np.zeros((items, 0), np.int32), np.zeros((items, 0), np.float32))
-        write_tallies(outputs, {})
+        outputs.tensors(paths.TALLIES, {})
         outputs.json(paths.metrics_path("companions"), {"items": items - 1})
     made("none: companions.enabled is false")
 
@@ -250,10 +249,6 @@ def strongest(describer: Describer, items: int, kept: int) -> tuple[np.ndarray, 
 def write_items(outputs: Outputs, ids: np.ndarray, information: np.ndarray) -> None:
     with outputs.path(paths.COMPANIONS).open("wb") as file:
         np.savez(file, ids=ids, information=information)
-
-
-def write_tallies(outputs: Outputs, tallies: Mapping[str, np.ndarray]) -> None:
-    save_file(dict(tallies), outputs.path(paths.TALLIES))
 
 
 if __name__ == "__main__":

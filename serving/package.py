@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors.numpy import save_file
 
 from ctr.models.trained_on import read_description, trained_file
 from pipeline.common import paths
@@ -39,7 +38,7 @@ def main() -> None:
         if reads_numbers(description, numbers):
             shutil.copyfile(paths.TALLIES, outputs.path(to / folder.TALLIES))
         pq.write_table(items_table(len(arrays["tags"])), outputs.path(to / folder.ITEMS))
-        save_file(arrays, outputs.path(to / folder.ITEM_ARRAYS))
+        outputs.tensors(to / folder.ITEM_ARRAYS, arrays)
         text = card(description, stats, read_json(files.metrics))
         outputs.path(to / folder.CARD).write_text(text, encoding="utf-8")
     for path in to.iterdir():  # of an earlier model

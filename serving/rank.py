@@ -32,7 +32,7 @@ def main() -> None:
         person = scorer.told(options.history)
         ranking = person.rank(options.top, seen=options.seen)
         console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
-        console.print(history_line(person), markup=False)
+        print(history_line(person))
         console.print(table(ranking, reasons(person, ranking) if options.why else None))
     except (InputError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -52,7 +52,7 @@ class RowNumbers:
 
         `history` is int (n,), the youngest last; `candidates` int (C,), which may repeat.
         """
-        recent = history[::-1][: self.window]
+        recent = history[::-1][: self.window] if len(history) else np.zeros(1, np.int64)
         different, place = np.unique(candidates, return_inverse=True)
         found = self._all(recent, different)[place]
         mean, deviation, columns = (
@@ -66,27 +66,27 @@ class RowNumbers:
 
     def _all(self, recent: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         """float64 (C, F), in the order of NAMES."""
-        of, n = self.of, len(recent)
+        of, real = self.of, recent[None] > 0  # (1, n): false where there is no history
         items, place = np.unique(recent, return_inverse=True)
         values, together = self._values(items, candidates)
         values[:, of["new"][candidates]] = 0
-        real = np.ones((1, n), bool)
         *information, contrast = pooled(values[..., place], real, self.section.decay)
         near = self.unit[recent[:NEAREST]]  # (<= 20, d)
         similarity = self.unit[candidates] @ near.T  # (C, <= 20)
+        length, near_length = (int(real[:, :end].sum()) for end in (None, NEAREST))
         some = np.ones(len(candidates))
         return np.column_stack(
             [
                 *information,
-                together[:, place].sum(1) / max(n, 1),
+                together[:, place].sum(1) / max(length, 1),
                 contrast,
                 np.log1p(of["clicks"][candidates]),
                 np.log1p(of["rows"][candidates]),
                 of["rate"][candidates],
                 of["tag_rate"][candidates],
-                np.log1p(n) * some,
-                np.linalg.norm(near.sum(0)) / max(len(near), 1) * some,
-                pooled(similarity, real[:, : len(near)], self.section.decay),
+                np.log1p(length) * some,
+                np.linalg.norm(near.sum(0)) / max(near_length, 1) * some,
+                pooled(similarity, real[:, :NEAREST], self.section.decay),
             ]
         )
 

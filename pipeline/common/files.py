@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from safetensors.numpy import save_file
 
 from pipeline.common.paths import array_info
 
@@ -74,6 +75,15 @@ class Outputs(ExitStack):
         with self.path(path).open("wb") as file:
             np.save(file, array, allow_pickle=False)
         self.array_info(path, array, **provenance)
+
+    def tensors(self, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+        """Named arrays as safetensors, which anyone may read (its own way of writing lets nobody).
+
+        Not through one string of bytes: they may be gigabytes.
+        """
+        partial = self.path(path)
+        save_file(dict(arrays), partial)
+        partial.chmod(0o644)
 
     def array_info(self, path: Path, array: np.ndarray, **provenance: Any) -> None:
         content = {"shape": array.shape, "dtype": str(array.dtype), **provenance}

@@ -223,7 +223,7 @@ def test_vectors_of_length_one_or_none() -> None:
     vectors[5] = 0
     write_array(paths.ITEM, vectors)
     found = unit_vectors()
-    assert found.dtype == np.float32
+    assert found.dtype == np.float64
     length = np.linalg.norm(found, axis=1)
     assert length[[0, 5]].tolist() == [0, 0]
     np.testing.assert_allclose(np.delete(length, [0, 5]), 1, rtol=1e-6)
@@ -272,7 +272,9 @@ def test_where_it_is_not_enabled_every_output_is_there_and_empty() -> None:
         assert written.shape == (rows, 0)
         assert written.dtype == np.float16
         assert read_json(paths.array_info(paths.companions_path(split)))["shape"] == [rows, 0]
+    section = SECTION.model_dump() | {"enabled": False}
     nothing: dict[str, Any] = {"names": [], "kinds": {}, "mean": {}, "deviation": {}, "new": {}}
+    nothing["settings"] = section
     assert read_json(paths.ROW_FEATURES) == nothing
     with np.load(paths.COMPANIONS, allow_pickle=False) as file:
         assert file["ids"].shape == file["information"].shape == (ITEMS + 1, 0)

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file, save_file
 
-from ctr.models.trained_on import item_digests
 from ctr.models.base import CTRModel
+from ctr.models.trained_on import item_digests
 from gallery import report
 from gallery.page import attention
 from gallery.page.attention import Attention, Reader

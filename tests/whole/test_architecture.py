@@ -82,8 +82,8 @@ MAY_IMPORT = {
     ),
     "gallery": "gallery/page gallery/pictures pipeline/common pipeline/settings pipeline/tables",
     "serving": (
-        "ctr/boosting ctr/covisitation ctr/models pipeline/common pipeline/raw pipeline/settings/ctr "
-        "pipeline/tables"
+        "ctr/boosting ctr/covisitation ctr/models pipeline/common pipeline/raw "
+        "pipeline/settings/ctr pipeline/tables"
     ),
 }
 """Folder to the folders that it may import from, each after all that it may use. `benchmarks` may
