@@ -26,7 +26,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
-from ctr.covisitation.describe import KINDS, NAMES, Describer, of_length_1
+from ctr.covisitation.describe import KINDS, NAMES, Describer, PairsOfItem, of_length_1
 from ctr.covisitation.pairs import order_by, recent
 from ctr.covisitation.tallies import tallied
 from pipeline.common import paths
@@ -59,8 +59,9 @@ def main(section: Companions) -> None:
         for split, rows in raw.items():
             write_standardised(outputs, split, rows, mean, deviation)
         write_names(outputs, section, KINDS, mean, deviation, describer.of_new())
-        write_items(outputs, *strongest(describer, len(tags), section.kept))
-        outputs.tensors(paths.TALLIES, tallied(describer))
+        pairs, *companions = counted_pairs(describer, len(tags), section.kept)
+        write_items(outputs, *companions)
+        outputs.tensors(paths.TALLIES, tallied(describer, pairs))
         place = NAMES.index("known")
         known = {split: float(np.mean(rows[:, place])) for split, rows in raw.items()}
         metrics = {
@@ -236,14 +237,19 @@ def write_names(
     outputs.json(paths.ROW_FEATURES, content)
 
 
-def strongest(describer: Describer, items: int, kept: int) -> tuple[np.ndarray, np.ndarray]:
-    """Each item's companions, int32 (N + 1, kept), and their information, float32."""
-    ids, information = np.zeros((items, kept), np.int32), np.zeros((items, kept), np.float32)
-    others = range(1, items)
-    for item in tqdm(others, "strongest companions", unit="item", leave=False, disable=None):
-        found, value = describer.companions(item, kept)
+def counted_pairs(
+    describer: Describer, items: int, kept: int
+) -> tuple[list[PairsOfItem], np.ndarray, np.ndarray]:
+    """Of every item those before it, in the bits that are written; and its strongest companions,
+    int32 (N + 1, kept), with their information, float32."""
+    pairs, shape = [], (items, kept)
+    ids, information = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
+    for item in tqdm(range(items), "pairs of items", unit="item", leave=False, disable=None):
+        each = describer.pairs_of(item)
+        found, value = each.strongest(kept)
         ids[item, : len(found)], information[item, : len(found)] = found, value
-    return ids, information
+        pairs.append(each.rounded())
+    return pairs, ids, information
 
 
 def write_items(outputs: Outputs, ids: np.ndarray, information: np.ndarray) -> None:

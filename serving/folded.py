@@ -25,9 +25,6 @@ from ctr.models.layers import BatchNorm
 from ctr.models.numbers import Numbers
 from ctr.models.qin import QIN, QuadraticLayer
 
-BLOCK = 256
-"""Candidates whose (C, X) tensors stay in a core's cache."""
-
 
 class History(NamedTuple):
     """A history as it is read by every candidate."""
@@ -64,7 +61,8 @@ class FoldedLayer(nn.Module):
         return self.gated(x, F.linear(x, self.weight, self.bias))
 
     def gated(self, x: Tensor, gates: Tensor) -> Tensor:
-        return x + F.prelu(torch.addcmul(self.shift, x, gates), self.slope)
+        """Likewise of `gates`, W x + b."""
+        return F.prelu(torch.addcmul(self.shift, x, gates), self.slope).add_(x)
 
 
 class FoldedQIN(nn.Module):
@@ -153,12 +151,12 @@ class FoldedQIN(nn.Module):
         own = self.table[candidates]  # (C, D)
         weight = F.relu(own @ history.keys)  # (C, L)
         rest = self.rest(history, candidates, numbers)  # (C, X - 2E - 2D)
-        interest = weight @ history.values + own  # (C, D)
+        interest = torch.addmm(own, weight, history.values)  # (C, D)
         x = torch.cat([self.likes[likes], self.views[views], own, interest, *rest], dim=1)  # (C, X)
-        gates = self.item_gates[candidates] + weight @ history.gates  # (C, X)
-        gates = gates + self.likes_gates[likes] + self.views_gates[views]
+        gates = self.item_gates[candidates].addmm_(weight, history.gates)  # (C, X)
+        gates.add_(self.likes_gates[likes]).add_(self.views_gates[views])
         if rest:
-            gates = gates + torch.cat(rest, dim=1) @ self.rest_gates
+            gates.addmm_(torch.cat(rest, dim=1), self.rest_gates)
         x = self.first.gated(x, gates)
         for layer in self.others:
             x = layer(x)

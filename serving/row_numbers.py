@@ -1,21 +1,24 @@
 """The numbers of stage `companions` for one history and any candidates, as `predict` reads them.
 
-Letters: N items, C candidates, n items of the history, F numbers that are read.
+Letters: N items, C candidates, n items of the history, d width of an item's vector, F numbers that
+are read.
 """
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from ctr.covisitation.counts import EXACT
 from ctr.covisitation.describe import NEAREST
 from ctr.covisitation.pooling import pooled
-from ctr.covisitation.tallies import Matches, table_of
+from ctr.covisitation.tallies import table_of
 from pipeline.settings.ctr.companions import Companions
 
 LARGEST = float(np.finfo(np.float16).max)
+PART = 512
+"""Candidates that a thread describes at a time: (5, C, n) float32 in its cache."""
 
 
 class Standard(NamedTuple):
@@ -44,8 +47,13 @@ class RowNumbers:
         Of a history the last `window` items are read.
         """
         self.of, self.unit, self.section, self.standard = tallies, unit, section, standard
-        self.window = window
-        self.taken, self.passed = (table_of(name, tallies) for name in ("taken", "passed"))
+        self.window, self.pairs = window, table_of(tallies)
+        smoothing, share, earlier = section.smoothing, tallies["share"], tallies["earlier_flat"]
+        self.assumed = smoothing * share + section.shrinkage
+        """float64 (N + 1,): of a later item, pairs that are taken for granted with any other."""
+        self.never = np.log(smoothing / (earlier + smoothing)).astype(np.float32)
+        """float32 (N + 1,): of an earlier item, by equal weights, with one never taken after it."""
+        self.threads = ThreadPoolExecutor(torch.get_num_threads())
 
     def __call__(self, history: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         """float32 (C, F), rounded to 16 bits as the stage writes them.
@@ -54,23 +62,28 @@ class RowNumbers:
         """
         recent = history[::-1][: self.window] if len(history) else np.zeros(1, np.int64)
         different, place = np.unique(candidates, return_inverse=True)
-        found = self._all(recent, different)[place]
+        parts = np.split(different, range(PART, len(different), PART))
+        described = self.threads.map if len(parts) > 1 else map
+        found = np.concatenate([*described(lambda part: self._numbers(recent, part), parts)])
+        return found[place]
+
+    def _numbers(self, recent: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        """float32 (C, F): `recent` is (n,), the youngest first, `candidates` (C,), each once."""
         mean, deviation, columns = (
             self.standard.mean,
             self.standard.deviation,
             self.standard.columns,
         )
-        read = found[:, columns].astype(np.float32)  # as the stage holds them until all are there
-        standard = np.clip((read - mean) / deviation, -LARGEST, LARGEST)
+        found = self._all(recent, candidates)[:, columns].astype(np.float32)  # as the stage counts
+        standard = np.clip((found - mean) / deviation, -LARGEST, LARGEST)
         return standard.astype(np.float16).astype(np.float32)
 
     def _all(self, recent: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-        """float64 (C, F), in the order of NAMES."""
+        """float64 (C, 49), in the order of NAMES."""
         of, real = self.of, recent[None] > 0  # (1, n): false where there is no history
-        items, place = np.unique(recent, return_inverse=True)
-        values, together = self._values(items, candidates)
+        values, together = self._values(recent, candidates)
         values[:, of["new"][candidates]] = 0
-        *information, contrast = pooled(values[..., place], real, self.section.decay)
+        *information, contrast = pooled(values, real, self.section.decay)
         near = self.unit[recent[:NEAREST]]  # (<= 20, d)
         similarity = self.unit[candidates] @ near.T  # (C, <= 20)
         length, near_length = (int(real[:, :end].sum()) for end in (None, NEAREST))
@@ -78,7 +91,7 @@ class RowNumbers:
         return np.column_stack(
             [
                 *information,
-                together[:, place].sum(1) / max(length, 1),
+                together / max(length, 1),
                 contrast,
                 np.log1p(of["clicks"][candidates]),
                 np.log1p(of["rows"][candidates]),
@@ -90,57 +103,38 @@ class RowNumbers:
             ]
         )
 
-    def _values(self, items: np.ndarray, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What is pooled, float32 (5, C, n), and whether the two were taken together, bool (C, n).
+    def _values(self, recent: np.ndarray, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What is pooled, float32 (5, C, n), and with how many of the history a candidate was taken
+        together, int (C,).
 
-        Of candidates with items of the history, each once: both ways of counting after these, both
-        before them, and the contrast, as `ctr/covisitation/counts.py` has them.
+        Both ways of counting it after these, both before them, and the contrast, as
+        `ctr/covisitation/counts.py` has them.
         """
-        after = self.taken.between(candidates, items)
-        before = self.taken.between(items, candidates)
+        of = self.of
+        items, place = recent, None
+        if len(np.unique(recent)) < len(recent):
+            items, place = np.unique(recent, return_inverse=True)
+        times = np.bincount(place) if place is not None else np.ones(len(items), np.int64)
         values = np.empty((5, len(candidates), len(items)), np.float32)
-        for way, decayed in enumerate((True, False)):
-            values[way] = self._information(candidates, items, after, decayed=decayed)
-            values[2 + way] = self._information(items, candidates, before, decayed=decayed).T
-        values[4] = self._contrast(candidates, items, after)
-        together = np.zeros(values.shape[1:], bool)
-        together[after[:2]] = True
-        return values, together
+        values[0] = self._of_strangers(candidates, items)
+        values[1] = self.never[items]
+        values[2] = self._of_strangers(items, candidates).T
+        values[3] = self.never[candidates, None]
+        values[4] = 0
+        row, column, pair = self.pairs.between(candidates, items)
+        cell = row * len(items) + column
+        for kind, name in ((0, "after"), (1, "after_flat"), (4, "contrast")):
+            values[kind].reshape(-1)[cell] = of[name][pair]
+        taken = np.bincount(row, of["together"][pair] * times[column], len(candidates))
+        column, row, pair = self.pairs.between(items, candidates)
+        cell = row * len(items) + column
+        for kind, name in ((2, "after"), (3, "after_flat")):
+            values[kind].reshape(-1)[cell] = of[name][pair]
+        return values if place is None else values[..., place], taken
 
-    def _information(
-        self, later: np.ndarray, earlier: np.ndarray, pairs: Matches, *, decayed: bool
-    ) -> np.ndarray:
-        """float64 (later, earlier)."""
-        of, section = self.of, self.section
-        way = "_decayed" if decayed else ""
-        share, before = of[f"share{way}"][later], of[f"earlier{way}"][earlier]
-        place = pairs[2]
-        count = of["decayed"][place] / EXACT if decayed else of["taken"][place]
-        assumed = section.smoothing * share + (section.shrinkage if decayed else 0.0)
-        found = of_strangers(assumed, share, before, section.smoothing)
-        found[pairs[:2]] += np.log(1 + count / assumed[pairs[0]])
-        return found
-
-    def _contrast(self, candidates: np.ndarray, items: np.ndarray, after: Matches) -> np.ndarray:
-        """float64 (C, n)."""
-        of, rate = self.of, self.of["rate"][candidates]
-        found = np.zeros((len(candidates), len(items)))
-        for pairs, counted, share in (
-            (after, of["clicked"], rate),
-            (self.passed.between(candidates, items), of["passed"], 1 - rate),
-        ):
-            expected = self.section.prior * share[pairs[0]]
-            sign = 1 if counted is of["clicked"] else -1
-            found[pairs[:2]] += sign * np.log(1 + counted[pairs[2]] / expected)
-        return found
-
-
-def of_strangers(
-    assumed: np.ndarray, share: np.ndarray, earlier: np.ndarray, smoothing: float
-) -> np.ndarray:
-    """float64 (later, earlier): the information of two that were never taken together."""
-    if np.array_equal(assumed, smoothing * share):  # then the later one does not matter
-        return np.tile(np.log(smoothing / (earlier + smoothing)), (len(share), 1))
-    a = torch.from_numpy(assumed)[:, None]
-    chance = torch.outer(torch.from_numpy(share), torch.from_numpy(earlier))
-    return (a / chance.add_(a)).log_().numpy()
+    def _of_strangers(self, later: np.ndarray, earlier: np.ndarray) -> np.ndarray:
+        """float64 (later, earlier): the information of two that were never taken together."""
+        assumed = torch.from_numpy(self.assumed[later])[:, None]
+        share = torch.from_numpy(self.of["share"][later])
+        chance = torch.outer(share, torch.from_numpy(self.of["earlier"][earlier]))
+        return (assumed / chance.add_(assumed)).log_().numpy()

@@ -3,6 +3,8 @@
 Letters: N items, n rows of one target, W window, K folds, d width of an item's vector.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ctr.covisitation.counts import Contrast, Counts, Information, weights
@@ -126,14 +128,50 @@ class Describer:
         """What the other numbers are of a row whose target train does not have."""
         return {name: 0.0 for name in NAMES if name not in KNOWN_OF_NEW} | {"rate": self.rates.mean}
 
-    def companions(self, item: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Items after which `item` is taken most, by all of train, and that information: (m,) both.
+    def pairs_of(self, item: int) -> "PairsOfItem":
+        """All that train, whole, has of an item and those before it."""
+        decayed, flat = self.after
+        fold = np.array([self.none])
+        others = flat.counts.partners(item), self.contrast.passed.partners(item)
+        other = np.union1d(*others)
+        taken = flat.counts.known(item, other[None], fold)
+        pairs = flat.counts.at(taken)
+        passed = self.contrast.passed.known(item, other[None], fold)
+        together = np.zeros(len(other), bool)
+        together[taken.place] = pairs > 0
+        return PairsOfItem(
+            other,
+            together,
+            decayed.at(taken)[0],
+            flat.at(taken, pairs)[0],
+            self.contrast.at(taken, passed)[0],
+        )
+
+
+class PairsOfItem(NamedTuple):
+    """Of the k items after which one was taken, or shown and not clicked."""
+
+    other: np.ndarray
+    """int32 (k,): those items, ascending."""
+    together: np.ndarray
+    """bool (k,): whether it was taken after them."""
+    after: np.ndarray
+    """float64 (k,): the information of decayed weights, and that of equal ones."""
+    after_flat: np.ndarray
+    contrast: np.ndarray
+    """float64 (k,)"""
+
+    def rounded(self) -> "PairsOfItem":
+        """As they are pooled: float32."""
+        values = (x.astype(np.float32) for x in (self.after, self.after_flat, self.contrast))
+        return PairsOfItem(self.other, self.together, *values)
+
+    def strongest(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Items after which it is taken most, and that information: (m,) both.
 
         Strongest first, at most `count`, of those with which it has a pair, and above chance.
         """
-        after = self.after[0]
-        other = after.counts.partners(item)
-        value = after(item, other[None], np.array([self.none]))[0]
+        other, value = self.other[self.together], self.after[self.together]
         least = np.partition(value, -count)[-count] if len(value) > count else 0.0
         found = np.flatnonzero((value >= least) & (value > 0))
         order = found[np.lexsort((other[found], -value[found]))][:count]

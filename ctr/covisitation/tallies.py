@@ -1,24 +1,25 @@
 """What is counted of all of train, as arrays of a file: any history is described by them.
 
-Of the three tables of pairs `taken` has every pair of an item that was taken and one that had been
-taken before, `passed` those of an item that was shown and not clicked. Each is there by its later
-and by its earlier item, since whichever names fewer pairs is read (`PairTable.between`).
+Of two items that train has together the information and the contrast are there, as
+`ctr/covisitation/counts.py` has the formulas; of all others they follow from what is there of each
+item. A pair is there by its later and by its earlier item, since whichever names fewer pairs is
+read (`PairTable.between`).
 
 Letters: N items, m pairs of different items, K folds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
-from ctr.covisitation.counts import EXACT
-from ctr.covisitation.describe import Describer
-from ctr.covisitation.pairs import Pairs, order_by
+from ctr.covisitation.describe import Describer, PairsOfItem
+from ctr.covisitation.pairs import order_by
 
 Matches = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Places in two lists of items, and in the values of a table; (k,) each."""
+VALUES = ("together", "after", "after_flat", "contrast")
+"""Of each pair: bool, then float32 (m,)."""
 
 
 class PairTable(NamedTuple):
@@ -36,10 +37,12 @@ class PairTable(NamedTuple):
     """int (m,): where the pair lies by its later item."""
 
     @staticmethod
-    def of(start: np.ndarray, other: np.ndarray) -> "PairTable":
-        items = len(start) - 1
-        order, turned_start = order_by(other, items)
-        later = np.repeat(np.arange(items, dtype=np.int32), np.diff(start))
+    def of(others: Sequence[np.ndarray]) -> "PairTable":
+        """Of each later item its earlier ones."""
+        start = np.concatenate([[0], np.cumsum([len(other) for other in others])])
+        other = np.concatenate(others).astype(np.int32)
+        order, turned_start = order_by(other, len(others))
+        later = np.repeat(np.arange(len(others), dtype=np.int32), np.diff(start))
         return PairTable(start, other, turned_start, later[order], order)
 
     def between(self, later: np.ndarray, earlier: np.ndarray) -> Matches:
@@ -59,78 +62,38 @@ def matches(start: np.ndarray, other: np.ndarray, rows: np.ndarray, columns: np.
     number = np.zeros(len(start) - 1, np.int32)
     number[columns] = np.arange(1, len(columns) + 1)
     begin, end = start[rows], start[rows + 1]
-    none = np.empty(0, other.dtype)
-    held = np.concatenate([none, *(other[a:b] for a, b in zip(begin, end, strict=True))])
-    found = number.take(held)
+    spans = [other[a:b] for a, b in zip(begin.tolist(), end.tolist(), strict=True)]
+    found = number.take(np.concatenate([other[:0], *spans]))
     hit = np.flatnonzero(found)
     first = np.concatenate([[0], np.cumsum(end - begin)])
-    row = np.searchsorted(first, hit, side="right") - 1
-    return row, found[hit] - 1, hit - first[row] + begin[row]
+    row = np.repeat(np.arange(len(rows)), np.diff(np.searchsorted(hit, first)))
+    return row, found[hit] - 1, hit + (begin - first[:-1])[row]
 
 
-def tallied(describer: Describer) -> dict[str, np.ndarray]:
-    """Everything that a row's numbers are computed from, by name: pairs, then items (N + 1,).
+def tallied(describer: Describer, pairs: Sequence[PairsOfItem]) -> dict[str, np.ndarray]:
+    """All that a row's numbers are computed from, by name.
 
-    `decayed` is in units of 2^-20, as the weights are, which makes it whole; `taken` and `clicked`
-    count pairs, within histories and without.
+    `pairs` are those of every item, padding's too, and rounded.
     """
-    (decayed, flat), contrast, none = describer.after, describer.contrast, describer.none
-    clicked, passed = contrast.clicked, contrast.passed
-    by_taken = (decayed.counts.weight, flat.counts.weight, clicked.weight)
-    taken, sums = by_pair(flat.counts.pairs, by_taken, "pairs taken")
-    turned_down, (not_clicked,) = by_pair(passed.pairs, (passed.weight,), "pairs passed")
-    folds, rates = flat.counts.folds + 1, describer.rates
+    decayed, flat = describer.after
+    folds, rates, none = flat.counts.folds + 1, describer.rates, describer.none
+    table = PairTable.of([each.other for each in pairs])
     of_items = {
-        "share_decayed": decayed.share.reshape(-1, folds)[:, none],
-        "earlier_decayed": decayed.earlier.reshape(-1, folds)[:, none],
-        "share": flat.share.reshape(-1, folds)[:, none],
-        "earlier": flat.earlier.reshape(-1, folds)[:, none],
+        "share": decayed.share.reshape(-1, folds)[:, none],
+        "earlier": decayed.earlier.reshape(-1, folds)[:, none],
+        "earlier_flat": flat.earlier.reshape(-1, folds)[:, none],
         "clicks": rates.clicks[none],
         "rows": rates.rows[none],
         "rate": rates.rate[none],
         "tag_rate": rates.tag_rate[none],
-        "new": describer.is_new(np.arange(len(rates.rate[none])))[none],
+        "new": describer.is_new(np.arange(len(pairs)))[none],
     }
     return {
-        **table_arrays("taken", taken),
-        "decayed": smallest(sums[0] * EXACT),
-        "taken": smallest(sums[1]),
-        "clicked": smallest(sums[2]),
-        **table_arrays("passed", turned_down),
-        "passed": smallest(not_clicked),
-        **{name: np.ascontiguousarray(x) for name, x in of_items.items()},
+        **{f"pairs.{name}": array for name, array in table._asdict().items()},
+        **{name: np.concatenate([getattr(each, name) for each in pairs]) for name in VALUES},
+        **{name: np.ascontiguousarray(array) for name, array in of_items.items()},
     }
 
 
-def by_pair(
-    pairs: Pairs, weights: tuple[np.ndarray, ...], name: str
-) -> tuple[PairTable, list[np.ndarray]]:
-    """Each pair once, and the sums of its weights by age, float64 (m,), for each of `weights`."""
-    others: list[np.ndarray] = [np.empty(0, np.int32)]
-    sums: list[list[np.ndarray]] = [[np.empty(0)] for _ in weights]
-    items = range(len(pairs.start) - 1)
-    for item in tqdm(items, name, unit="item", unit_scale=True, leave=False, disable=None):
-        part = slice(*pairs.start[item : item + 2])
-        other, place = np.unique(pairs.other[part], return_inverse=True)
-        others.append(other)
-        for total, weight in zip(sums, weights, strict=True):
-            total.append(np.bincount(place, weight[pairs.age[part]], len(other)))
-    start = np.cumsum([0, *(len(other) for other in others[1:])])
-    table = PairTable.of(start, np.concatenate(others).astype(np.int32))
-    return table, [np.concatenate(total) for total in sums]
-
-
-def table_arrays(name: str, table: PairTable) -> dict[str, np.ndarray]:
-    """Of a table, each under `name` and its own."""
-    return {f"{name}.{part}": array for part, array in table._asdict().items()}
-
-
-def table_of(name: str, arrays: Mapping[str, np.ndarray]) -> PairTable:
-    return PairTable(*(arrays[f"{name}.{part}"] for part in PairTable._fields))
-
-
-def smallest(whole: np.ndarray) -> np.ndarray:
-    """Whole numbers in the fewest bits that hold all of them."""
-    greatest = whole.max(initial=0)
-    kinds = (np.int16, np.int32, np.int64)
-    return whole.astype(next(kind for kind in kinds if greatest <= np.iinfo(kind).max))
+def table_of(tallies: Mapping[str, np.ndarray]) -> PairTable:
+    return PairTable(*(tallies[f"pairs.{name}"] for name in PairTable._fields))

@@ -132,7 +132,7 @@ def test_each_items_strongest_companions() -> None:
     assert ((ids == 0) == (information == 0)).all()
     counted = describer()
     for item in range(1, ITEMS + 1):
-        expected, value = counted.companions(item, SECTION.kept)
+        expected, value = counted.pairs_of(item).strongest(SECTION.kept)
         assert ids[item, ids[item] > 0].tolist() == expected.tolist()
         np.testing.assert_allclose(information[item, : len(value)], value, rtol=1e-6)
     assert (ids > 0).sum(1)[1:].mean() > 3

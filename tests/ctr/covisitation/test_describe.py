@@ -139,8 +139,8 @@ def test_the_strongest_companions() -> None:
         }
         strongest = sorted((i for i in values if values[i] > 0), key=lambda i: (-values[i], i))
         for count in (2, 50):
-            ids, information = describer.companions(item, count)
+            ids, information = describer.pairs_of(item).strongest(count)
             assert ids.tolist() == strongest[:count]
             expected = [values[i] for i in strongest[:count]]
             assert information.tolist() == pytest.approx(expected, rel=1e-9)
-    assert len(describer.companions(ITEMS, 4)[0]) == 0
+    assert len(describer.pairs_of(ITEMS).strongest(4)[0]) == 0
