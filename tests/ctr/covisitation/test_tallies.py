@@ -1,0 +1,192 @@
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ctr.covisitation.describe import Describer
+from ctr.covisitation.tallies import (
+    Matches,
+    PairTable,
+    length,
+    matches,
+    smallest,
+    table_arrays,
+    table_of,
+    tallied,
+)
+from pipeline.settings.ctr.companions import Companions
+from pipeline.tables.split import Split
+from tests.ctr.covisitation.made_up import ITEMS, SECTION, made_up, splits, tables
+from tests.support.references import covisitation as plain
+
+TAGS, UNIT = tables(1)
+Key = tuple[int, int]
+
+
+def table_of_pairs(pairs: set[Key], items: int) -> PairTable:
+    """The pairs (later, earlier) of items 0 to `items` - 1."""
+    ordered = sorted(pairs)
+    later, earlier = (np.array([pair[place] for pair in ordered], np.int32) for place in (0, 1))
+    start = np.searchsorted(later, np.arange(items + 1))
+    return PairTable.of(start, earlier)
+
+
+@st.composite
+def tables_and_lists(draw: st.DrawFn) -> tuple[set[Key], PairTable, list[int], list[int]]:
+    items = draw(st.integers(1, 9))
+    one = st.integers(0, items - 1)
+    pairs = draw(st.sets(st.tuples(one, one), max_size=30))
+    lists = st.lists(one, unique=True)
+    return pairs, table_of_pairs(pairs, items), draw(lists), draw(lists)
+
+
+def found_by(between: Callable[[np.ndarray, np.ndarray], Matches]) -> Callable[..., list[Key]]:
+    """Of a table and two lists: the pairs found, each by its places, in order."""
+
+    def found(table: PairTable, later: Sequence[int], earlier: Sequence[int]) -> list[Key]:
+        first, second, place = between(np.array(later, int), np.array(earlier, int))
+        row = np.searchsorted(table.start, place, side="right") - 1
+        assert [*zip(row, table.other[place], strict=True)] == [
+            (later[i], earlier[j]) for i, j in zip(first, second, strict=True)
+        ]
+        return sorted(zip(first.tolist(), second.tolist(), strict=True))
+
+    return found
+
+
+@given(tables_and_lists())
+def test_pairs_of_two_lists_as_in_a_double_loop(
+    case: tuple[set[Key], PairTable, list[int], list[int]],
+) -> None:
+    """By the later items, by the earlier ones, and by whichever names fewer pairs."""
+    pairs, table, later, earlier = case
+
+    def by_later(rows: np.ndarray, columns: np.ndarray) -> Matches:
+        return matches(table.start, table.other, rows, columns)
+
+    def by_earlier(rows: np.ndarray, columns: np.ndarray) -> Matches:
+        second, first, place = matches(table.turned_start, table.turned_other, columns, rows)
+        return first, second, table.turned_place[place]
+
+    expected = [
+        (i, j)
+        for i, later_item in enumerate(later)
+        for j, earlier_item in enumerate(earlier)
+        if (later_item, earlier_item) in pairs
+    ]
+    for between in (by_later, by_earlier, table.between):
+        assert found_by(between)(table, later, earlier) == sorted(expected)
+
+
+@given(tables_and_lists())
+def test_a_table_has_each_pair_by_both_of_its_items(
+    case: tuple[set[Key], PairTable, list[int], list[int]],
+) -> None:
+    pairs, table, _, _ = case
+    items = np.arange(len(table.start) - 1)
+    later, earlier = (
+        np.repeat(items, np.diff(start)) for start in (table.start, table.turned_start)
+    )
+    assert {*zip(later.tolist(), table.other.tolist(), strict=True)} == pairs
+    assert {*zip(table.turned_other.tolist(), earlier.tolist(), strict=True)} == pairs
+    assert len(table.other) == len(table.turned_other) == len(pairs)
+    assert table.other[table.turned_place].tolist() == earlier.tolist()
+    assert length(table.start, items) == length(table.turned_start, items) == len(pairs)
+    again = table_of("some", table_arrays("some", table))
+    for one, other in zip(table, again, strict=True):
+        assert one is other
+
+
+def test_the_side_with_fewer_pairs_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Item 0 was taken after all others, which is many pairs; each of these before it alone."""
+    table = table_of_pairs({(0, item) for item in range(1, 9)}, 9)
+    read: list[np.ndarray] = []
+
+    def counted(start: np.ndarray, *rest: np.ndarray) -> Matches:
+        read.append(start)
+        return matches(start, *rest)
+
+    monkeypatch.setattr("ctr.covisitation.tallies.matches", counted)
+    assert [x.tolist() for x in table.between(np.array([0]), np.array([3]))] == [[0], [0], [2]]
+    assert [len(x) for x in table.between(np.array([1]), np.arange(9))] == [0, 0, 0]
+    assert read[0] is table.turned_start
+    assert read[1] is table.start
+
+
+def changed(**changes: float) -> Companions:
+    return Companions.model_validate(SECTION.model_dump() | changes)
+
+
+sections = st.builds(
+    changed,
+    window=st.integers(3, 9),
+    within=st.integers(0, 3),
+    decay=st.sampled_from([0.5, 0.9, 1.0]),
+    folds=st.integers(2, 4),
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(splits, sections)
+def test_all_of_train_is_counted_as_one_pair_at_a_time(train: Split, section: Companions) -> None:
+    found = tallied(Describer(train, TAGS, UNIT, section))
+    clicked = plain.pairs_of_rows(train, 1, section.window)
+    taken = [*clicked, *plain.pairs_within_histories(train, section.within)]
+    passed = plain.pairs_of_rows(train, 0, section.window)
+    keys = [(pair.later, pair.earlier) for pair in taken]
+    decayed: Counter[Key] = Counter()
+    for key, pair in zip(keys, taken, strict=True):
+        decayed[key] += round(plain.weight(pair.age, section.decay) * 2**20)
+    of_clicked = Counter((pair.later, pair.earlier) for pair in clicked)
+    of_taken = Counter(keys)
+    assert sums(found, "taken", "taken") == of_taken
+    assert sums(found, "taken", "decayed") == decayed
+    assert sums(found, "taken", "clicked") == {key: of_clicked[key] for key in of_taken}
+    assert sums(found, "passed", "passed") == Counter((p.later, p.earlier) for p in passed)
+    for ending, decay in (("", 1.0), ("_decayed", section.decay)):
+        counted, items = plain.Counted(taken, decay, ()), range(ITEMS + 1)
+        assert found[f"earlier{ending}"].tolist() == [counted.earlier.get(i, 0) for i in items]
+        total = counted.total + 0.5 * (ITEMS + 1)
+        expected = [(counted.later.get(i, 0) + 0.5) / total for i in items]
+        assert found[f"share{ending}"].tolist() == expected
+    told, counted = plain.Rates(train, TAGS, section.prior, ()), plain.Counted(taken, 1.0, ())
+    assert found["rows"].tolist() == told.rows
+    assert found["clicks"].tolist() == told.clicks
+    expected_new = [not (told.rows[i] or counted.has(i)) for i in range(ITEMS + 1)]
+    assert found["new"].tolist() == expected_new
+    for name, of_item in (("rate", told.rate), ("tag_rate", told.tag_rate)):
+        expected = [of_item(item) for item in range(ITEMS + 1)]
+        assert found[name].tolist() == pytest.approx(expected, rel=1e-12), name
+
+
+def sums(found: dict[str, np.ndarray], table: str, name: str) -> dict[Key, int]:
+    """The values of a table of pairs by these."""
+    pairs = table_of(table, found)
+    later = np.repeat(np.arange(len(pairs.start) - 1), np.diff(pairs.start))
+    keys = [*zip(later.tolist(), pairs.other.tolist(), strict=True)]
+    assert len(set(keys)) == len(keys)
+    return dict(zip(keys, found[name].tolist(), strict=True))
+
+
+def test_what_can_be_written_to_a_file() -> None:
+    """Arrays that lie in one piece, none of objects."""
+    found = tallied(Describer(made_up(3), TAGS, UNIT, SECTION))
+    for name, array in found.items():
+        assert array.flags.c_contiguous, name
+        assert array.dtype.kind in "iufb", name
+    assert {found[name].dtype for name in ("taken", "clicked", "passed")} == {np.dtype(np.int16)}
+    assert found["decayed"].dtype == np.int32
+
+
+@pytest.mark.parametrize(
+    ("greatest", "kind"),
+    [(2**15 - 1, "int16"), (2**15, "int32"), (2**31 - 1, "int32"), (2**31, "int64")],
+)
+def test_whole_numbers_in_the_fewest_bits(greatest: int, kind: str) -> None:
+    found = smallest(np.array([0.0, 1.0, greatest]))
+    assert found.dtype == kind
+    assert found.tolist() == [0, 1, greatest]
+    assert smallest(np.empty(0)).dtype == np.int16
