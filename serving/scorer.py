@@ -79,9 +79,7 @@ class Scorer:
         """
         raw = self._ids(history, "history")
         dense = self.ids.dense(raw)
-        known = raw[dense > 0]
-        kept = known[max(0, len(known) - self.window) :]
-        return Person(self, kept, raw[dense <= 0], len(known) - len(kept))
+        return Person(self, raw[dense > 0], raw[dense <= 0])
 
     def score(
         self,
@@ -134,11 +132,14 @@ class Scorer:
 class Person:
     """One history, read."""
 
-    def __init__(self, scorer: Scorer, items: np.ndarray, unknown: np.ndarray, older: int) -> None:
-        self.scorer, self.items, self.unknown, self.older = scorer, items, unknown, older
-        """Raw ids that are read, the youngest last; those that are not known; how many are too old
-        to be read."""
-        self.dense = scorer.ids.dense(items).astype(np.int64)
+    def __init__(self, scorer: Scorer, known: np.ndarray, unknown: np.ndarray) -> None:
+        self.scorer, self.unknown = scorer, unknown
+        self.seen = scorer.ids.dense(known).astype(np.int64)
+        """Dense ids, as old as they may be."""
+        self.older = max(0, len(known) - scorer.window)
+        """How many are too old to be read."""
+        self.items, self.dense = known[self.older :], self.seen[self.older :]
+        """Those that are read, the youngest last: raw ids, and dense ones."""
         length = scorer.length
         self.history = scorer.ranker.read(self.dense[-length:] if length else self.dense[:0])
 
@@ -155,7 +156,7 @@ class Person:
             raise InputError(f"k: {k}; expected 1 or more")
         candidates = np.arange(1, len(self.scorer) + 1)
         if not seen:
-            candidates = np.setdiff1d(candidates, self.dense)
+            candidates = np.setdiff1d(candidates, self.seen)
         logits = self.logits(candidates)
         best = np.argsort(-logits, kind="stable")[:k]
         items = candidates[best]
@@ -171,7 +172,7 @@ class Person:
         dense = self.scorer.dense(candidates, "candidates")
         whole = self.logits(dense)
         without = [
-            Person(self.scorer, np.delete(self.items, place), self.unknown, 0).logits(dense)
+            Person(self.scorer, np.delete(self.items, place), self.unknown).logits(dense)
             for place in range(len(self.items))
         ]
         return whole[:, None] - np.array(without).reshape(len(self.items), len(dense)).T
