@@ -123,7 +123,7 @@ class Scorer:
 
     def _ids(self, ids: Ids, what: str) -> np.ndarray:
         """int64 (n,) of any list of whole numbers."""
-        found = np.asarray(ids)
+        found = listed(ids)
         if found.ndim != 1 or not (found.dtype.kind in "iu" or found.size == 0):
             raise InputError(f"{what}: expected a list of item ids, whole numbers, found {ids!r}")
         return found.astype(np.int64)
@@ -223,7 +223,7 @@ def row_numbers(package: Package, settings: Train) -> RowNumbers | None:
 
 def checked(levels: Ids, name: str, count: int) -> np.ndarray:
     """int64 (C,)."""
-    found = np.asarray(levels)
+    found = listed(levels)
     whole = found.dtype.kind in "iu" and found.shape == (count,)
     if not whole or not ((found >= 0) & (found < LEVELS)).all():
         raise InputError(
@@ -231,6 +231,14 @@ def checked(levels: Ids, name: str, count: int) -> np.ndarray:
             f"found {levels!r}"
         )
     return found.astype(np.int64)
+
+
+def listed(given: Ids) -> np.ndarray:
+    """As an array, of no dimension where lists of several lengths are in it."""
+    try:
+        return np.asarray(given)
+    except ValueError:
+        return np.empty(())
 
 
 def some(ids: np.ndarray) -> str:
