@@ -1,0 +1,97 @@
+"""Tiny worlds in which a model was trained, has predicted, and was packaged."""
+
+from collections.abc import Iterator
+from contextlib import chdir
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from scipy.special import expit
+
+from ctr import predict, train
+from pipeline.common import paths
+from pipeline.common.files import read_json, write_json
+from pipeline.settings.ctr.training import NUMBERS
+from pipeline.settings.params import Params
+from pipeline.tables.split import Split
+from serving import package
+from tests.support.worlds.tiny_world import (
+    HISTORY,
+    ITEMS,
+    TRAIN_ROWS,
+    USERS,
+    forget_accelerator,
+    tiny_params,
+    write_world,
+)
+
+IDS = np.array([0, *(7 * item + 1 for item in range(1, ITEMS + 1))])
+"""The source's, by dense ids."""
+UNKNOWN = 6
+"""An id that the source does not have."""
+FOLDER = paths.package_path(paths.MAIN_MODEL)
+TITLES = ["", *("" if item == 4 else f"thing [{item}]" for item in range(1, ITEMS + 1))]
+
+NO_NUMBERS = dict.fromkeys(NUMBERS, False)
+TRANSFORMER = {"layers": 1, "heads": 2, "width": 8, "feedforward": 8, "cross_layers": 1}
+KINDS: dict[str, dict[str, Any]] = {
+    "qin": {},
+    "qin without numbers": {"features": NO_NUMBERS},
+    "qin without history and levels": {"features": {"history": False, "levels": False}},
+    "transformer_dcn": {
+        "model": "transformer_dcn",
+        "transformer_dcn": TRANSFORMER | {"last": 2, "tower": [8]},
+    },
+    "lightgbm": {"model": "lightgbm", "lightgbm": {"trees": 30}},
+    "lightgbm of levels": {"model": "lightgbm", "features": NO_NUMBERS, "lightgbm": {"trees": 3}},
+}
+"""What each sets in section `train`."""
+
+
+class Row(NamedTuple):
+    history: np.ndarray
+    """Raw ids, without padding, the youngest last."""
+    target: int
+    likes_level: int
+    views_level: int
+    probability: float
+    """By stage `predict`."""
+
+
+def params_of(kind: str) -> Params:
+    base = tiny_params().train.model_dump()
+    changes = {
+        key: base[key] | value if isinstance(value, dict) else value
+        for key, value in KINDS[kind].items()
+    }
+    return tiny_params(**{"epochs": 1, "learning_rate": 0.02} | changes)
+
+
+def write_packaged(kind: str) -> None:
+    """Into the working directory."""
+    write_world()
+    settings = {"source": "sample", "history": HISTORY}
+    more = {"settings": settings, "users": USERS, "rows_train": TRAIN_ROWS}
+    write_json(paths.STATS, read_json(paths.STATS) | more)
+    pq.write_table(pa.table({"item_id": IDS, "title": TITLES}), paths.ITEMS)
+    params = params_of(kind)
+    for stage, section in ((train, params.train), (predict, params.predict)):
+        forget_accelerator()
+        stage.main(section)
+    forget_accelerator()
+    package.main()
+
+
+def rows_of(world: Path, split: str) -> Iterator[Row]:
+    """Every row of a split, with what was predicted of it."""
+    with chdir(world):
+        rows = Split.load(split)
+        predicted = pd.read_parquet(paths.logits_path(paths.MAIN_MODEL, split))
+    probability = expit(predicted["logit"].to_numpy(np.float64))
+    for row in range(len(rows)):
+        history, target = rows.history[row], int(rows.target[row])
+        levels = (int(rows.column(name)[row]) for name in ("likes_level", "views_level"))
+        yield Row(IDS[history[history > 0]], int(IDS[target]), *levels, float(probability[row]))
