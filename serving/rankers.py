@@ -21,6 +21,8 @@ ROWS_AT_A_TIME = 512
 """Candidates with their histories beside them: (B, L, D) tensors."""
 BLOCK = 1024
 """Candidates that meet a history that was read: (B, X) tensors."""
+LAST_LINE_OF_TREES = "\nend of trees\n"
+"""Where LightGBM's text was cut before it, LightGBM ends the process."""
 
 
 class Rows(NamedTuple):
@@ -99,10 +101,13 @@ class Trees:
     def __init__(self, package: Package, *, levels: bool) -> None:
         lightgbm, path = library("models"), package.path(TREES)
         try:
-            self.booster = lightgbm.Booster(model_str=path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            if LAST_LINE_OF_TREES not in text:
+                raise ValueError("it ends before its trees do")
+            self.booster = lightgbm.Booster(model_str=text)
         except FileNotFoundError:
             raise missing(path) from None
-        except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as error:
+        except (lightgbm.basic.LightGBMError, ValueError) as error:
             raise damaged(path, error) from None
         self.levels = levels
 
