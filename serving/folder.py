@@ -10,6 +10,8 @@ README.md             the model card
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +27,7 @@ NUMBERS, TALLIES, CARD = "numbers.json", "tallies.safetensors", "README.md"
 WEIGHTS, TREES = "model.safetensors", "model.txt"
 OPTIONAL = {WEIGHTS, TREES, TALLIES}
 COLUMNS = ("item_id", "title", "likes_level", "views_level")
+ARRAYS = ("content", "tags", "neighbors", "cosine")
 
 
 class Package(NamedTuple):
@@ -36,7 +39,7 @@ class Package(NamedTuple):
     items: dict[str, np.ndarray]
     """`item_id` int64, `title` str, `likes_level` and `views_level` int64, (N + 1,) each."""
     arrays: dict[str, np.ndarray]
-    """`content`, `tags`, `neighbors` and `cosine`, (N + 1, ...)."""
+    """Those of ARRAYS, (N + 1, ...)."""
 
     def path(self, name: str) -> Path:
         return self.folder / name
@@ -51,6 +54,8 @@ def read_package(folder: Path) -> Package:
         )
     config, numbers = read_object(folder / CONFIG), read_object(folder / NUMBERS)
     items, arrays = read_items(folder / ITEMS), read_arrays(folder / ITEM_ARRAYS)
+    with reading(folder / ITEM_ARRAYS):
+        arrays = {name: arrays[name] for name in ARRAYS}
     for name, array in arrays.items():
         if len(array) != len(items["item_id"]):
             raise InputError(
@@ -75,7 +80,7 @@ def read_items(path: Path) -> dict[str, np.ndarray]:
         return {name: table[name].to_numpy() for name in COLUMNS}
     except FileNotFoundError:
         raise missing(path) from None
-    except (pa.ArrowException, KeyError) as error:
+    except (pa.ArrowException, OSError, KeyError) as error:
         raise damaged(path, error) from None
 
 
@@ -90,9 +95,19 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise damaged(path, error) from None
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """InputError naming `path` where what was read of it is not what the block expects."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(path, error) from None
+
+
 def missing(path: Path) -> InputError:
     return InputError(f"{path}: not there, so the package is not whole; run `dvc repro package`")
 
 
 def damaged(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path}: cannot be read: {error}; run `dvc repro package`")
+    told = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+    return InputError(f"{path}: cannot be read: {told}; run `dvc repro package`")

@@ -15,7 +15,7 @@ from ctr.models.base import Clicks, CTRModel, ItemTable, items_read
 from ctr.models.qin import QIN
 from pipeline.settings.ctr.train import Train
 from serving.folded import FoldedQIN
-from serving.folder import TREES, WEIGHTS, Package, damaged, missing
+from serving.folder import CONFIG, TREES, WEIGHTS, Package, damaged, missing
 
 ROWS_AT_A_TIME = 512
 """Candidates with their histories beside them: (B, L, D) tensors."""
@@ -132,7 +132,9 @@ def ranker(package: Package, settings: Train) -> Ranker:
         raise missing(path)
     try:
         model = model_of(package.config, path)
-    except Exception as error:  # safetensors, torch and dataclasses each have their own
+    except (KeyError, TypeError) as error:  # of the sizes
+        raise damaged(package.path(CONFIG), error) from None
+    except Exception as error:  # safetensors and torch each have their own
         raise damaged(path, error) from None
     model.requires_grad_(False)
     if isinstance(model, QIN):

@@ -24,7 +24,7 @@ from pipeline.raw.ids import DenseIds
 from pipeline.settings.ctr.companions import Companions
 from pipeline.settings.ctr.train import Train
 from pipeline.tables.split import LEVELS
-from serving.folder import TALLIES, Package, read_arrays, read_package
+from serving.folder import CONFIG, NUMBERS, TALLIES, Package, read_arrays, read_package, reading
 from serving.rankers import Ranker, Rows, ranker
 from serving.row_numbers import RowNumbers, Standard
 
@@ -50,7 +50,8 @@ class Scorer:
     """A model that was read from a package; several threads may ask it at the same time."""
 
     def __init__(self, package: Package) -> None:
-        settings = Train.model_validate(package.config["train"])
+        with reading(package.path(CONFIG)):
+            settings = Train.model_validate(package.config["train"])
         self.folder, self.features = package.folder, settings.features
         self.ids = DenseIds.of(package.items["item_id"][1:])
         self.raw, self.titles = package.items["item_id"], package.items["title"]
@@ -58,7 +59,8 @@ class Scorer:
         self.ranker: Ranker = ranker(package, settings)
         self.length = settings.history if settings.features.history else 0
         """Items of a history that the model reads."""
-        self.numbers = row_numbers(package, settings)
+        with reading(package.path(NUMBERS)):
+            self.numbers = row_numbers(package, settings)
         self.window = max(self.length, self.numbers.window if self.numbers else 0)
         """Items of a history that are read in any way."""
 
@@ -218,7 +220,9 @@ def row_numbers(package: Package, settings: Train) -> RowNumbers | None:
     section = Companions.model_validate(told["settings"])
     window = min(section.window, told["history"])
     tallies = read_arrays(package.path(TALLIES))
-    return RowNumbers(tallies, of_length_1(package.arrays["content"]), section, standard, window)
+    with reading(package.path(TALLIES)):
+        unit = of_length_1(package.arrays["content"])
+        return RowNumbers(tallies, unit, section, standard, window)
 
 
 def checked(levels: Ids, name: str, count: int) -> np.ndarray:
