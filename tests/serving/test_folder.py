@@ -1,0 +1,167 @@
+"""A package that is not whole: one message, which names the file."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from pipeline.common.files import InputError, read_json
+from serving.folder import COLUMNS, read_package
+from serving.scorer import Scorer
+from tests.serving.conftest import World
+from tests.serving.packaged import FOLDER, IDS, TITLES
+from tests.support.worlds.tiny_world import ITEMS
+
+FILES = ("config.json", "items.parquet", "items.safetensors", "numbers.json", "tallies.safetensors")
+OF_KINDS = [
+    *(("qin", name) for name in (*FILES, "model.safetensors")),
+    ("lightgbm", "model.txt"),
+    ("transformer_dcn", "model.safetensors"),
+]
+CHANGED = b"\0\xff\x7f" * 7
+Change = Callable[[dict[str, Any]], object]
+
+
+@pytest.fixture
+def whole(packaged: World, tmp_path: Path) -> Callable[[str], Path]:
+    """A package of a kind, to damage."""
+    return lambda kind: shutil.copytree(packaged(kind) / FOLDER, tmp_path / "package")
+
+
+def assert_refused(path: Path, told: str = "") -> None:
+    with pytest.raises(InputError, match=f"^{re.escape(str(path))}: {told}") as refused:
+        Scorer.load(path.parent)
+    assert str(refused.value).endswith("; run `dvc repro package`")
+    assert "\n" not in str(refused.value)
+
+
+def test_what_is_read(qin: Path) -> None:
+    package = read_package(qin / FOLDER)
+    assert package.items.keys() == {*COLUMNS}
+    assert package.items["item_id"].tolist() == IDS.tolist()
+    assert package.items["title"].tolist() == TITLES
+    assert {len(column) for column in package.items.values()} == {ITEMS + 1}
+    assert package.arrays.keys() == {"content", "tags", "neighbors", "cosine"}
+    assert package.config == read_json(qin / FOLDER / "config.json")
+    assert package.path("a.txt") == qin / FOLDER / "a.txt"
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    folder = tmp_path / "nowhere"
+    with pytest.raises(InputError, match=f"{folder}: no such folder; .* `dvc repro package`"):
+        Scorer.load(folder)
+
+
+def test_the_card_is_not_needed(whole: Callable[[str], Path]) -> None:
+    folder = whole("qin")
+    (folder / "README.md").unlink()
+    assert len(Scorer.load(folder)) == ITEMS
+
+
+@pytest.mark.parametrize(("kind", "name"), OF_KINDS)
+def test_a_file_that_is_not_there(whole: Callable[[str], Path], kind: str, name: str) -> None:
+    path = whole(kind) / name
+    path.unlink()
+    assert_refused(path, "not there, so the package is not whole")
+
+
+@pytest.mark.parametrize(("kind", "name"), OF_KINDS)
+@pytest.mark.parametrize("damage", ["cut", "empty", "changed", "noise"])
+def test_a_file_that_is_damaged(
+    whole: Callable[[str], Path], kind: str, name: str, damage: str
+) -> None:
+    path = whole(kind) / name
+    content = path.read_bytes()
+    damaged = {
+        "cut": content[: len(content) // 2],
+        "empty": b"",
+        "changed": CHANGED + content[len(CHANGED) :],
+        "noise": np.random.default_rng(1).bytes(500),
+    }
+    path.write_bytes(damaged[damage])
+    assert_refused(path, "cannot be read: ")
+
+
+def test_a_table_whose_pages_are_damaged(whole: Callable[[str], Path]) -> None:
+    path = whole("qin") / "items.parquet"
+    content = path.read_bytes()
+    path.write_bytes(content[:4] + bytes(300) + content[304:])
+    assert_refused(path, "cannot be read: ")
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_a_table_without_a_column(whole: Callable[[str], Path], column: str) -> None:
+    path = whole("qin") / "items.parquet"
+    pq.write_table(pq.read_table(path).drop_columns([column]), path)
+    assert_refused(path, "cannot be read: ")
+
+
+def test_a_table_of_other_items(whole: Callable[[str], Path]) -> None:
+    folder = whole("qin")
+    pq.write_table(pq.read_table(folder / "items.parquet")[:-1], folder / "items.parquet")
+    told = rf"content has {ITEMS + 1} rows, {folder}/items.parquet has {ITEMS};"
+    assert_refused(folder / "items.safetensors", told)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("items", "content"),
+        ("items", "cosine"),
+        ("tallies", "taken.start"),
+        ("model", "qnn.out.bias"),
+    ],
+)
+def test_arrays_of_which_one_is_missing(whole: Callable[[str], Path], file: str, name: str) -> None:
+    path = whole("qin") / f"{file}.safetensors"
+    arrays = load_file(path)
+    del arrays[name]
+    save_file(arrays, path)
+    assert_refused(path, "cannot be read: ")
+
+
+def test_weights_of_another_size(whole: Callable[[str], Path]) -> None:
+    path = whole("qin") / "model.safetensors"
+    weights = load_file(path)
+    weights["item.id.weight"] = weights["item.id.weight"][:-1].copy()
+    save_file(weights, path)
+    assert_refused(path, "cannot be read: ")
+
+
+@pytest.mark.parametrize("content", ["[]", "[1, 2]", '"text"', "3", "{}"])
+@pytest.mark.parametrize("name", ["config.json", "numbers.json"])
+def test_settings_that_are_none(whole: Callable[[str], Path], name: str, content: str) -> None:
+    path = whole("qin") / name
+    path.write_text(content)
+    assert_refused(path, "cannot be read: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("config.json", lambda told: told["train"].update(history=0)),
+        ("config.json", lambda told: told.update(train=3)),
+        ("config.json", lambda told: told["train"].pop("features")),
+        ("config.json", lambda told: told["config"].pop("items")),
+        ("config.json", lambda told: told.pop("config")),
+        ("config.json", lambda told: told.update(model="other")),
+        ("numbers.json", lambda told: told.pop("history")),
+        ("numbers.json", lambda told: told["mean"].popitem()),
+        ("numbers.json", lambda told: told["settings"].update(window=-1)),
+    ],
+)
+def test_settings_that_are_not_whole(
+    whole: Callable[[str], Path], name: str, change: Change
+) -> None:
+    path = whole("qin") / name
+    told = read_json(path)
+    change(told)
+    path.write_text(json.dumps(told))
+    assert_refused(path, "cannot be read: ")
