@@ -1,0 +1,124 @@
+"""The model card, as the Hugging Face hub's own client reads it; without a network."""
+
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
+
+from pipeline.common.files import read_json
+from serving.card import METRICS, card
+from tests.serving.packaged import FOLDER, KINDS
+from tests.support.worlds.tiny_world import ITEMS, TRAIN_ROWS, USERS
+
+STATS = {
+    "settings": {"source": "sample"},
+    "rows_train": 1_200_000,
+    "users": 1000,
+    "items": 91_717,
+}
+TRAINED: dict[str, Any] = {
+    "auc": 0.87654321,
+    "gauc": 0.75,
+    "logloss": 0.5,
+    "best_epoch": 3,
+    "epochs": 5,
+    "parameters": 31_000_000,
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_arguments: object) -> None:
+        raise AssertionError("no network is asked for")
+
+    monkeypatch.setattr(socket.socket, "connect", refused)
+
+
+def test_the_client_reads_what_was_measured(world: Path) -> None:
+    read = ModelCard.load(world / FOLDER / "README.md")
+    model = read_json(world / FOLDER / "config.json")["model"]
+    metrics = read_json(world / "metrics/train/main.json")
+    assert read.data.eval_results is not None
+    measured = {result.metric_type: result.metric_value for result in read.data.eval_results}
+    assert measured == {name: pytest.approx(metrics[name], abs=1e-6) for name in METRICS}
+    assert {result.dataset_name for result in read.data.eval_results} == {"the embedded sample"}
+    assert read.data.model_name == model
+    assert read.data.library_name == "mmctr"
+    assert read.data.license == "other"
+    assert read.data.tags is not None
+    assert model in read.data.tags
+    assert f"# {model}: click probabilities on the embedded sample" in read.text
+    assert f"{TRAIN_ROWS} rows of train, {USERS} users, {ITEMS} items" in read.text
+
+
+@pytest.mark.parametrize("model", ["qin", "transformer_dcn", "lightgbm"])
+def test_the_text_says_the_same(model: str) -> None:
+    text = card({"model": model}, STATS, TRAINED)
+    assert "| epoch 3 of 5 | 0.8765 | 0.7500 | 0.5000 |" in text
+    assert "1,200,000 rows of train, 1,000 users, 91,717 items" in text
+    assert "31,000,000 parameters" in text
+    assert "{" not in text
+    assert "value: 0.876543\n" in text
+
+
+def test_the_example_is_code(qin: Path) -> None:
+    text = (qin / FOLDER / "README.md").read_text()
+    (code,) = (part.removeprefix("python\n") for part in text.split("```")[1::2])
+    names: dict[str, Any] = {}
+    compile(code, "README.md", "exec")
+    first, _, loaded = code.strip().partition("\n")
+    exec(first, names)
+    assert "Scorer.load" in loaded
+    assert names["Scorer"].load(qin / FOLDER).rank(history=[12, 7, 99], k=10)
+
+
+def test_a_metric_that_there_is_not() -> None:
+    text = card({"model": "qin"}, STATS, TRAINED | {"gauc": None})
+    results = ModelCard(text).data.eval_results
+    assert results is not None
+    assert [result.metric_type for result in results] == ["auc", "logloss"]
+    assert "| 0.8765 | none | 0.5000 |" in text
+
+
+def test_a_folder_of_ones_own_is_not_named() -> None:
+    stats = STATS | {"settings": {"source": "/home/her/own_clicks"}}
+    text = card({"model": "qin"}, stats, TRAINED)
+    assert "own_clicks" not in text
+    results = ModelCard(text).data.eval_results
+    assert results is not None
+    assert {result.dataset_type for result in results} == {"own"}
+
+
+class Hub(HfApi):
+    """What would be committed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.committed: list[CommitOperationAdd] = []
+        self.checked: list[str] = []
+
+    def create_commit(self, *_arguments: Any, operations: Any, **_more: Any) -> Any:  # type: ignore[override]
+        self.committed += operations
+
+    def _validate_yaml(self, content: str, **_more: Any) -> None:  # type: ignore[override]
+        """The hub would be asked."""
+        self.checked.append(content)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_whole_folder_is_uploaded(
+    packaged: Any, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its commit of one step: the other one is a service of the hub."""
+    monkeypatch.setattr("huggingface_hub.hf_api.is_xet_available", lambda: False)
+    folder, hub = shutil.copytree(packaged(kind) / FOLDER, tmp_path / "main"), Hub()
+    hub.upload_folder(repo_id="somebody/model", folder_path=folder)
+    written = {path.name for path in folder.iterdir()}
+    assert {operation.path_in_repo for operation in hub.committed} == written
+    for operation in hub.committed:
+        with operation.as_file() as file:
+            assert file.read() == (folder / operation.path_in_repo).read_bytes()
+    assert hub.checked == [(folder / "README.md").read_text()]
