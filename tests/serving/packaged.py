@@ -91,7 +91,10 @@ def rows_of(world: Path, split: str) -> Iterator[Row]:
         rows = Split.load(split)
         predicted = pd.read_parquet(paths.logits_path(paths.MAIN_MODEL, split))
     probability = expit(predicted["logit"].to_numpy(np.float64))
+    target, likes, views = (
+        rows.column(name).tolist() for name in ("target", "likes_level", "views_level")
+    )
     for row in range(len(rows)):
-        history, target = rows.history[row], int(rows.target[row])
-        levels = (int(rows.column(name)[row]) for name in ("likes_level", "views_level"))
-        yield Row(IDS[history[history > 0]], int(IDS[target]), *levels, float(probability[row]))
+        history, item = rows.history[row], int(IDS[target[row]])
+        read = IDS[history[history > 0]]
+        yield Row(read, item, likes[row], views[row], float(probability[row]))

@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
+from huggingface_hub import (
+    CommitOperationAdd,
+    EvalResult,
+    HfApi,
+    ModelCard,
+    ModelCardData,
+    RepoCard,
+)
 
 from pipeline.common.files import read_json
 from serving.card import METRICS, card
@@ -37,19 +44,30 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", refused)
 
 
+def front(read: RepoCard) -> ModelCardData:
+    assert isinstance(read.data, ModelCardData)
+    return read.data
+
+
+def results(read: RepoCard) -> list[EvalResult]:
+    found = front(read).eval_results
+    assert found is not None
+    return found
+
+
 def test_the_client_reads_what_was_measured(world: Path) -> None:
     read = ModelCard.load(world / FOLDER / "README.md")
+    data = front(read)
     model = read_json(world / FOLDER / "config.json")["model"]
     metrics = read_json(world / "metrics/train/main.json")
-    assert read.data.eval_results is not None
-    measured = {result.metric_type: result.metric_value for result in read.data.eval_results}
+    measured = {result.metric_type: result.metric_value for result in results(read)}
     assert measured == {name: pytest.approx(metrics[name], abs=1e-6) for name in METRICS}
-    assert {result.dataset_name for result in read.data.eval_results} == {"the embedded sample"}
-    assert read.data.model_name == model
-    assert read.data.library_name == "mmctr"
-    assert read.data.license == "other"
-    assert read.data.tags is not None
-    assert model in read.data.tags
+    assert {result.dataset_name for result in results(read)} == {"the embedded sample"}
+    assert data.model_name == model
+    assert data.library_name == "mmctr"
+    assert data.license == "other"
+    assert data.tags is not None
+    assert model in data.tags
     assert f"# {model}: click probabilities on the embedded sample" in read.text
     assert f"{TRAIN_ROWS} rows of train, {USERS} users, {ITEMS} items" in read.text
 
@@ -77,9 +95,7 @@ def test_the_example_is_code(qin: Path) -> None:
 
 def test_a_metric_that_there_is_not() -> None:
     text = card({"model": "qin"}, STATS, TRAINED | {"gauc": None})
-    results = ModelCard(text).data.eval_results
-    assert results is not None
-    assert [result.metric_type for result in results] == ["auc", "logloss"]
+    assert [result.metric_type for result in results(ModelCard(text))] == ["auc", "logloss"]
     assert "| 0.8765 | none | 0.5000 |" in text
 
 
@@ -87,9 +103,7 @@ def test_a_folder_of_ones_own_is_not_named() -> None:
     stats = STATS | {"settings": {"source": "/home/her/own_clicks"}}
     text = card({"model": "qin"}, stats, TRAINED)
     assert "own_clicks" not in text
-    results = ModelCard(text).data.eval_results
-    assert results is not None
-    assert {result.dataset_type for result in results} == {"own"}
+    assert {result.dataset_type for result in results(ModelCard(text))} == {"own"}
 
 
 class Hub(HfApi):
@@ -103,7 +117,7 @@ class Hub(HfApi):
     def create_commit(self, *_arguments: Any, operations: Any, **_more: Any) -> Any:  # type: ignore[override]
         self.committed += operations
 
-    def _validate_yaml(self, content: str, **_more: Any) -> None:  # type: ignore[override]
+    def _validate_yaml(self, content: str, **_more: Any) -> None:
         """The hub would be asked."""
         self.checked.append(content)
 

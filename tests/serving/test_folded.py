@@ -24,7 +24,7 @@ from tests.support.worlds.small_world import (
 from tests.support.worlds.tiny_world import tiny_params
 
 HISTORY, CANDIDATES = 8, 14
-Request = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+Request = tuple[Tensor, ...]
 """A history (L,); candidates, their levels (C,) and numbers (C, F)."""
 
 

@@ -40,8 +40,9 @@ def loaded(packaged: World) -> Loaded:
 
 def rows(numbers: int, count: int = 23) -> Rows:
     rng = np.random.default_rng(3)
-    columns = rng.integers(1, ITEMS + 1, count), *rng.integers(0, 11, (2, count))
-    return Rows(*columns, rng.normal(size=(count, numbers)).astype(np.float32))
+    candidates, (likes, views) = rng.integers(1, ITEMS + 1, count), rng.integers(0, 11, (2, count))
+    numbers_of_each = rng.normal(size=(count, numbers)).astype(np.float32)
+    return Rows(candidates, likes, views, numbers_of_each)
 
 
 def numbers_read(package: Package, settings: Train) -> int:
@@ -149,7 +150,8 @@ def test_columns_of_trees_without_levels(packaged: World, tmp_path: Path) -> Non
     )
     grown.save_model(tmp_path / "model.txt")
     package = read_package(packaged("lightgbm") / FOLDER)._replace(folder=tmp_path)
-    asked = Rows(*np.ones((3, 200), np.int64), values.astype(np.float32))
+    ones = np.ones(200, np.int64)
+    asked = Rows(ones, ones, ones, values.astype(np.float32))
     found = Trees(package, levels=False).logits(None, asked)
     np.testing.assert_allclose(found, grown.predict(values, raw_score=True), rtol=1e-6)
     assert found.std() > 0.1
