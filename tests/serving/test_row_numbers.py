@@ -52,10 +52,13 @@ class Stage:
         standard = (self.raw(history, candidates) - self.mean) / self.deviation
         return np.clip(standard, -LARGEST, LARGEST).astype(np.float16)[:, columns]
 
+    def tallies(self) -> dict[str, np.ndarray]:
+        pairs = [self.describer.pairs_of(item).rounded() for item in range(ITEMS + 1)]
+        return tallied(self.describer, pairs)
+
     def row_numbers(self, columns: np.ndarray = EVERY) -> RowNumbers:
         standard = Standard(columns, self.mean[columns], self.deviation[columns])
-        tallies = tallied(self.describer)
-        return RowNumbers(tallies, UNIT, self.section, standard, self.section.window)
+        return RowNumbers(self.tallies(), UNIT, self.section, standard, self.section.window)
 
 
 def assert_as_written(found: np.ndarray, written: np.ndarray) -> None:
@@ -105,6 +108,16 @@ def test_all_items_after_a_history_with_repeats(shrinkage: float) -> None:
     for ending in ("mean_3", "mean_10", "mean", "max_10", "last", "decayed"):
         values = found[:, NAMES.index(f"after_{ending}")]
         assert len(set(values.tolist())) > ITEMS / 2  # so that a fault would show
+
+
+@pytest.mark.parametrize("part", [1, 2, 5, 9])
+def test_candidates_in_parts(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which several threads describe."""
+    stage, history = Stage(made_up(2), SECTION), np.array([1, 5, 2, 5])
+    candidates = np.array([3, 9, 3, 1, 2, 8, 7, 6, 5, 4])
+    monkeypatch.setattr("serving.row_numbers.PART", part)
+    found = stage.row_numbers()(history, candidates)
+    assert_as_written(found, stage.written(history, candidates))
 
 
 def test_what_is_older_than_the_window_is_not_read() -> None:
@@ -158,7 +171,7 @@ def test_a_train_split_that_has_no_pair_at_all() -> None:
 def test_a_number_that_lies_far_beyond_train_is_the_largest_of_16_bits() -> None:
     stage = Stage(made_up(4), SECTION)
     standard = Standard(EVERY, stage.mean, np.full(len(NAMES), 1e-9))
-    numbers = RowNumbers(tallied(stage.describer), UNIT, SECTION, standard, SECTION.window)
+    numbers = RowNumbers(stage.tallies(), UNIT, SECTION, standard, SECTION.window)
     found = numbers(np.array([1, 2]), np.array([3]))
     assert np.abs(found).max() == LARGEST
     assert np.isfinite(found).all()

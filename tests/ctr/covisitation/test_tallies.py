@@ -1,4 +1,3 @@
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -8,12 +7,11 @@ from hypothesis import strategies as st
 
 from ctr.covisitation.describe import Describer
 from ctr.covisitation.tallies import (
+    VALUES,
     Matches,
     PairTable,
     length,
     matches,
-    smallest,
-    table_arrays,
     table_of,
     tallied,
 )
@@ -28,10 +26,8 @@ Key = tuple[int, int]
 
 def table_of_pairs(pairs: set[Key], items: int) -> PairTable:
     """The pairs (later, earlier) of items 0 to `items` - 1."""
-    ordered = sorted(pairs)
-    later, earlier = (np.array([pair[place] for pair in ordered], np.int32) for place in (0, 1))
-    start = np.searchsorted(later, np.arange(items + 1))
-    return PairTable.of(start, earlier)
+    found = [sorted(earlier for later, earlier in pairs if later == item) for item in range(items)]
+    return PairTable.of([np.array(earlier, np.int32) for earlier in found])
 
 
 @st.composite
@@ -95,9 +91,6 @@ def test_a_table_has_each_pair_by_both_of_its_items(
     assert len(table.other) == len(table.turned_other) == len(pairs)
     assert table.other[table.turned_place].tolist() == earlier.tolist()
     assert length(table.start, items) == length(table.turned_start, items) == len(pairs)
-    again = table_of("some", table_arrays("some", table))
-    for one, other in zip(table, again, strict=True):
-        assert one is other
 
 
 def test_the_side_with_fewer_pairs_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,61 +125,70 @@ sections = st.builds(
 @settings(max_examples=25, deadline=None)
 @given(splits, sections)
 def test_all_of_train_is_counted_as_one_pair_at_a_time(train: Split, section: Companions) -> None:
-    found = tallied(Describer(train, TAGS, UNIT, section))
+    found = tallies_of(train, section)
     clicked = plain.pairs_of_rows(train, 1, section.window)
     taken = [*clicked, *plain.pairs_within_histories(train, section.within)]
     passed = plain.pairs_of_rows(train, 0, section.window)
-    keys = [(pair.later, pair.earlier) for pair in taken]
-    decayed: Counter[Key] = Counter()
-    for key, pair in zip(keys, taken, strict=True):
-        decayed[key] += round(plain.weight(pair.age, section.decay) * 2**20)
-    of_clicked = Counter((pair.later, pair.earlier) for pair in clicked)
-    of_taken = Counter(keys)
-    assert sums(found, "taken", "taken") == of_taken
-    assert sums(found, "taken", "decayed") == decayed
-    assert sums(found, "taken", "clicked") == {key: of_clicked[key] for key in of_taken}
-    assert sums(found, "passed", "passed") == Counter((p.later, p.earlier) for p in passed)
-    for ending, decay in (("", 1.0), ("_decayed", section.decay)):
-        counted, items = plain.Counted(taken, decay, ()), range(ITEMS + 1)
-        assert found[f"earlier{ending}"].tolist() == [counted.earlier.get(i, 0) for i in items]
-        total = counted.total + 0.5 * (ITEMS + 1)
-        expected = [(counted.later.get(i, 0) + 0.5) / total for i in items]
-        assert found[f"share{ending}"].tolist() == expected
-    told, counted = plain.Rates(train, TAGS, section.prior, ()), plain.Counted(taken, 1.0, ())
+    decayed, flat, of_clicked, of_passed = (
+        plain.Counted(pairs, decay, ())
+        for pairs, decay in ((taken, section.decay), (taken, 1.0), (clicked, 1.0), (passed, 1.0))
+    )
+    told = plain.Rates(train, TAGS, section.prior, ())
+    keys = sorted({*flat.both, *of_passed.both})
+    after = [information(decayed, key, section, section.shrinkage) for key in keys]
+    flat_after = [information(flat, key, section, 0.0) for key in keys]
+    contrasts = [
+        plain.contrast(
+            of_clicked.both.get(key, 0),
+            of_passed.both.get(key, 0),
+            told.rate(key[0]),
+            section.prior,
+        )
+        for key in keys
+    ]
+    assert pairs_in(found) == keys
+    assert found["together"].tolist() == [key in flat.both for key in keys]
+    for name, expected in (("after", after), ("after_flat", flat_after), ("contrast", contrasts)):
+        assert found[name].dtype == np.float32
+        assert found[name].tolist() == pytest.approx(expected, rel=1e-6, abs=1e-7), name
+    items = range(ITEMS + 1)
+    for name, counted in (("earlier", decayed), ("earlier_flat", flat)):
+        assert found[name].tolist() == [counted.earlier.get(i, 0) for i in items]
+    total = decayed.total + 0.5 * (ITEMS + 1)
+    assert found["share"].tolist() == [(decayed.later.get(i, 0) + 0.5) / total for i in items]
     assert found["rows"].tolist() == told.rows
     assert found["clicks"].tolist() == told.clicks
-    expected_new = [not (told.rows[i] or counted.has(i)) for i in range(ITEMS + 1)]
-    assert found["new"].tolist() == expected_new
+    assert found["new"].tolist() == [not (told.rows[i] or flat.has(i)) for i in items]
     for name, of_item in (("rate", told.rate), ("tag_rate", told.tag_rate)):
-        expected = [of_item(item) for item in range(ITEMS + 1)]
-        assert found[name].tolist() == pytest.approx(expected, rel=1e-12), name
+        assert found[name].tolist() == pytest.approx([*map(of_item, items)], rel=1e-12), name
 
 
-def sums(found: dict[str, np.ndarray], table: str, name: str) -> dict[Key, int]:
-    """The values of a table of pairs by these."""
-    pairs = table_of(table, found)
+def tallies_of(train: Split, section: Companions) -> dict[str, np.ndarray]:
+    describer = Describer(train, TAGS, UNIT, section)
+    return tallied(describer, [describer.pairs_of(i).rounded() for i in range(ITEMS + 1)])
+
+
+def information(counted: plain.Counted, key: Key, section: Companions, shrinkage: float) -> float:
+    return counted.information(*key, ITEMS, section.smoothing, shrinkage)
+
+
+def pairs_in(found: dict[str, np.ndarray]) -> list[Key]:
+    """Later and earlier items, in the order of the values."""
+    pairs = table_of(found)
     later = np.repeat(np.arange(len(pairs.start) - 1), np.diff(pairs.start))
-    keys = [*zip(later.tolist(), pairs.other.tolist(), strict=True)]
-    assert len(set(keys)) == len(keys)
-    return dict(zip(keys, found[name].tolist(), strict=True))
+    return [*zip(later.tolist(), pairs.other.tolist(), strict=True)]
 
 
 def test_what_can_be_written_to_a_file() -> None:
     """Arrays that lie in one piece, none of objects."""
-    found = tallied(Describer(made_up(3), TAGS, UNIT, SECTION))
+    found = tallies_of(made_up(3), SECTION)
     for name, array in found.items():
         assert array.flags.c_contiguous, name
         assert array.dtype.kind in "iufb", name
-    assert {found[name].dtype for name in ("taken", "clicked", "passed")} == {np.dtype(np.int16)}
-    assert found["decayed"].dtype == np.int32
 
 
-@pytest.mark.parametrize(
-    ("greatest", "kind"),
-    [(2**15 - 1, "int16"), (2**15, "int32"), (2**31 - 1, "int32"), (2**31, "int64")],
-)
-def test_whole_numbers_in_the_fewest_bits(greatest: int, kind: str) -> None:
-    found = smallest(np.array([0.0, 1.0, greatest]))
-    assert found.dtype == kind
-    assert found.tolist() == [0, 1, greatest]
-    assert smallest(np.empty(0)).dtype == np.int16
+def test_a_train_split_without_any_pair() -> None:
+    found = tallies_of(Split(np.array([[0, 2, 0, 0, 1, 8], [0, 4, 0, 0, 0, 9]], np.int32)), SECTION)
+    assert pairs_in(found) == []
+    assert {len(found[name]) for name in VALUES} == {0}
+    assert [len(x) for x in table_of(found).between(np.arange(1, 5), np.arange(1, 5))] == [0, 0, 0]
