@@ -85,6 +85,7 @@ MAY_IMPORT = {
         "ctr/boosting ctr/covisitation ctr/models pipeline/common pipeline/raw "
         "pipeline/settings/ctr pipeline/tables"
     ),
+    "serving/service": "pipeline/common pipeline/tables serving",
 }
 """Folder to the folders that it may import from, each after all that it may use. `benchmarks` may
 import everything, and nothing imports it."""

@@ -1,0 +1,1 @@
+"""The scorer over HTTP: `python -m serving.service`."""
