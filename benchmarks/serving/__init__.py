@@ -1,0 +1,1 @@
+"""What a packaged model answers, and how fast."""
