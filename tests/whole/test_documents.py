@@ -45,6 +45,9 @@ RUN_ELSEWHERE = {
     "make test": "what runs this",
     "make check": "its parts in tests/whole/test_changed.py and `make test`",
     "make lint types unit": "parts of `make test`",
+    "python -m serving.rank --history 12,7,99 --top 10 --why": "tests/serving/test_rank.py",
+    "python -m serving.export --to scoring.pt2": "tests/serving/test_export.py",
+    "python -m serving.service": "tests/serving/service/test_main.py",
     **{
         "accelerate launch --num_processes 16 --multi_gpu --num_machines 2 "
         "--machine_rank <0 or 1> --main_process_ip <address of machine 0> "

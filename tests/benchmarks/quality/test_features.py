@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import bench_features
-from benchmarks.bench_features import blends, print_row, shortened, variants
+from benchmarks.quality import features
+from benchmarks.quality.features import blends, print_row, shortened, variants
 from ctr import blend
 from pipeline.common import paths
 from pipeline.common.files import read_array, read_json
@@ -23,8 +23,8 @@ def _world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *options: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["bench_features", *options])
-    bench_features.main()
+    monkeypatch.setattr(sys, "argv", ["features", *options])
+    features.main()
 
 
 def lines(output: str) -> list[list[str]]:
@@ -80,7 +80,7 @@ def test_a_single_run_on_the_last_rows(
         seen.extend(len(read_array(each)) for each in path)
         return np.arange(150.0), {"seconds": 1.0}
 
-    monkeypatch.setattr(bench_features, "trained", trained)
+    monkeypatch.setattr(features, "trained", trained)
     run(monkeypatch, "--models", "main", "--kinds", "profile", "--runs=1", "--rows=90")
     assert seen == [90] * 8
     assert len(Split.load("train")) == 600

@@ -7,7 +7,7 @@ same for all. Beside each mean AUC on valid stands its mean difference to that o
 standard error of that, over seeds. Below, of several models, the blend of them with all kinds, and
 without each of them.
 
-    python -m benchmarks.bench_features [--models main trees] [--runs 3] [--json PATH]
+    python -m benchmarks.quality.features [--models main trees] [--runs 3] [--json PATH]
 
 To keep it short: `--kinds`, those that are switched; `--epochs`, at most so many (of boosted trees
 ten times as many trees); `--rows`, the last ones of train.

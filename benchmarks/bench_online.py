@@ -8,7 +8,7 @@
 Each on one core and on all; a request is a new history of 64 items and new candidates. The last
 column is how often ours goes into the plain one's median. Nothing else should run meanwhile.
 
-    python -m benchmarks.serving.online [--package packages/main] [--seconds 3] [--json PATH]
+    python -m benchmarks.bench_online [--package packages/main] [--seconds 3] [--json PATH]
 """
 
 import argparse
