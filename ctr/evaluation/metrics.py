@@ -4,21 +4,35 @@ All over numpy arrays of one length n: `label` 0 or 1, `score` or `probability` 
 """
 
 import numpy as np
-from sklearn.metrics import log_loss, roc_auc_score
 
 
 def auc(label: np.ndarray, score: np.ndarray) -> float | None:
-    """Area under the ROC curve, ties counted half; None where only one class occurs."""
+    """Area under the ROC curve, ties counted half; None where only one class occurs.
+
+    By ranks, many times as fast on few rows as scikit-learn's, which `blend` asks thousands of
+    times, and without its import of seconds.
+    """
     if not 0 < label.sum() < len(label):
         return None
-    return float(roc_auc_score(label, score))
+    rank = _average_rank(np.zeros(len(label), int), _finite(score))
+    positives = int(label.sum())
+    wins = rank @ label - positives * (positives + 1) / 2
+    return float(wins / (positives * (len(label) - positives)))
 
 
 def logloss(label: np.ndarray, probability: np.ndarray) -> float | None:
     """Mean binary cross-entropy in nats; None for no rows."""
     if not len(label):
         return None
-    return float(log_loss(label, probability.astype(np.float64), labels=[0, 1]))
+    smallest = np.finfo(np.float64).eps
+    clipped = np.clip(_finite(probability).astype(np.float64), smallest, 1 - smallest)
+    return float(-np.log(np.where(label == 1, clipped, 1 - clipped)).mean())
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    if not np.isfinite(values).all():
+        raise ValueError("expected finite numbers; some are NaN or infinite")
+    return values
 
 
 def gauc(label: np.ndarray, score: np.ndarray, user: np.ndarray) -> float | None:

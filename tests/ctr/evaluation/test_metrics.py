@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 
 from ctr.evaluation.metrics import auc, calibration, calibration_error, gauc, logloss
 
@@ -24,6 +24,7 @@ rows = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(rows)
 def test_gauc_is_the_weighted_mean_of_each_users_auc(
     rows: list[tuple[int, int, float]],
@@ -50,6 +51,24 @@ def test_auc_is_the_share_of_ordered_pairs(rows: list[tuple[int, int, float]]) -
         assert found == pytest.approx(pairwise_auc(label, score), abs=1e-12)
     else:
         assert found is None
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1, width=32)), min_size=1, max_size=60))
+def test_both_are_those_of_scikit_learn(rows: list[tuple[int, float]]) -> None:
+    label, probability = (np.array(column) for column in zip(*rows, strict=True))
+    expected = log_loss(label, probability, labels=[0, 1])
+    assert logloss(label, probability) == pytest.approx(expected, rel=1e-12, abs=1e-15)
+    if len({*label}) == 2:
+        expected = roc_auc_score(label, probability)
+        assert auc(label, probability) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_refused(value: float) -> None:
+    for metric in (auc, logloss):
+        with pytest.raises(ValueError, match="expected finite numbers"):
+            metric(np.array([0, 1]), np.array([0.5, value]))
 
 
 def test_logloss_in_nats() -> None:
