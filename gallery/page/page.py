@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from gallery.page.attention import Attention
 from gallery.page.catalogue import Card
@@ -65,6 +66,11 @@ class Page:
 
 def render(page: Page) -> str:
     """The page as HTML; every text of the source is escaped."""
+    return template().render(page=page, failure=FAILURE, strongest=STRONGEST) + "\n"
+
+
+@cache
+def template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -72,5 +78,4 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    template = environment.get_template("page.html")
-    return template.render(page=page, failure=FAILURE, strongest=STRONGEST) + "\n"
+    return environment.get_template("page.html")

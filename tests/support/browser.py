@@ -99,6 +99,9 @@ ON_FIRST_SCREEN = """
 """
 
 
+_running: list[Browser] = []
+
+
 @dataclass
 class Seen:
     """What a page did while it was looked at."""
@@ -110,12 +113,20 @@ class Seen:
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
+    """Within another it is that one."""
+    if _running:
+        yield _running[0]
+        return
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, chromium_sandbox=False, args=OPTIONS
         )
-        yield browser
-        browser.close()
+        _running.append(browser)
+        try:
+            yield browser
+        finally:
+            _running.clear()
+            browser.close()
 
 
 @contextmanager
@@ -132,9 +143,11 @@ def opened(browser: Browser, path: Path, width: int, scheme: Any) -> Iterator[tu
     page.on("console", note)
     page.on("pageerror", lambda error: seen.problems.append(str(error)))
     page.on("request", lambda request: seen.requests.append(request.url))
-    page.goto(path.resolve().as_uri(), wait_until="load")
-    yield page, seen
-    context.close()
+    try:
+        page.goto(path.resolve().as_uri(), wait_until="load")
+        yield page, seen
+    finally:
+        context.close()
 
 
 def assert_good_page(path: Path, pictures: int) -> None:
