@@ -1,5 +1,7 @@
 """The choice of models on made-up logits, and the stage on models of the tiny world."""
 
+import shutil
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,6 @@ from ctr.blend import Gain, choose, held_out_gain
 from ctr.evaluation.metrics import auc
 from pipeline.common import paths
 from pipeline.common.files import InputError, read_json, write_array
-from pipeline.settings.params import Params
 from pipeline.tables.split import Split
 from tests.support.worlds.tiny_world import (
     NEARLY_TIED,
@@ -22,7 +23,9 @@ from tests.support.worlds.tiny_world import (
     VALID_ROWS,
     contents,
     forget_accelerator,
+    on_cpu,
     tiny_params,
+    write_world,
 )
 
 ROWS, USERS = 4000, 400
@@ -127,21 +130,28 @@ def test_labels_of_one_class_are_refused() -> None:
         choose(scores, valid.label, 0.0)
 
 
-@pytest.mark.usefixtures("cpu", "world")
+STAGE = tiny_params(epochs=2, models=MODELS)
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny world and what its models have predicted."""
+    folder = tmp_path_factory.mktemp("scored")
+    with chdir(folder), on_cpu():
+        write_world()
+        for model in STAGE.ranking_models():
+            forget_accelerator()
+            train.main(STAGE.ranking_model(model), model)
+            predict.main(STAGE.predict, model)
+    return folder
+
+
 class TestStage:
-    PARAMS = tiny_params(epochs=2, models=MODELS)
+    PARAMS = STAGE
 
     @pytest.fixture(autouse=True)
-    def _trained(self, cpu: torch.device, world: Path) -> None:
-        assert cpu
-        assert world
-        self.run(self.PARAMS, *self.PARAMS.ranking_models())
-
-    def run(self, params: Params, *models: str) -> None:
-        for model in models:
-            forget_accelerator()
-            train.main(params.ranking_model(model), model)
-            predict.main(params.predict, model)
+    def _copied(self, scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(shutil.copytree(scored, tmp_path, dirs_exist_ok=True))
 
     def test_the_mean_of_the_chosen_logits(self) -> None:
         blend.main(*self.PARAMS.arguments("blend"))
