@@ -1,3 +1,4 @@
+import pickle
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -9,6 +10,7 @@ import torch
 from tests.support.clone import HERE, Clone, write_small_params, write_small_source
 from tests.support.fresh_runs import FreshRuns
 from tests.support.references.run import ReferenceRun
+from tests.support.shared import shared
 from tests.support.worlds.tiny_world import on_cpu
 
 
@@ -52,9 +54,11 @@ def long(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture(scope="session")
 def small_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("source") / "raw"
-    write_small_source(folder)
-    return folder
+    with shared(tmp_path_factory, "source") as folder:
+        raw = folder / "raw"
+        if not raw.exists():
+            write_small_source(raw)
+    return raw
 
 
 @pytest.fixture(scope="session")
@@ -77,12 +81,19 @@ def fresh_runs(
 def small_run(
     small_source: Path, small_params: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> ReferenceRun:
-    """The pipeline on the small source, in the virtual environment of the tests."""
-    folder = tmp_path_factory.mktemp("small")
-    clone = Clone(folder / "clone", HERE)
-    (clone.folder / "params.yaml").write_bytes(small_params.read_bytes())
-    clone.change("data", source=str(small_source))
-    return ReferenceRun(clone, folder / "logs")
+    """The pipeline on the small source, in the virtual environment of the tests.
+
+    It runs once, of which each worker has a copy.
+    """
+    with shared(tmp_path_factory, "small") as folder:
+        made = folder / "run.pickle"
+        if not made.exists():
+            clone = Clone(folder / "clone", HERE)
+            (clone.folder / "params.yaml").write_bytes(small_params.read_bytes())
+            clone.change("data", source=str(small_source))
+            made.write_bytes(pickle.dumps(ReferenceRun(clone, folder / "logs")))
+    run: ReferenceRun = pickle.loads(made.read_bytes())
+    return run.copied(tmp_path_factory.mktemp("small"))
 
 
 @pytest.fixture

@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ FEW_EPOCHS = {
     "judge": {"epochs": 1},
 }
 SMALL_ITEMS = 120
+NOT_KEPT = ("MAKE", "PYTHONDONTWRITEBYTECODE")
+"""Of the environment: without the second only what is imported is compiled, and once."""
 
 Finished = subprocess.CompletedProcess[str]
 
@@ -36,7 +40,7 @@ class Clone:
         self.folder = folder
         foreign = (str(HERE), str(Path(sys.prefix) / "bin"))
         path = [part for part in os.environ["PATH"].split(os.pathsep) if part not in foreign]
-        kept = {name: os.environ[name] for name in os.environ if not name.startswith("MAKE")}
+        kept = {name: os.environ[name] for name in os.environ if not name.startswith(NOT_KEPT)}
         self.environment = kept | {
             "PATH": os.pathsep.join([str(programs), *path]),
             "PYTHON": str(PYTHON),
@@ -44,6 +48,13 @@ class Clone:
             "OMP_WAIT_POLICY": "passive",  # other tests may run beside
         }
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
+
+    def copied(self, folder: Path) -> "Clone":
+        """With all that is in it now."""
+        other = copy(self)
+        other.folder = shutil.copytree(self.folder, folder, symlinks=True)
+        other.environment = self.environment | {"PYTHONPATH": str(folder)}
+        return other
 
     def __call__(self, *command: str, status: int = 0) -> Finished:
         """Run a command as a user with the environment active would."""

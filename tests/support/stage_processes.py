@@ -46,11 +46,11 @@ class Run:
 class StageProcesses:
     """Starts runs in the working directory of the caller, each in a process group of its own."""
 
-    def __init__(self, *modules: str) -> None:
-        """`modules` are what the stages import."""
+    def __init__(self, *modules: str, **environment: str) -> None:
+        """`modules` are what the stages import; `environment` is there from the start."""
         self.forker = subprocess.Popen(
             [sys.executable, __file__, *modules],
-            env=os.environ | ENVIRONMENT,
+            env=os.environ | ENVIRONMENT | environment,
             preexec_fn=lambda: to_cores(1),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -71,7 +71,8 @@ class StageProcesses:
         self.forker.wait(timeout=60)
 
     def start(self, stage: str, **environment: str) -> Run:
-        log = Path.cwd() / f"{stage}-{os.urandom(4).hex()}.log"
+        """`stage` is a module, and its arguments."""
+        log = Path.cwd() / f"{stage.split()[0]}-{os.urandom(4).hex()}.log"
         pid = self._ask(["start", stage, str(Path.cwd()), str(log), environment])
         return Run(stage, pid, log)
 
@@ -133,17 +134,17 @@ def end_of(pid: int) -> int:
 
 
 def become(stage: str, folder: str, log: str) -> None:
-    """`python -m stage` in `folder`, its output in the file `log`."""
+    """`python -m stage`, which may have arguments, in `folder`, its output in the file `log`."""
     os.setsid()
     os.chdir(folder)
     with Path(log).open("w") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
     os.close(0)
-    sys.argv = [stage]
+    module, *_ = sys.argv = stage.split()
     code = 1
     try:
-        runpy.run_module(stage, run_name="__main__")
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else code

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from copy import copy
 from pathlib import Path
 
 from tests.support.clone import Clone
@@ -34,6 +35,13 @@ class ReferenceRun:
         """Stage to path to MD5."""
         assert self.outputs.keys() == self.seconds.keys()
         self.assert_intact()
+
+    def copied(self, folder: Path) -> "ReferenceRun":
+        """Another run with the same results, to be disturbed by itself."""
+        other = copy(self)
+        other.clone, other.logs = self.clone.copied(folder / "clone"), folder / "logs"
+        other.logs.mkdir()
+        return other
 
     def repro(self) -> Repro:
         return Repro(self.clone, self.logs / f"{len(list(self.logs.iterdir()))}.log")
