@@ -3,7 +3,6 @@
 import functools
 import logging
 import signal
-import sys
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,10 +16,10 @@ from pipeline.common import paths
 from pipeline.common.files import InputError, read_json
 from pipeline.common.stage import StoppedError
 from pipeline.settings.params import Params
+from tests.support.stage_processes import StageProcesses
 from tests.support.worlds.tiny_world import (
     contents,
     forget_accelerator,
-    run_command,
     tiny_params,
     write_params,
 )
@@ -193,13 +192,13 @@ def test_a_disk_without_room_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         trained(params(checkpoint_minutes=0))
 
 
-def test_of_two_processes_one_trains() -> None:
+def test_of_two_processes_one_trains(processes: StageProcesses) -> None:
     """The same trees as a process alone."""
     trained(params())
     alone = FILES.trees.read_text()
     write_params(params(checkpoint_minutes=0))
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    output = run_command([sys.executable, *launch, "-m", "ctr.train", "--model", "trees"])
+    together = processes.start_together("ctr.train --model trees", 2)
+    output = "".join(map(processes.finished, together))
     assert output.count("the other processes have nothing to do") == 1
     assert output.count(" of 34 trees (") == 1  # the closing line, of the main process
     assert FILES.trees.read_text().split("parameters:")[0] == alone.split("parameters:")[0]

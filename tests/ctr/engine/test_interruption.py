@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from tests.support.worlds.tiny_world import contents, tiny_params, write_params
 pytestmark = pytest.mark.usefixtures("cpu", "world")
 
 OUTPUTS = [paths.MAIN.weights, paths.MAIN.config, paths.MAIN.curve, paths.MAIN.metrics]
-IMPORTED = ("ctr.boosting.training", "ctr.engine.machine", "ctr.models.architecture", "pandas")
 TOGETHER = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "ctr.train"]
 
 
@@ -35,12 +34,6 @@ class Training:
 Start = Callable[[], Training]
 
 
-@pytest.fixture(scope="module")
-def processes() -> Iterator[StageProcesses]:
-    with StageProcesses(*IMPORTED) as processes:
-        yield processes
-
-
 @pytest.fixture
 def alone(processes: StageProcesses) -> Start:
     def start() -> Training:
@@ -51,7 +44,22 @@ def alone(processes: StageProcesses) -> Start:
 
 
 @pytest.fixture
-def together() -> Start:
+def together(processes: StageProcesses) -> Start:
+    """Two processes, with the environment that torch's launcher gives them."""
+
+    def start() -> Training:
+        main, other = processes.start_together("ctr.train", 2)
+
+        def end() -> tuple[int, str]:
+            return max(map(processes.wait, (main, other)), key=abs), main.log.read_text()
+
+        return Training(main.pid, end)
+
+    return start
+
+
+@pytest.fixture
+def launched() -> Start:
     """Two processes, by torch's launcher."""
 
     def start() -> Training:
@@ -129,9 +137,9 @@ def test_a_run_that_is_ended_goes_on(alone: Start) -> None:
     assert_goes_on(alone, undisturbed)
 
 
-def test_two_processes_that_are_ended_go_on(together: Start) -> None:
+def test_two_processes_that_are_ended_go_on(together: Start, launched: Start) -> None:
     undisturbed = finish_undisturbed(together)
-    status, output = interrupted(together, terminate)
+    status, output = interrupted(launched, terminate)
     assert status != 0
     assert output.count(STOPPED) == 1  # beside the launcher's own traceback
     assert_goes_on(together, undisturbed)

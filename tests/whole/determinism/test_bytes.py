@@ -1,9 +1,6 @@
 """The same seed, versions and number of threads give the same bytes, wherever and whenever."""
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +12,7 @@ from pipeline.common.files import InputError
 from pipeline.settings.params import Params
 from tests.support.clone import HERE, Clone
 from tests.support.references.run import ReferenceRun
-from tests.support.stage_processes import ENVIRONMENT, to_cores
+from tests.support.stage_processes import StageProcesses
 from tests.support.worlds.tiny_world import contents, tiny_params, write_params, write_world
 
 OUTPUTS = [
@@ -32,6 +29,7 @@ OUTPUTS = [
     paths.predictions_path("valid"),
     paths.predictions_path("test"),
 ]
+IMPORTED = ("ctr.boosting.model", "ctr.engine.machine", "ctr.engine.loop", "torch._dynamo")
 ELSEWHERE = {"TZ": "Asia/Kathmandu", "LC_ALL": "C", "PYTHONHASHSEED": "7", "COLUMNS": "40"}
 HERE_AND_NOW = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "1"}
 
@@ -47,13 +45,9 @@ def trained(
         params = tiny_params(epochs=3, deterministic=deterministic).model_dump()
         write_params(Params.model_validate(params | {"models": {"main": {}}}))
         shutil.rmtree("companions")
-        for module in ("ctr.companions", "ctr.train", "ctr.predict", "ctr.blend"):
-            subprocess.run(
-                [sys.executable, "-m", module],
-                env=os.environ | ENVIRONMENT | surroundings,
-                preexec_fn=lambda: to_cores(1),
-                check=True,
-            )
+        with StageProcesses(*IMPORTED, **surroundings) as processes:
+            for stage in ("ctr.companions", "ctr.train", "ctr.predict", "ctr.blend"):
+                processes.finish(stage)
         found = contents(OUTPUTS)
     found[paths.MAIN.config] = b""  # it tells whether `deterministic` was set
     return found
