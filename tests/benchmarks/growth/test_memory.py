@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.growth import memory
 from benchmarks.growth.memory import CASES, header, judged, line, measure
 from benchmarks.support.stages import Peak, watched
 from pipeline.common import paths
@@ -12,7 +13,6 @@ from pipeline.common.files import read_array
 from pipeline.tables.item_info import read_item_info
 from pipeline.tables.split import Split
 
-ROOT = Path(__file__).parents[3]
 MB = 10**6
 
 
@@ -66,9 +66,10 @@ def test_the_challenge_is_judged_on_its_own_items(
         assert (CASES[name].size, CASES[name].size * CASES[name].factor) == (10_000, 300_000)
 
 
-def test_runs_from_the_command_line() -> None:
-    command = [sys.executable, "-m", "benchmarks.growth.memory", "--stages", "align"]
-    command += ["--scale-down", "40"]
-    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    _, found = output.splitlines()
+def test_runs_from_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["memory", "--stages", "align", "--scale-down", "40"])
+    memory.main()
+    _, found = capsys.readouterr().out.splitlines()
     assert found.split()[:3] == ["align", "50", "items"]
