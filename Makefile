@@ -22,7 +22,10 @@ PARAMS ?=
 SINCE ?=
 
 TOGETHER := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-TRUST := $(addprefix tests/whole/,chaos determinism fuzz leakage)
+TRUST := $(addprefix tests/whole/,chaos determinism fuzz leakage test_documents.py) \
+	$(addprefix tests/benchmarks/,growth/test_scale.py test_bench_train.py)
+# Other tests run beside, and a second thread for a small matrix product waits by spinning.
+ALONE := OPENBLAS_NUM_THREADS=1
 BIN := $(VENV)/bin
 ACTIVE := PATH="$(abspath $(BIN)):$$PATH"
 INSTALL := -m pipeline.console.install --uv "$(UV)" $(VENV)
@@ -45,7 +48,7 @@ submission: $(VENV)/.installed-$(FAISS)
 check: lint types changed
 
 test: lint types audit
-	$(ACTIVE) pytest $(TOGETHER)
+	$(ACTIVE) $(ALONE) pytest $(TOGETHER)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
@@ -63,13 +66,14 @@ changed: $(VENV)/.installed-dev
 	@$(ACTIVE) python -m tests.support.code.changed "$(SINCE)"
 
 unit: $(VENV)/.installed-dev
-	$(ACTIVE) pytest -m "not slow" $(TOGETHER)
+	$(ACTIVE) $(ALONE) pytest -m "not slow" $(TOGETHER)
 
 # In a fresh clone and a fresh virtual environment.
 end-to-end: $(VENV)/.installed-dev
-	$(ACTIVE) pytest -m slow $(TOGETHER)
+	$(ACTIVE) $(ALONE) pytest -m slow $(TOGETHER)
 
-# Kills, damaged inputs, equal bytes and leaks, many more of each than in `make test`.
+# Kills, damaged inputs, equal bytes and leaks, many more of each than in `make test`; queued
+# experiments, and the commands of benchmarks that start many processes.
 trust: $(VENV)/.installed-dev
 	$(ACTIVE) pytest --long $(TRUST)
 
