@@ -8,7 +8,6 @@ same split as long as valid and test are one slate each, and the oracle is what 
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from pipeline.common.paths import SPLITS
 from sample.audience import Audience
@@ -56,6 +55,9 @@ class World:
         rows = self.splits[split]
         if len(np.unique(rows.label)) < 2:
             raise ValueError(f"{split}: all labels are alike, so there is no AUC")
+        # takes a second to import, which the ingest of other sources does not pay
+        from sklearn.metrics import roc_auc_score
+
         return float(roc_auc_score(rows.label, rows.probability))
 
 

@@ -17,7 +17,7 @@ QUICK = {
 NETWORK = {"accelerate", "torch"}
 CONTRASTIVE = {*NETWORK, "open_clip"}  # which imports timm and transformers, where they are there
 BUDGET = {
-    "ingest": {"sklearn"},
+    "ingest": set(),
     "encoder": CONTRASTIVE,
     "embed_text": {*CONTRASTIVE, "transformers"},
     "embed_image": {*CONTRASTIVE, "timm", "transformers"},
