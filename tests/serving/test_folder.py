@@ -115,7 +115,8 @@ def test_a_table_of_other_items(whole: Callable[[str], Path]) -> None:
     [
         ("items", "content"),
         ("items", "cosine"),
-        ("tallies", "taken.start"),
+        ("tallies", "pairs.start"),
+        ("tallies", "share"),
         ("model", "qnn.out.bias"),
     ],
 )
