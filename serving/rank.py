@@ -66,7 +66,8 @@ def ids(text: str) -> list[int]:
 def history_line(person: Person) -> str:
     shown = [title_of(person, place) for place in range(len(person.items))][-SPOKE:][::-1]
     last = f", the last: {', '.join(shown)}" if shown else ""
-    return f"after {len(person.items)} items{last}"
+    count = len(person.items)
+    return f"after {count} item{'' if count == 1 else 's'}{last}"
 
 
 def title_of(person: Person, place: int) -> str:
