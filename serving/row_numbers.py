@@ -5,7 +5,6 @@ are read.
 """
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -13,12 +12,11 @@ import torch
 
 from ctr.covisitation.describe import NEAREST
 from ctr.covisitation.pooling import pooled
-from ctr.covisitation.tallies import table_of
+from ctr.covisitation.tallies import VALUES, table_of
 from pipeline.settings.ctr.companions import Companions
 
 LARGEST = float(np.finfo(np.float16).max)
-PART = 512
-"""Candidates that a thread describes at a time: (5, C, n) float32 in its cache."""
+TOGETHER, AFTER, AFTER_FLAT, CONTRAST = range(len(VALUES))
 
 
 class Standard(NamedTuple):
@@ -53,7 +51,8 @@ class RowNumbers:
         """float64 (N + 1,): of a later item, pairs that are taken for granted with any other."""
         self.never = np.log(smoothing / (earlier + smoothing)).astype(np.float32)
         """float32 (N + 1,): of an earlier item, by equal weights, with one never taken after it."""
-        self.threads = ThreadPoolExecutor(torch.get_num_threads())
+        self.of_pairs = np.column_stack([tallies[name] for name in VALUES])
+        """float32 (m, 4): side by side, since all are read of a pair."""
 
     def __call__(self, history: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         """float32 (C, F), rounded to 16 bits as the stage writes them.
@@ -62,21 +61,10 @@ class RowNumbers:
         """
         recent = history[::-1][: self.window] if len(history) else np.zeros(1, np.int64)
         different, place = np.unique(candidates, return_inverse=True)
-        parts = np.split(different, range(PART, len(different), PART))
-        described = self.threads.map if len(parts) > 1 else map
-        found = np.concatenate([*described(lambda part: self._numbers(recent, part), parts)])
-        return found[place]
-
-    def _numbers(self, recent: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-        """float32 (C, F): `recent` is (n,), the youngest first, `candidates` (C,), each once."""
-        mean, deviation, columns = (
-            self.standard.mean,
-            self.standard.deviation,
-            self.standard.columns,
-        )
-        found = self._all(recent, candidates)[:, columns].astype(np.float32)  # as the stage counts
-        standard = np.clip((found - mean) / deviation, -LARGEST, LARGEST)
-        return standard.astype(np.float16).astype(np.float32)
+        columns, mean, deviation = self.standard
+        found = self._all(recent, different)[:, columns].astype(np.float32)  # as the stage counts
+        standard = np.clip((found - mean) / deviation, -LARGEST, LARGEST).astype(np.float16)
+        return standard.astype(np.float32)[place]
 
     def _all(self, recent: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         """float64 (C, 49), in the order of NAMES."""
@@ -105,16 +93,14 @@ class RowNumbers:
 
     def _values(self, recent: np.ndarray, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What is pooled, float32 (5, C, n), and with how many of the history a candidate was taken
-        together, int (C,).
+        together, float (C,).
 
         Both ways of counting it after these, both before them, and the contrast, as
         `ctr/covisitation/counts.py` has them.
         """
-        of = self.of
-        items, place = recent, None
+        items, place, times = recent, None, None
         if len(np.unique(recent)) < len(recent):
-            items, place = np.unique(recent, return_inverse=True)
-        times = np.bincount(place) if place is not None else np.ones(len(items), np.int64)
+            items, place, times = np.unique(recent, return_inverse=True, return_counts=True)
         values = np.empty((5, len(candidates), len(items)), np.float32)
         values[0] = self._of_strangers(candidates, items)
         values[1] = self.never[items]
@@ -122,15 +108,16 @@ class RowNumbers:
         values[3] = self.never[candidates, None]
         values[4] = 0
         row, column, pair = self.pairs.between(candidates, items)
-        cell = row * len(items) + column
-        for kind, name in ((0, "after"), (1, "after_flat"), (4, "contrast")):
-            values[kind].reshape(-1)[cell] = of[name][pair]
-        taken = np.bincount(row, of["together"][pair] * times[column], len(candidates))
+        cell, found = row * len(items) + column, self.of_pairs.take(pair, axis=0)
+        for kind, way in ((0, AFTER), (1, AFTER_FLAT), (4, CONTRAST)):
+            values[kind].put(cell, found[:, way])
+        taken = found[:, TOGETHER] if times is None else found[:, TOGETHER] * times[column]
+        together = np.bincount(row, taken, len(candidates))
         column, row, pair = self.pairs.between(items, candidates)
-        cell = row * len(items) + column
-        for kind, name in ((2, "after"), (3, "after_flat")):
-            values[kind].reshape(-1)[cell] = of[name][pair]
-        return values if place is None else values[..., place], taken
+        cell, found = row * len(items) + column, self.of_pairs.take(pair, axis=0)
+        for kind, way in ((2, AFTER), (3, AFTER_FLAT)):
+            values[kind].put(cell, found[:, way])
+        return values if place is None else values[..., place], together
 
     def _of_strangers(self, later: np.ndarray, earlier: np.ndarray) -> np.ndarray:
         """float64 (later, earlier): the information of two that were never taken together."""
