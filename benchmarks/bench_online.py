@@ -2,7 +2,7 @@
 
     published   QIN at the published sizes and the challenge's numbers of items and tags, random
                 weights: `serving/folded.py` beside the published forward pass on the same weights
-                (`support/published_qin.py`), which is given its batch's features for nothing
+                (`support/published_qin.py`), which gathers its features from tensors
     package     the model of a package, with all that its rows' numbers take (`serving/scorer.py`)
 
 Each on one core and on all; a request is a new history of 64 items and new candidates. The last

@@ -110,16 +110,6 @@ def test_all_items_after_a_history_with_repeats(shrinkage: float) -> None:
         assert len(set(values.tolist())) > ITEMS / 2  # so that a fault would show
 
 
-@pytest.mark.parametrize("part", [1, 2, 5, 9])
-def test_candidates_in_parts(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which several threads describe."""
-    stage, history = Stage(made_up(2), SECTION), np.array([1, 5, 2, 5])
-    candidates = np.array([3, 9, 3, 1, 2, 8, 7, 6, 5, 4])
-    monkeypatch.setattr("serving.row_numbers.PART", part)
-    found = stage.row_numbers()(history, candidates)
-    assert_as_written(found, stage.written(history, candidates))
-
-
 def test_what_is_older_than_the_window_is_not_read() -> None:
     stage = Stage(made_up(5), SECTION)
     numbers, history = stage.row_numbers(), np.array([8, 1, 7, 2, 3, 4, 2])

@@ -66,6 +66,16 @@ def test_candidates_do_not_see_each_other(world: Path, scorer: Scorer) -> None:
     assert scorer.score(history, []).shape == (0,)
 
 
+@pytest.mark.parametrize("size", [1, 3, ITEMS - 1])
+def test_however_many_are_counted_together(
+    world: Path, scorer: Scorer, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = history_of(world)
+    expected = scorer.score(history, IDS[1:])
+    monkeypatch.setattr("serving.scorer.AT_A_TIME", size)
+    np.testing.assert_allclose(scorer.score(history, IDS[1:]), expected, atol=ROUNDING)
+
+
 @pytest.mark.parametrize("seen", [False, True])
 def test_the_most_likely_of_all_items(world: Path, scorer: Scorer, seen: bool) -> None:
     history = history_of(world)
