@@ -10,9 +10,10 @@ in order, their kinds, means and deviations, the settings, and `new`: those, as 
 the same for every row whose target train does not have; items.npz, each item's strongest
 companions: ids int32 (N + 1, m), dense, and information float32 (N + 1, m), strongest first, 0
 where there is none; and tallies.safetensors, what is counted of all of train, by which any other
-history can be described (`ctr/covisitation/tallies.py`).
+history can be described (`ctr/covisitation/tallies.py`), or nothing where that is too much.
 """
 
+import logging
 import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -28,7 +29,7 @@ from tqdm import tqdm
 
 from ctr.covisitation.describe import KINDS, NAMES, Describer, PairsOfItem, of_length_1
 from ctr.covisitation.pairs import order_by, recent
-from ctr.covisitation.tallies import tallied
+from ctr.covisitation.tallies import MOST_PAIRS, tallied, too_many_pairs
 from pipeline.common import paths
 from pipeline.common.files import Outputs, read_array, versions
 from pipeline.common.outlook import available_cores, tell_cores
@@ -40,10 +41,12 @@ from pipeline.tables.split import Split
 PIECES = 16
 """Of the targets, for each process: the last ones to end leave little to wait for."""
 ROWS_AT_A_TIME = 1 << 16
-DESCRIBED_AT_A_TIME = 1 << 13
-"""Of one target: 6 MB for each of the numbers that are pooled."""
+DESCRIBED_AT_A_TIME = 1 << 12
+"""Of one target: 3 MB for each of the numbers that are pooled, 84 MB of vectors."""
 LARGEST = float(np.finfo(np.float16).max)
 """Beyond which a number of valid may lie that hardly varies in train."""
+
+log = logging.getLogger(__name__)
 
 
 def main(section: Companions) -> None:
@@ -59,9 +62,10 @@ def main(section: Companions) -> None:
         for split, rows in raw.items():
             write_standardised(outputs, split, rows, mean, deviation)
         write_names(outputs, section, KINDS, mean, deviation, describer.of_new())
-        pairs, *companions = counted_pairs(describer, len(tags), section.kept)
+        packaged = not too_many_pairs(describer, len(tags))
+        pairs, *companions = counted_pairs(describer, len(tags), section.kept, packaged=packaged)
         write_items(outputs, *companions)
-        outputs.tensors(paths.TALLIES, tallied(describer, pairs))
+        outputs.tensors(paths.TALLIES, tallied(describer, pairs) if packaged else {})
         place = NAMES.index("known")
         known = {split: float(np.mean(rows[:, place])) for split, rows in raw.items()}
         metrics = {
@@ -238,17 +242,24 @@ def write_names(
 
 
 def counted_pairs(
-    describer: Describer, items: int, kept: int
+    describer: Describer, items: int, kept: int, *, packaged: bool
 ) -> tuple[list[PairsOfItem], np.ndarray, np.ndarray]:
-    """Of every item those before it, in the bits that are written; and its strongest companions,
-    int32 (N + 1, kept), with their information, float32."""
+    """Of every item those before it, in the bits that are written, if they are `packaged`; and its
+    strongest companions, int32 (N + 1, kept), with their information, float32."""
+    if not packaged:
+        log.warning(
+            "companions: more than %d pairs of items, which is too many for a package: a model "
+            "that reads these numbers will not be able to answer requests",
+            MOST_PAIRS,
+        )
     pairs, shape = [], (items, kept)
     ids, information = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
     for item in tqdm(range(items), "pairs of items", unit="item", leave=False, disable=None):
         each = describer.pairs_of(item)
         found, value = each.strongest(kept)
         ids[item, : len(found)], information[item, : len(found)] = found, value
-        pairs.append(each.rounded())
+        if packaged:
+            pairs.append(each.rounded())
     return pairs, ids, information
 
 

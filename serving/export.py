@@ -1,9 +1,9 @@
 """QIN's scoring graph as a file that torch runs without this project:
 `python -m serving.export --to scoring.pt2`.
 
-Takes the history, int64 (L,) padded on the left to train.history items, and of C candidates, of
-which there may be any number, their ids and levels, int64 (C,) each, and what stage `companions`
-tells of them, float32 (C, F). Ids are dense: an item's row in items.parquet. Gives logits (C,).
+Takes the history, int64 (L,) padded on the left to train.history items, and of one or more
+candidates their ids and levels, int64 (C,) each, and what stage `companions` tells of them, float32
+(C, F). Ids are dense: an item's row in items.parquet. Gives logits (C,).
 
     program = torch.export.load("scoring.pt2").module()
     probability = program(history, candidates, likes, views, numbers).sigmoid()
@@ -59,7 +59,10 @@ def exported(scorer: Scorer) -> ExportedProgram:
     candidates = Dim("candidates", min=1)
     shapes = (None, *({0: candidates} for _ in range(4)))
     with torch.no_grad():
-        return torch.export.export(scorer.ranker.model, example, dynamic_shapes=shapes)
+        program = torch.export.export(scorer.ranker.model, example, dynamic_shapes=shapes)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # the file is given away, with this machine's paths
+    return program
 
 
 if __name__ == "__main__":

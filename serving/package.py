@@ -41,9 +41,8 @@ def main() -> None:
         outputs.tensors(to / folder.ITEM_ARRAYS, arrays)
         text = card(description, stats, read_json(files.metrics))
         outputs.path(to / folder.CARD).write_text(text, encoding="utf-8")
-    for path in to.iterdir():  # of an earlier model
-        if path.name in folder.OPTIONAL and path.name not in written(description, numbers):
-            path.unlink()
+        for name in folder.OPTIONAL - written(description, numbers):  # of an earlier model
+            (to / name).unlink(missing_ok=True)
     size = sum(path.stat().st_size for path in to.iterdir())
     made(f"{to}, {description['model']} and {len(arrays['tags']) - 1:,} items, {size / 1e6:.1f} MB")
 
@@ -72,7 +71,7 @@ def item_arrays() -> dict[str, np.ndarray]:
 
 
 def items_table(rows: int) -> pa.Table:
-    """Raw ids and titles, and the levels with which an item was shown last; 0 if it never was.
+    """Raw ids and titles, and the levels of an item's last row of all splits; 0 where none has it.
 
     Row 0 is padding.
     """

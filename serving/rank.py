@@ -6,6 +6,7 @@ Prints ids, titles and probabilities of the most likely items, the history's own
 
 import argparse
 import logging
+import re
 import sys
 from pathlib import Path
 
@@ -55,12 +56,10 @@ def parsed() -> argparse.Namespace:
 
 
 def ids(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.replace(" ", "").split(",") if part]
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: expected whole numbers and commas, as 12,7,99"
-        ) from None
+    """Of whole numbers with commas between them, and perhaps one after the last."""
+    if not re.fullmatch(r"\s*([+-]?\d+\s*(,\s*[+-]?\d+\s*)*,?\s*)?", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected whole numbers and commas, as 12,7,99")
+    return [int(part) for part in text.split(",") if part.strip()]
 
 
 def history_line(person: Person) -> str:

@@ -137,6 +137,8 @@ def ranker(package: Package, settings: Train) -> Ranker:
     except Exception as error:  # safetensors and torch each have their own
         raise damaged(path, error) from None
     model.requires_grad_(False)
+    if not all(weight.isfinite().all() for weight in model.parameters()):
+        raise damaged(path, ValueError("some of its weights are not finite"))
     if isinstance(model, QIN):
         return Folded(model, items)
     return Beside(model, items, settings.history)

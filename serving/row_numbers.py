@@ -12,7 +12,7 @@ import torch
 
 from ctr.covisitation.describe import NEAREST
 from ctr.covisitation.pooling import pooled
-from ctr.covisitation.tallies import VALUES, table_of
+from ctr.covisitation.tallies import OF_ITEMS, VALUES, table_of
 from pipeline.settings.ctr.companions import Companions
 
 LARGEST = float(np.finfo(np.float16).max)
@@ -44,7 +44,8 @@ class RowNumbers:
 
         Of a history the last `window` items are read.
         """
-        self.of, self.unit, self.section, self.standard = tallies, unit, section, standard
+        self.of = {name: tallies[name] for name in OF_ITEMS}
+        self.unit, self.section, self.standard = unit, section, standard
         self.window, self.pairs = window, table_of(tallies)
         smoothing, share, earlier = section.smoothing, tallies["share"], tallies["earlier_flat"]
         self.assumed = smoothing * share + section.shrinkage

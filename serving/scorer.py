@@ -5,8 +5,8 @@
     scorer.rank(history=[12, 7, 99], k=10)
 
 Ids are those of the source. A history has the youngest item last, as in the competition's files. A
-request computes what its history and candidates need, and reads the history once for all of them;
-the probabilities are those of stage `predict`.
+request computes what its history and candidates need, and QIN reads the history once for all of
+them; the probabilities are those of stage `predict`.
 """
 
 import logging
@@ -18,6 +18,7 @@ import numpy as np
 from scipy.special import expit
 
 from ctr.covisitation.describe import of_length_1
+from ctr.covisitation.tallies import MOST_PAIRS
 from pipeline.common.files import InputError
 from pipeline.common.paths import MAIN_MODEL, package_path
 from pipeline.raw.ids import DenseIds
@@ -227,6 +228,12 @@ def row_numbers(package: Package, settings: Train) -> RowNumbers | None:
     section = Companions.model_validate(told["settings"])
     window = min(section.window, told["history"])
     tallies = read_arrays(package.path(TALLIES))
+    if not tallies:
+        raise InputError(
+            f"{package.path(TALLIES)}: is empty, since train has more than {MOST_PAIRS:,} pairs of "
+            "items, of which the model reads numbers; train one whose features have no companions, "
+            "contrast, target, profile and similarity, to ask it"
+        )
     with reading(package.path(TALLIES)):
         unit = of_length_1(package.arrays["content"])
         return RowNumbers(tallies, unit, section, standard, window)
@@ -235,7 +242,7 @@ def row_numbers(package: Package, settings: Train) -> RowNumbers | None:
 def checked(levels: Ids, name: str, count: int) -> np.ndarray:
     """int64 (C,)."""
     found = listed(levels)
-    whole = found.dtype.kind in "iu" and found.shape == (count,)
+    whole = found.shape == (count,) and (found.dtype.kind in "iu" or not count)
     if not whole or not ((found >= 0) & (found < LEVELS)).all():
         raise InputError(
             f"{name}: expected {count} whole numbers from 0 to {LEVELS - 1}, one a candidate, "

@@ -18,8 +18,14 @@ from ctr.covisitation.pairs import order_by
 
 Matches = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Places in two lists of items, and in the values of a table; (k,) each."""
+MOST_PAIRS = 1 << 26
+"""Of which tallies are made. They take 25 bytes each in a file, and four times that while it is
+written; the challenge's train may have 190 million."""
 VALUES = ("together", "after", "after_flat", "contrast")
 """Of each pair: bool, then float32 (m,)."""
+
+OF_ITEMS = ("share", "earlier", "earlier_flat", "clicks", "rows", "rate", "tag_rate", "new")
+"""Of each item: float64 (N + 1,), then bool."""
 
 
 class PairTable(NamedTuple):
@@ -70,6 +76,12 @@ def matches(start: np.ndarray, other: np.ndarray, rows: np.ndarray, columns: np.
     return row, found[hit] - 1, hit + (begin - first[:-1])[row]
 
 
+def too_many_pairs(describer: Describer, items: int) -> bool:
+    """Whether there may be more different ones than MOST_PAIRS, by what was counted."""
+    counted = sum(describer.pairs) + len(describer.contrast.passed.pairs.other)
+    return min(counted, items**2) > MOST_PAIRS
+
+
 def tallied(describer: Describer, pairs: Sequence[PairsOfItem]) -> dict[str, np.ndarray]:
     """All that a row's numbers are computed from, by name.
 
@@ -78,20 +90,20 @@ def tallied(describer: Describer, pairs: Sequence[PairsOfItem]) -> dict[str, np.
     decayed, flat = describer.after
     folds, rates, none = flat.counts.folds + 1, describer.rates, describer.none
     table = PairTable.of([each.other for each in pairs])
-    of_items = {
-        "share": decayed.share.reshape(-1, folds)[:, none],
-        "earlier": decayed.earlier.reshape(-1, folds)[:, none],
-        "earlier_flat": flat.earlier.reshape(-1, folds)[:, none],
-        "clicks": rates.clicks[none],
-        "rows": rates.rows[none],
-        "rate": rates.rate[none],
-        "tag_rate": rates.tag_rate[none],
-        "new": describer.is_new(np.arange(len(pairs)))[none],
-    }
+    of_items = (
+        decayed.share.reshape(-1, folds)[:, none],
+        decayed.earlier.reshape(-1, folds)[:, none],
+        flat.earlier.reshape(-1, folds)[:, none],
+        rates.clicks[none],
+        rates.rows[none],
+        rates.rate[none],
+        rates.tag_rate[none],
+        describer.is_new(np.arange(len(pairs)))[none],
+    )
     return {
         **{f"pairs.{name}": array for name, array in table._asdict().items()},
         **{name: np.concatenate([getattr(each, name) for each in pairs]) for name in VALUES},
-        **{name: np.ascontiguousarray(array) for name, array in of_items.items()},
+        **dict(zip(OF_ITEMS, map(np.ascontiguousarray, of_items), strict=True)),
     }
 
 

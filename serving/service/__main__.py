@@ -31,9 +31,8 @@ def main() -> None:
         from serving.service.app import application
     except ModuleNotFoundError as error:
         sys.exit(
-            f"error: {error}: the service needs the extra serve; type "
-            '`pip install "mmctr[serve]"`, or in a clone `pip install -c constraints.txt -e '
-            '".[serve]"`'
+            f"error: {error}: the service needs the extra serve; in the clone type "
+            '`pip install -c constraints.txt -e ".[serve]"`'
         )
     try:
         app = application(read_package(options.package.resolve()))

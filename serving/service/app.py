@@ -27,6 +27,7 @@ from serving.scorer import Scorer
 from serving.service.limits import BodyLimits
 from serving.service.messages import (
     MOST_BYTES,
+    TOLD,
     Health,
     RankAnswer,
     RankedItem,
@@ -36,8 +37,8 @@ from serving.service.messages import (
 )
 
 BODY_SECONDS = 30
-TOLD, LONGEST = 5, 100
-"""Faults of a request that are told, and characters of a name in it that are repeated."""
+LONGEST = 100
+"""Characters of a name in a request that are repeated."""
 
 
 def application(package: Package) -> FastAPI:

@@ -3,7 +3,7 @@
 Whole numbers are those of JSON: 5, and neither 5.0 nor true nor "5".
 """
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,6 +13,9 @@ MOST_HISTORY, MOST_CANDIDATES, MOST_RANKED = 10_000, 100_000, 1_000
 MOST_BYTES = 1 << 22
 """Of a request's body; twenty digits for each id and three for each level would be 3.2 MB."""
 
+TOLD = 5
+"""Faults that an answer tells, at most."""
+
 ItemId = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Level = Annotated[int, Field(ge=0, lt=LEVELS)]
 History = Annotated[
@@ -21,12 +24,26 @@ History = Annotated[
 ]
 Levels = Annotated[
     list[Level] | None,
-    Field(max_length=MOST_CANDIDATES, description="One a candidate; else as last shown."),
+    Field(
+        max_length=MOST_CANDIDATES,
+        fail_fast=True,
+        description="One a candidate; else as last shown.",
+    ),
 ]
 
 
 class Message(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_unknown_names(cls, content: Any) -> Any:
+        """A fault for each of a hundred thousand would take seconds and hundreds of MB."""
+        if not isinstance(content, dict):
+            return content
+        more = {name for name in content if name not in cls.model_fields}
+        more -= {*sorted(more)[:TOLD]}
+        return {name: value for name, value in content.items() if name not in more}
 
 
 class ScoreRequest(Message):

@@ -136,6 +136,14 @@ def test_weights_of_another_size(whole: Callable[[str], Path]) -> None:
     assert_refused(path, "cannot be read: ")
 
 
+def test_weights_that_are_not_finite(whole: Callable[[str], Path]) -> None:
+    path = whole("qin") / "model.safetensors"
+    weights = load_file(path)
+    weights["qnn.out.bias"][:] = np.nan
+    save_file(weights, path)
+    assert_refused(path, "cannot be read: some of its weights are not finite")
+
+
 @pytest.mark.parametrize("content", ["[]", "[1, 2]", '"text"', "3", "{}"])
 @pytest.mark.parametrize("name", ["config.json", "numbers.json"])
 def test_settings_that_are_none(whole: Callable[[str], Path], name: str, content: str) -> None:

@@ -134,6 +134,25 @@ def test_where_companions_are_not_enabled(copied: Copy) -> None:
     assert scores() == expected
 
 
+def test_where_there_are_too_many_pairs_the_model_is_packaged_but_not_asked(
+    copied: Copy, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied("qin")
+    before = read_array(paths.companions_path("valid")).tolist()
+    with np.load(paths.COMPANIONS) as file:
+        strongest = file["information"].tolist()
+    monkeypatch.setattr("ctr.covisitation.tallies.MOST_PAIRS", 3)
+    companions.main(params_of("qin").companions)
+    assert "which is too many for a package" in caplog.text
+    assert read_array(paths.companions_path("valid")).tolist() == before
+    with np.load(paths.COMPANIONS) as file:
+        assert file["information"].tolist() == strongest
+    package.main()
+    told = r"^packages/main/tallies.safetensors: is empty, since train has more than \S+ pairs"
+    with pytest.raises(InputError, match=told):
+        Scorer.load()
+
+
 def test_items_that_are_not_those_of_the_arrays_are_refused(copied: Copy) -> None:
     copied("qin")
     pq.write_table(pa.table({"item_id": IDS[:-1], "title": TITLES[:-1]}), paths.ITEMS)

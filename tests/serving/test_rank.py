@@ -119,7 +119,7 @@ def test_what_is_left_out_of_a_history_is_told(
     assert output.startswith(f"after {window} items, the last: ")
 
 
-@pytest.mark.parametrize("given", ["12,x", "1.5", "12;7"])
+@pytest.mark.parametrize("given", ["12,x", "1.5", "12;7", "12 7", "12,,7", ",12", "1_000"])
 def test_ids_that_are_none(asked: Asked, given: str) -> None:
     code, told = asked.refused("--history", given)
     assert code == 2

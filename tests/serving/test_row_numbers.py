@@ -123,7 +123,7 @@ def test_a_window_that_is_shorter_than_the_sections() -> None:
     """As where the data have fewer items a row."""
     stage, history = Stage(made_up(5, history=3), SECTION), np.array([8, 1, 7, 2, 3, 4, 2])
     whole = stage.row_numbers()
-    short = RowNumbers(whole.of, whole.unit, SECTION, whole.standard, 3)
+    short = RowNumbers(stage.tallies(), whole.unit, SECTION, whole.standard, 3)
     candidates = np.arange(1, ITEMS + 1)
     assert_as_written(short(history, candidates), stage.written(history[-3:], candidates))
 

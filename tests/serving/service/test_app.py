@@ -11,16 +11,19 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from serving.folder import read_package
 from serving.scorer import Scorer
 from serving.service import app as app_module
-from serving.service.app import LONGEST, TOLD, application
+from serving.service.app import LONGEST, application
 from serving.service.messages import (
     MOST_BYTES,
     MOST_CANDIDATES,
     MOST_HISTORY,
     MOST_RANKED,
+    TOLD,
+    RankRequest,
     ScoreRequest,
 )
 from tests.support.worlds.packaged import IDS
@@ -175,6 +178,16 @@ def test_few_faults_are_told_and_little_of_them_repeated(client: TestClient) -> 
     assert len(answer.json()["detail"]) == TOLD
     assert "x" * LONGEST in answer.text
     assert "x" * (LONGEST + 1) not in answer.text
+
+
+def test_a_hundred_thousand_faults_are_not_told_one_by_one() -> None:
+    """Each would take pydantic 2 KB: a body of 4 MB would stop all others for seconds."""
+    names = {f"x{number}": 1 for number in range(100_000)}
+    levels = {"candidates": [1] * 1000, "likes_level": [99] * 1000, "views_level": [-1] * 1000}
+    for request, content in ((RankRequest, names), (ScoreRequest, {**names, **levels})):
+        with pytest.raises(ValidationError) as refused:
+            request.model_validate({"history": [], **content})
+        assert TOLD <= refused.value.error_count() <= TOLD + len(levels)
 
 
 def test_an_unforeseen_error_shows_nothing_of_the_code(

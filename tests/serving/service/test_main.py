@@ -65,7 +65,7 @@ def test_a_missing_extra_is_told(monkeypatch: pytest.MonkeyPatch, missing: str) 
     monkeypatch.setitem(sys.modules, missing, None)
     told = said(monkeypatch)
     assert missing in told
-    assert 'pip install "mmctr[serve]"' in told
+    assert 'pip install -c constraints.txt -e ".[serve]"' in told
 
 
 @pytest.mark.parametrize(
