@@ -68,7 +68,7 @@ def test_the_trees_are_lightgbms_own() -> None:
         probability = expected.predict(valid, num_iteration=trees)
         assert isinstance(probability, np.ndarray)
         label = data.label["valid"]
-        assert entry["auc"] == roc_auc_score(label, probability)
+        assert entry["auc"] == pytest.approx(roc_auc_score(label, probability), rel=1e-12)
         assert entry["gauc"] == gauc(label, probability, data.user)
         assert entry["logloss"] == pytest.approx(log_loss(label, probability), rel=1e-12)
         on_train = expected.predict(data.read("train"), num_iteration=trees)

@@ -164,7 +164,7 @@ def test_yaml_reads_exponents_as_dvc_does(tmp_path: Path) -> None:
 def test_every_section_is_a_stage() -> None:
     stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
     of_several = {"models", "text_encoders", "image_encoders"}
-    sections = set(Params.model_fields) - {"data"} - of_several | {"ingest", "summary"}
+    sections = set(Params.model_fields) - {"data"} - of_several | {"ingest", "package", "summary"}
     assert sections == set(stages)
 
 

@@ -226,8 +226,9 @@ def test_who_reads_valid_and_test() -> None:
     reporters = {"diagnose", "evaluate"}
     describers = {"companions"}  # of their rows, by the clicks of train
     counters = {"align", "companions"}
-    of_all = digests | describers
-    assert readers["train"] == counters | trainers | reporters | digests
+    packers = {"package"}  # of the levels of their items, which no model has learned by then
+    of_all = digests | describers | packers
+    assert readers["train"] == counters | trainers | reporters | digests | packers
     of_valid = trainers | predictors | choosers | reporters | {"report"}
     assert readers["valid"] == of_valid | of_all
     assert readers["test"] == predictors | of_all
