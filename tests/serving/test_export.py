@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from serving import export
 from serving.scorer import Scorer
 from tests.serving.conftest import World
 from tests.serving.packaged import FOLDER, IDS
+from tests.support.code.imports import ROOT
 from tests.support.worlds.tiny_world import ITEMS, on_cpu
 
 COUNTS = (1, 2, 50)
@@ -76,6 +78,9 @@ def test_another_process_without_this_project_gives_the_same_logits(
     path = tmp_path / "scoring.pt2"
     scorer = exported("qin", packaged, path, monkeypatch)
     assert capsys.readouterr().out == f"{path}: {path.stat().st_size / 1e6:.1f} MB\n"
+    with ZipFile(path) as archive:  # nothing tells where it was made
+        parts = [archive.read(name) for name in archive.namelist()]
+    assert not any(place in part for part in parts for place in (bytes(ROOT), sys.prefix.encode()))
     inputs, expected = requests(scorer)
     torch.save(inputs, tmp_path / "inputs.pt")
     (tmp_path / "run.py").write_text(ELSEWHERE)
