@@ -112,7 +112,7 @@ def test_of_an_earlier_model_nothing_is_left(copied: Copy, packaged: World) -> N
     assert kept == SHARED | {"model.safetensors", "notes.txt"}
     found = scores()
     with chdir(other):
-        assert found == scores()
+        assert found == pytest.approx(scores(), abs=1e-6)
 
 
 def test_the_same_bytes_again(copied: Copy) -> None:
@@ -131,7 +131,7 @@ def test_where_companions_are_not_enabled(copied: Copy) -> None:
     numbers = read_json(FOLDER / "numbers.json")
     assert (numbers["names"], numbers["kinds"], numbers["history"]) == ([], {}, HISTORY)
     assert not (FOLDER / "tallies.safetensors").exists()
-    assert scores() == expected
+    assert scores() == pytest.approx(expected, abs=1e-6)
 
 
 def test_where_there_are_too_many_pairs_the_model_is_packaged_but_not_asked(
