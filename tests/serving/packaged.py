@@ -7,26 +7,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from scipy.special import expit
 
 from ctr import predict, train
 from pipeline.common import paths
-from pipeline.common.files import read_json, write_json
 from pipeline.settings.ctr.training import NUMBERS
 from pipeline.settings.params import Params
 from pipeline.tables.split import Split
 from serving import package
-from tests.support.worlds.tiny_world import (
-    HISTORY,
-    ITEMS,
-    TRAIN_ROWS,
-    USERS,
-    forget_accelerator,
-    tiny_params,
-    write_world,
-)
+from tests.support.worlds.packaged import write_source
+from tests.support.worlds.tiny_world import ITEMS, forget_accelerator, tiny_params
 
 IDS = np.array([0, *(7 * item + 1 for item in range(1, ITEMS + 1))])
 """The source's, by dense ids."""
@@ -72,11 +62,7 @@ def params_of(kind: str) -> Params:
 
 def write_packaged(kind: str) -> None:
     """Into the working directory."""
-    write_world()
-    settings = {"source": "sample", "history": HISTORY}
-    more = {"settings": settings, "users": USERS, "rows_train": TRAIN_ROWS}
-    write_json(paths.STATS, read_json(paths.STATS) | more)
-    pq.write_table(pa.table({"item_id": IDS, "title": TITLES}), paths.ITEMS)
+    write_source(IDS, TITLES)
     params = params_of(kind)
     for stage, section in ((train, params.train), (predict, params.predict)):
         forget_accelerator()

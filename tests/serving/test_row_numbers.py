@@ -17,16 +17,12 @@ from pipeline.common.files import read_array, read_json
 from pipeline.settings.ctr.companions import Companions
 from pipeline.tables.split import Split
 from serving.row_numbers import RowNumbers, Standard
-from tests.ctr.covisitation.made_up import ITEMS, SECTION, made_up, splits, tables
+from tests.ctr.covisitation.made_up import ITEMS, SECTION, changed, made_up, splits, tables
 from tests.support.worlds.tiny_world import tiny_params, write_world
 
 TAGS, VECTORS = tables(1)
 UNIT = of_length_1(VECTORS)
 EVERY = np.arange(len(NAMES))
-
-
-def changed(**changes: float) -> Companions:
-    return Companions.model_validate(SECTION.model_dump() | changes)
 
 
 class Stage:

@@ -22,6 +22,11 @@ SECTION = Companions(
 )
 
 
+def changed(**changes: float) -> Companions:
+    """SECTION, otherwise in some settings."""
+    return Companions.model_validate(SECTION.model_dump() | changes)
+
+
 def made_up(seed: int, rows: int = 40, history: int = 6, users: int = 7) -> Split:
     """Histories of every length, in which items come twice; users' ids have gaps."""
     rng = np.random.default_rng(seed)

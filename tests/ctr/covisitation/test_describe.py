@@ -8,7 +8,7 @@ from ctr.covisitation.pairs import recent
 from pipeline.settings.ctr.companions import Companions
 from pipeline.settings.ctr.training import NUMBERS
 from pipeline.tables.split import Split
-from tests.ctr.covisitation.made_up import ITEMS, SECTION, made_up, splits, tables
+from tests.ctr.covisitation.made_up import ITEMS, SECTION, changed, made_up, splits, tables
 from tests.support.references import covisitation as plain
 
 TAGS, UNIT = tables(1)
@@ -33,10 +33,6 @@ def test_every_number_has_a_name_of_its_own_and_a_kind_that_can_be_switched() ->
     assert len(set(NAMES)) == len(NAMES) == 49
     assert tuple(KINDS) == NUMBERS
     assert [name for names in KINDS.values() for name in names] == [*NAMES]
-
-
-def changed(**changes: float) -> Companions:
-    return Companions.model_validate(SECTION.model_dump() | changes)
 
 
 sections = st.builds(

@@ -17,7 +17,7 @@ from ctr.covisitation.tallies import (
 )
 from pipeline.settings.ctr.companions import Companions
 from pipeline.tables.split import Split
-from tests.ctr.covisitation.made_up import ITEMS, SECTION, made_up, splits, tables
+from tests.ctr.covisitation.made_up import ITEMS, SECTION, changed, made_up, splits, tables
 from tests.support.references import covisitation as plain
 
 TAGS, UNIT = tables(1)
@@ -107,10 +107,6 @@ def test_the_side_with_fewer_pairs_is_read(monkeypatch: pytest.MonkeyPatch) -> N
     assert [len(x) for x in table.between(np.array([1]), np.arange(9))] == [0, 0, 0]
     assert read[0] is table.turned_start
     assert read[1] is table.start
-
-
-def changed(**changes: float) -> Companions:
-    return Companions.model_validate(SECTION.model_dump() | changes)
 
 
 sections = st.builds(

@@ -1,6 +1,7 @@
 """The package of the tiny world, with a QIN of random weights: as stage `package` writes it."""
 
 import shutil
+from collections.abc import Sequence
 from contextlib import chdir
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,15 +35,23 @@ TITLES = ["", *(f"película {number} 映画" for number in range(2, ITEMS + 1))]
 
 def write_package(to: Path) -> Path:
     with TemporaryDirectory() as world, chdir(world):
-        write_world()
-        settings = {"source": "sample", "history": HISTORY}
-        more = {"settings": settings, "users": USERS, "rows_train": TRAIN_ROWS}
-        write_json(paths.STATS, read_json(paths.STATS) | more)
-        pq.write_table(pa.table({"item_id": [0, *IDS], "title": ["", *TITLES]}), paths.ITEMS)
+        write_source([0, *IDS], ["", *TITLES])
         write_model()
         package.main()
         shutil.copytree(paths.package_path(paths.MAIN_MODEL), to)
     return to
+
+
+def write_source(ids: Sequence[int] | np.ndarray, titles: Sequence[str]) -> None:
+    """The tiny world into the working directory, with what a package tells of the data.
+
+    Raw ids and titles by dense ids, padding's first.
+    """
+    write_world()
+    settings = {"source": "sample", "history": HISTORY}
+    more = {"settings": settings, "users": USERS, "rows_train": TRAIN_ROWS}
+    write_json(paths.STATS, read_json(paths.STATS) | more)
+    pq.write_table(pa.table({"item_id": ids, "title": titles}), paths.ITEMS)
 
 
 def write_model() -> None:
