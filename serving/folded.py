@@ -29,8 +29,8 @@ from ctr.models.qin import QIN, QuadraticLayer
 class History(NamedTuple):
     """A history as it is read by every candidate."""
 
-    items: Tensor
-    """int (L,): 0 is padding."""
+    held: Tensor
+    """(N + 1,): 1 for its items, else 0; padding does not matter."""
     keys: Tensor
     """(D, L)"""
     values: Tensor
@@ -136,7 +136,8 @@ class FoldedQIN(nn.Module):
         """Of a history, int (L,), the youngest last."""
         vectors = self.table[items]  # (L, D)
         keys = self.fold @ vectors.T  # (D, L): a candidate's vector times it are its scores
-        return History(items, keys, vectors @ self.unfold, vectors @ self.unfold_gates)
+        held = torch.zeros_like(self.table[:, 0]).index_fill(0, items, 1)
+        return History(held, keys, vectors @ self.unfold, vectors @ self.unfold_gates)
 
     def forward(
         self, history: Tensor, candidates: Tensor, likes: Tensor, views: Tensor, numbers: Tensor
@@ -166,15 +167,14 @@ class FoldedQIN(nn.Module):
         """What QNN reads besides: the candidate's neighbours in the history, and its numbers."""
         parts = []
         if self.neighbors is not None:
-            parts.append(self.neighbors(self.neighbors_in(history.items, candidates)))  # (C, E)
+            parts.append(self.neighbors(self.neighbors_in(history.held, candidates)))  # (C, E)
         if self.numbers is not None:
             parts.append(self.numbers(numbers))  # (C, M)
         return parts
 
-    def neighbors_in(self, history: Tensor, candidates: Tensor) -> Tensor:
+    def neighbors_in(self, held: Tensor, candidates: Tensor) -> Tensor:
         """(C, c + 1), as `ctr/models/item_vector.py` has it."""
         near = self.near[candidates]  # (C, K)
-        held = torch.zeros(len(self.table), dtype=self.table.dtype).index_fill(0, history, 1)
         found = held[near] * (near > 0)  # (C, K)
         weight = found / found.sum(1, keepdim=True).clamp(min=1)  # (C, K)
         content = F.embedding_bag(near, self.content, per_sample_weights=weight, mode="sum")
