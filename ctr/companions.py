@@ -9,13 +9,13 @@ Writes companions/<split>.npy, float16 (n, F), standardised over train; features
 in order, their kinds, means and deviations, the settings, and `new`: those, as written, that are
 the same for every row whose target train does not have; items.npz, each item's strongest
 companions: ids int32 (N + 1, m), dense, and information float32 (N + 1, m), strongest first, 0
-where there is none; and tallies.safetensors, what is counted of all of train, by which any other
-history can be described (`ctr/covisitation/tallies.py`), or nothing where that is too much.
+where there is none; and tallies/, what is counted of all of train, by which any other history can
+be described (`ctr/covisitation/tallies.py`): files of no items where `companions.tallies` is off.
 """
 
-import logging
 import multiprocessing
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -29,7 +29,8 @@ from tqdm import tqdm
 
 from ctr.covisitation.describe import KINDS, NAMES, Describer, PairsOfItem, of_length_1
 from ctr.covisitation.pairs import order_by, recent
-from ctr.covisitation.tallies import MOST_PAIRS, tallied, too_many_pairs
+from ctr.covisitation.tallied import of_items, write_pairs
+from ctr.covisitation.tallies import OF_ITEMS_FILE
 from pipeline.common import paths
 from pipeline.common.files import Outputs, read_array, versions
 from pipeline.common.outlook import available_cores, tell_cores
@@ -46,8 +47,6 @@ DESCRIBED_AT_A_TIME = 1 << 12
 LARGEST = float(np.finfo(np.float16).max)
 """Beyond which a number of valid may lie that hardly varies in train."""
 
-log = logging.getLogger(__name__)
-
 
 def main(section: Companions) -> None:
     splits = {split: Split.load(split) for split in paths.SPLITS}
@@ -62,22 +61,20 @@ def main(section: Companions) -> None:
         for split, rows in raw.items():
             write_standardised(outputs, split, rows, mean, deviation)
         write_names(outputs, section, KINDS, mean, deviation, describer.of_new())
-        packaged = not too_many_pairs(describer, len(tags))
-        pairs, *companions = counted_pairs(describer, len(tags), section.kept, packaged=packaged)
-        write_items(outputs, *companions)
-        outputs.tensors(paths.TALLIES, tallied(describer, pairs) if packaged else {})
+        kept = write_companions(outputs, describer, len(tags), section)
         place = NAMES.index("known")
         known = {split: float(np.mean(rows[:, place])) for split, rows in raw.items()}
         metrics = {
             "items": len(tags) - 1,
             "pairs_of_clicks": describer.pairs[0],
             "pairs_within_histories": describer.pairs[1],
+            "pairs_in_tallies": kept,
             "known": known,
         }
         outputs.json(paths.metrics_path("companions"), metrics)
     made(
         f"{len(NAMES)} numbers a row from {sum(describer.pairs):,} pairs, which know "
-        f"{known['train']:.1%} of train's histories"
+        f"{known['train']:.1%} of train's histories; {kept:,} different ones are kept"
     )
 
 
@@ -88,7 +85,7 @@ def write_none(section: Companions, splits: dict[str, Split], items: int) -> Non
             outputs.array(paths.companions_path(split), np.zeros((len(rows), 0), np.float16))
         write_names(outputs, section, {}, np.zeros(0), np.zeros(0), {})
         write_items(outputs, np.zeros((items, 0), np.int32), np.zeros((items, 0), np.float32))
-        outputs.tensors(paths.TALLIES, {})
+        write_tallies(outputs, (), {})
         outputs.json(paths.metrics_path("companions"), {"items": items - 1})
     made("none: companions.enabled is false")
 
@@ -241,26 +238,36 @@ def write_names(
     outputs.json(paths.ROW_FEATURES, content)
 
 
-def counted_pairs(
-    describer: Describer, items: int, kept: int, *, packaged: bool
-) -> tuple[list[PairsOfItem], np.ndarray, np.ndarray]:
-    """Of every item those before it, in the bits that are written, if they are `packaged`; and its
-    strongest companions, int32 (N + 1, kept), with their information, float32."""
-    if not packaged:
-        log.warning(
-            "companions: more than %d pairs of items, which is too many for a package: a model "
-            "that reads these numbers will not be able to answer requests",
-            MOST_PAIRS,
-        )
-    pairs, shape = [], (items, kept)
+def write_companions(
+    outputs: Outputs, describer: Describer, items: int, section: Companions
+) -> int:
+    """What train has of every two items: each one's strongest companions, and the tallies; of how
+    many pairs these are."""
+    shape = (items, section.kept)
     ids, information = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
-    for item in tqdm(range(items), "pairs of items", unit="item", leave=False, disable=None):
-        each = describer.pairs_of(item)
-        found, value = each.strongest(kept)
-        ids[item, : len(found)], information[item, : len(found)] = found, value
-        if packaged:
-            pairs.append(each.rounded())
-    return pairs, ids, information
+
+    def counted() -> Iterator[PairsOfItem]:
+        for item in tqdm(range(items), "pairs of items", unit="item", leave=False, disable=None):
+            pairs = describer.pairs_of(item)
+            found, value = pairs.strongest(section.kept)
+            ids[item, : len(found)], information[item, : len(found)] = found, value
+            yield pairs
+
+    pairs, of = counted(), of_items(describer, items)
+    if not section.tallies:
+        deque(pairs, maxlen=0)  # none is left
+        of = {}
+    kept = write_tallies(outputs, pairs, of)
+    write_items(outputs, ids, information)
+    return kept
+
+
+def write_tallies(
+    outputs: Outputs, pairs: Iterable[PairsOfItem], of: Mapping[str, np.ndarray]
+) -> int:
+    starts = write_pairs(lambda name: outputs.path(paths.TALLIES / name), pairs)
+    outputs.tensors(paths.TALLIES / OF_ITEMS_FILE, {**starts, **of})
+    return int(starts["start"][-1])
 
 
 def write_items(outputs: Outputs, ids: np.ndarray, information: np.ndarray) -> None:

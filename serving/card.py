@@ -1,5 +1,6 @@
 """A package's README.md: the model card, with the front matter that the Hugging Face hub reads."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +23,13 @@ after the items that somebody clicked before.
 | epoch {best_epoch} of {epochs} | {auc} | {gauc} | {logloss} |
 
 **Data**: {data}, {rows_train:,} rows of train, {users:,} users, {items:,} items.
-`config.json` has every setting and the sizes; {parameters:,} parameters.
+{parameters:,} parameters; `config.json` has the sizes of the model.
+
+## Settings
+
+```json
+{settings}
+```
 
 ## How to load
 
@@ -89,5 +96,13 @@ def card(
             "model": description["model"],
             "kind": KINDS[description["model"]],
             "data": data,
+            "settings": settings_of(description["train"]),
         }
+    )
+
+
+def settings_of(train: Mapping[str, Any]) -> str:
+    """Section `train`, without the sizes of models of another kind."""
+    return json.dumps(
+        {x: train[x] for x in train if x not in KINDS or x == train["model"]}, indent=2
     )

@@ -5,12 +5,17 @@ model.safetensors     its weights; of boosted trees model.txt
 items.parquet         of every item its raw id, title and levels; row i is item i, row 0 padding
 items.safetensors     its vector, tags and neighbours
 numbers.json          the names of a row's numbers, their means and deviations, how they are counted
-tallies.safetensors   what these are computed from, where the model reads any
-README.md             the model card
+tallies/              what these are computed from, where the model reads any
+SHA256SUMS            of all these, as `sha256sum --check` reads it
+README.md             the model card, which anyone may change
+
+What is read into memory is compared with its sum; the pairs of tallies/ may be gigabytes, which are
+read where they lie, and must have as many rows as they should.
 """
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,12 +25,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
 
-from pipeline.common.files import InputError
+from ctr.covisitation.tallies import (
+    EARLIER,
+    LATER,
+    OF_ITEMS,
+    OF_ITEMS_FILE,
+    PAIR_FILES,
+    PAIR_VALUES,
+    PLACE,
+    PairTable,
+    Tallies,
+)
+from pipeline.common.files import InputError, some_of
 
 CONFIG, ITEMS, ITEM_ARRAYS = "config.json", "items.parquet", "items.safetensors"
-NUMBERS, TALLIES, CARD = "numbers.json", "tallies.safetensors", "README.md"
+NUMBERS, SUMS, CARD = "numbers.json", "SHA256SUMS", "README.md"
 WEIGHTS, TREES = "model.safetensors", "model.txt"
-OPTIONAL = {WEIGHTS, TREES, TALLIES}
+TALLIES = "tallies"
+MAPPED = {f"{TALLIES}/{name}" for name in PAIR_FILES}
+OPTIONAL = {WEIGHTS, TREES, f"{TALLIES}/{OF_ITEMS_FILE}", *MAPPED}
 COLUMNS = ("item_id", "title", "likes_level", "views_level")
 ARRAYS = ("content", "tags", "neighbors", "cosine")
 
@@ -52,17 +70,45 @@ def read_package(folder: Path) -> Package:
             f"{folder}: no such folder; expected one that stage `package` has written: run "
             "`dvc repro package`"
         )
+    compare_sums(folder)
     config, numbers = read_object(folder / CONFIG), read_object(folder / NUMBERS)
     items, arrays = read_items(folder / ITEMS), read_arrays(folder / ITEM_ARRAYS)
     with reading(folder / ITEM_ARRAYS):
         arrays = {name: arrays[name] for name in ARRAYS}
     for name, array in arrays.items():
         if len(array) != len(items["item_id"]):
-            raise InputError(
-                f"{folder / ITEM_ARRAYS}: {name} has {len(array)} rows, {folder / ITEMS} has "
-                f"{len(items['item_id'])}; run `dvc repro package`"
-            )
+            told = f"{name} has {len(array)} rows, {folder / ITEMS} has {len(items['item_id'])}"
+            raise refused(folder / ITEM_ARRAYS, told)
     return Package(folder, config, numbers, items, arrays)
+
+
+def sums_of(files: Mapping[str, Path]) -> str:
+    """A line of SHA256SUMS for each of `files`, which are now at the paths."""
+    return "".join(f"{sha256(path)}  {name}\n" for name, path in sorted(files.items()))
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def compare_sums(folder: Path) -> None:
+    """InputError where a file that is read into memory is not the one that was packaged."""
+    path = folder / SUMS
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise missing(path) from None
+    except ValueError as error:
+        raise damaged(path, error) from None
+    sums = {name: expected for expected, _, name in (line.partition("  ") for line in lines)}
+    if unlisted := {CONFIG, ITEMS, ITEM_ARRAYS, NUMBERS} - sums.keys():
+        raise refused(path, f"tells nothing of {some_of(unlisted)}")
+    for name, expected in sums.items():
+        if not (folder / name).is_file():
+            raise missing(folder / name)
+        if name not in MAPPED and sha256(folder / name) != expected:
+            raise refused(folder / name, f"is another file than {path} tells of")
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -95,6 +141,33 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise damaged(path, error) from None
 
 
+def read_tallies(folder: Path) -> Tallies | None:
+    """What is counted of train, pairs where they lie; none where `companions.tallies` was off."""
+    path = folder / TALLIES / OF_ITEMS_FILE
+    items = read_arrays(path)
+    pairs = {name: read_mapped(folder / TALLIES / name) for name in PAIR_FILES}
+    with reading(path):
+        start, turned_start = items["start"], items["turned_start"]
+        if len(start) == 1:
+            return None
+        of = {name: items[name] for name in OF_ITEMS}
+    for name, array in pairs.items():
+        if len(array) != start[-1]:
+            found = f"has {len(array):,} pairs, {path} tells of {start[-1]:,}"
+            raise refused(folder / TALLIES / name, found)
+    table = PairTable(start, pairs[EARLIER], turned_start, pairs[LATER], pairs[PLACE])
+    return Tallies(of, table, pairs[PAIR_VALUES])
+
+
+def read_mapped(path: Path) -> np.ndarray:
+    try:
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except FileNotFoundError:
+        raise missing(path) from None
+    except (OSError, ValueError, EOFError) as error:
+        raise damaged(path, error) from None
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """InputError naming `path` where what was read of it is not what the block expects."""
@@ -105,9 +178,15 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def missing(path: Path) -> InputError:
-    return InputError(f"{path}: not there, so the package is not whole; run `dvc repro package`")
+    return refused(path, "not there, so the package is not whole")
 
 
 def damaged(path: Path, error: Exception) -> InputError:
     told = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-    return InputError(f"{path}: cannot be read: {told}; run `dvc repro package`")
+    return refused(path, f"cannot be read: {told}")
+
+
+def refused(path: Path, told: str) -> InputError:
+    return InputError(
+        f"{path}: {told}; copy the package again, whole, or write it anew by `dvc repro package`"
+    )

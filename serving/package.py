@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ctr.covisitation import tallies
 from ctr.models.trained_on import read_description, trained_file
 from pipeline.common import paths
 from pipeline.common.files import InputError, Outputs, read_array, read_json
@@ -36,26 +37,24 @@ def main() -> None:
         outputs.json(to / folder.CONFIG, description)
         outputs.json(to / folder.NUMBERS, numbers | {"history": stats["settings"]["history"]})
         if reads_numbers(description, numbers):
-            shutil.copyfile(paths.TALLIES, outputs.path(to / folder.TALLIES))
+            for name in tallies.FILES:
+                copied = outputs.path(to / folder.TALLIES / name)
+                shutil.copyfile(paths.TALLIES / name, copied)
         pq.write_table(items_table(len(arrays["tags"])), outputs.path(to / folder.ITEMS))
         outputs.tensors(to / folder.ITEM_ARRAYS, arrays)
+        written = {str(path.relative_to(to)): partial for path, partial in outputs.partial.items()}
+        outputs.path(to / folder.SUMS).write_text(folder.sums_of(written), encoding="utf-8")
         text = card(description, stats, read_json(files.metrics))
         outputs.path(to / folder.CARD).write_text(text, encoding="utf-8")
-        for name in folder.OPTIONAL - written(description, numbers):  # of an earlier model
+        for name in folder.OPTIONAL - written.keys():  # of an earlier model
             (to / name).unlink(missing_ok=True)
-    size = sum(path.stat().st_size for path in to.iterdir())
+    size = sum(path.stat().st_size for path in to.rglob("*"))
     made(f"{to}, {description['model']} and {len(arrays['tags']) - 1:,} items, {size / 1e6:.1f} MB")
 
 
 def reads_numbers(description: dict[str, Any], numbers: dict[str, Any]) -> bool:
     features = description["train"]["features"]
     return any(features[kind] for kind in numbers["kinds"])
-
-
-def written(description: dict[str, Any], numbers: dict[str, Any]) -> set[str]:
-    """Of the files that depend on the model, those that this one has."""
-    trained = trained_file(model_files(MAIN_MODEL), description["model"]).name
-    return {trained} | ({folder.TALLIES} if reads_numbers(description, numbers) else set())
 
 
 def item_arrays() -> dict[str, np.ndarray]:

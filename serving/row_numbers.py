@@ -4,7 +4,6 @@ Letters: N items, C candidates, n items of the history, d width of an item's vec
 are read.
 """
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 
 from ctr.covisitation.describe import NEAREST
 from ctr.covisitation.pooling import pooled
-from ctr.covisitation.tallies import OF_ITEMS, VALUES, table_of
+from ctr.covisitation.tallies import VALUES, Tallies
 from pipeline.settings.ctr.companions import Companions
 
 LARGEST = float(np.finfo(np.float16).max)
@@ -34,26 +33,21 @@ class RowNumbers:
 
     def __init__(
         self,
-        tallies: Mapping[str, np.ndarray],
+        tallies: Tallies,
         unit: np.ndarray,
         section: Companions,
         standard: Standard,
         window: int,
     ) -> None:
-        """`tallies` are those of `ctr/covisitation/tallies.py`, `unit` float64 (N + 1, d).
-
-        Of a history the last `window` items are read.
-        """
-        self.of = {name: tallies[name] for name in OF_ITEMS}
+        """`unit` is float64 (N + 1, d). Of a history the last `window` items are read."""
+        self.of, self.pairs, self.of_pairs = tallies
         self.unit, self.section, self.standard = unit, section, standard
-        self.window, self.pairs = window, table_of(tallies)
-        smoothing, share, earlier = section.smoothing, tallies["share"], tallies["earlier_flat"]
+        self.window = window
+        smoothing, share, earlier = section.smoothing, self.of["share"], self.of["earlier_flat"]
         self.assumed = smoothing * share + section.shrinkage
         """float64 (N + 1,): of a later item, pairs that are taken for granted with any other."""
         self.never = np.log(smoothing / (earlier + smoothing)).astype(np.float32)
         """float32 (N + 1,): of an earlier item, by equal weights, with one never taken after it."""
-        self.of_pairs = np.column_stack([tallies[name] for name in VALUES])
-        """float32 (m, 4): side by side, since all are read of a pair."""
 
     def __call__(self, history: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         """float32 (C, F), rounded to 16 bits as the stage writes them.

@@ -18,14 +18,13 @@ import numpy as np
 from scipy.special import expit
 
 from ctr.covisitation.describe import of_length_1
-from ctr.covisitation.tallies import MOST_PAIRS
 from pipeline.common.files import InputError
 from pipeline.common.paths import MAIN_MODEL, package_path
 from pipeline.raw.ids import DenseIds
 from pipeline.settings.ctr.companions import Companions
 from pipeline.settings.ctr.train import Train
 from pipeline.tables.split import LEVELS
-from serving.folder import CONFIG, NUMBERS, TALLIES, Package, read_arrays, read_package, reading
+from serving.folder import CONFIG, NUMBERS, TALLIES, Package, read_package, read_tallies, reading
 from serving.rankers import Ranker, Rows, ranker
 from serving.row_numbers import RowNumbers, Standard
 
@@ -227,16 +226,14 @@ def row_numbers(package: Package, settings: Train) -> RowNumbers | None:
     )
     section = Companions.model_validate(told["settings"])
     window = min(section.window, told["history"])
-    tallies = read_arrays(package.path(TALLIES))
-    if not tallies:
+    tallies = read_tallies(package.folder)
+    if tallies is None:
         raise InputError(
-            f"{package.path(TALLIES)}: is empty, since train has more than {MOST_PAIRS:,} pairs of "
-            "items, of which the model reads numbers; train one whose features have no companions, "
-            "contrast, target, profile and similarity, to ask it"
+            f"{package.path(TALLIES)}: has nothing, since `companions.tallies` was off, and the "
+            "model reads what is computed of it; switch that on and run `dvc repro package`"
         )
-    with reading(package.path(TALLIES)):
-        unit = of_length_1(package.arrays["content"])
-        return RowNumbers(tallies, unit, section, standard, window)
+    unit = of_length_1(package.arrays["content"])
+    return RowNumbers(tallies, unit, section, standard, window)
 
 
 def checked(levels: Ids, name: str, count: int) -> np.ndarray:

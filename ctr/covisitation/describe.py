@@ -161,11 +161,6 @@ class PairsOfItem(NamedTuple):
     contrast: np.ndarray
     """float64 (k,)"""
 
-    def rounded(self) -> "PairsOfItem":
-        """As they are pooled: float32."""
-        values = (x.astype(np.float32) for x in (self.after, self.after_flat, self.contrast))
-        return PairsOfItem(self.other, self.together, *values)
-
     def strongest(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Items after which it is taken most, and that information: (m,) both.
 

@@ -61,9 +61,15 @@ def replacing(path: Path) -> Iterator[Path]:
 class Outputs(ExitStack):
     """Outputs that appear together when the `with` block ends well, or not at all."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.partial: dict[Path, Path] = {}
+        """The temporary name of each until then."""
+
     def path(self, path: Path) -> Path:
         """A temporary name to write to now, which becomes `path` at the end."""
-        return self.enter_context(replacing(path))
+        self.partial[path] = self.enter_context(replacing(path))
+        return self.partial[path]
 
     def json(self, path: Path, content: Mapping[str, Any]) -> None:
         """`content` with sorted keys; NaN and infinity are refused, since JSON has neither."""

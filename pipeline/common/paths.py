@@ -59,7 +59,7 @@ NEIGHBORS = Path("embeddings/neighbors/neighbors.npz")
 # ctr
 COMPANIONS = Path("companions/items.npz")
 ROW_FEATURES = Path("companions/features.json")
-TALLIES = Path("companions/tallies.safetensors")
+TALLIES = Path("companions/tallies")
 BLEND_METRICS = Path("metrics/blend.json")
 # evaluate and submit
 ROC = Path("plots/valid/roc.csv")

@@ -245,9 +245,11 @@ def test_what_it_tells(caplog: pytest.LogCaptureFixture) -> None:
     known = [raw_numbers(split)[:, NAMES.index("known")].mean() for split in paths.SPLITS]
     assert [metrics["known"][split] for split in paths.SPLITS] == pytest.approx(known, rel=1e-5)
     pairs = metrics["pairs_of_clicks"] + metrics["pairs_within_histories"]
+    kept = len(read_array(paths.TALLIES / "earlier.npy"))
+    assert metrics["pairs_in_tallies"] == kept
     assert stage._told == [
         f"{len(NAMES)} numbers a row from {pairs:,} pairs, which know "
-        f"{known[0]:.1%} of train's histories"
+        f"{known[0]:.1%} of train's histories; {kept:,} different ones are kept"
     ]
 
 

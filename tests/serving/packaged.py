@@ -84,3 +84,8 @@ def rows_of(world: Path, split: str) -> Iterator[Row]:
         history, item = rows.history[row], int(IDS[target[row]])
         read = IDS[history[history > 0]]
         yield Row(read, item, likes[row], views[row], float(probability[row]))
+
+
+def files_in(folder: Path) -> set[str]:
+    """By their paths in it."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}

@@ -1,5 +1,6 @@
 """The model card, as the Hugging Face hub's own client reads it; without a network."""
 
+import json
 import shutil
 import socket
 from pathlib import Path
@@ -17,7 +18,7 @@ from huggingface_hub import (
 
 from pipeline.common.files import read_json
 from serving.card import METRICS, card
-from tests.serving.packaged import FOLDER, KINDS
+from tests.serving.packaged import FOLDER, KINDS, files_in
 from tests.support.worlds.tiny_world import ITEMS, TRAIN_ROWS, USERS
 
 STATS = {
@@ -55,6 +56,16 @@ def results(read: RepoCard) -> list[EvalResult]:
     return found
 
 
+def described(model: str) -> dict[str, Any]:
+    return {"model": model, "train": {"model": model, "seed": 3}}
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Of code in that language."""
+    parts = text.split("```")[1::2]
+    return [part.removeprefix(f"{language}\n") for part in parts if part.startswith(language)]
+
+
 def test_the_client_reads_what_was_measured(world: Path) -> None:
     read = ModelCard.load(world / FOLDER / "README.md")
     data = front(read)
@@ -74,17 +85,28 @@ def test_the_client_reads_what_was_measured(world: Path) -> None:
 
 @pytest.mark.parametrize("model", ["qin", "transformer_dcn", "lightgbm"])
 def test_the_text_says_the_same(model: str) -> None:
-    text = card({"model": model}, STATS, TRAINED)
+    text = card(described(model), STATS, TRAINED)
     assert "| epoch 3 of 5 | 0.8765 | 0.7500 | 0.5000 |" in text
     assert "1,200,000 rows of train, 1,000 users, 91,717 items" in text
     assert "31,000,000 parameters" in text
-    assert "{" not in text
+    assert "{" not in text.replace(blocks(text, "json")[0], "")
     assert "value: 0.876543\n" in text
+
+
+def test_the_settings_are_those_of_the_training(world: Path) -> None:
+    """But sizes of other kinds of model."""
+    (block,) = blocks((world / FOLDER / "README.md").read_text(), "json")
+    train = read_json(world / FOLDER / "config.json")["train"]
+    assert json.loads(block) == {
+        name: value
+        for name, value in train.items()
+        if name not in {"transformer_dcn", "lightgbm"} - {train["model"]}
+    }
 
 
 def test_the_example_is_code(qin: Path) -> None:
     text = (qin / FOLDER / "README.md").read_text()
-    (code,) = (part.removeprefix("python\n") for part in text.split("```")[1::2])
+    (code,) = blocks(text, "python")
     names: dict[str, Any] = {}
     compile(code, "README.md", "exec")
     first, _, loaded = code.strip().partition("\n")
@@ -94,14 +116,14 @@ def test_the_example_is_code(qin: Path) -> None:
 
 
 def test_a_metric_that_there_is_not() -> None:
-    text = card({"model": "qin"}, STATS, TRAINED | {"gauc": None})
+    text = card(described("qin"), STATS, TRAINED | {"gauc": None})
     assert [result.metric_type for result in results(ModelCard(text))] == ["auc", "logloss"]
     assert "| 0.8765 | none | 0.5000 |" in text
 
 
 def test_a_folder_of_ones_own_is_not_named() -> None:
     stats = STATS | {"settings": {"source": "/home/her/own_clicks"}}
-    text = card({"model": "qin"}, stats, TRAINED)
+    text = card(described("qin"), stats, TRAINED)
     assert "own_clicks" not in text
     assert {result.dataset_type for result in results(ModelCard(text))} == {"own"}
 
@@ -130,8 +152,7 @@ def test_the_whole_folder_is_uploaded(
     monkeypatch.setattr("huggingface_hub.hf_api.is_xet_available", lambda: False)
     folder, hub = shutil.copytree(packaged(kind) / FOLDER, tmp_path / "main"), Hub()
     hub.upload_folder(repo_id="somebody/model", folder_path=folder)
-    written = {path.name for path in folder.iterdir()}
-    assert {operation.path_in_repo for operation in hub.committed} == written
+    assert {operation.path_in_repo for operation in hub.committed} == files_in(folder)
     for operation in hub.committed:
         with operation.as_file() as file:
             assert file.read() == (folder / operation.path_in_repo).read_bytes()

@@ -1,4 +1,5 @@
 import shutil
+import subprocess
 from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
@@ -16,11 +17,22 @@ from pipeline.tables.split import Split
 from serving import package
 from serving.scorer import Scorer
 from tests.serving.conftest import World
-from tests.serving.packaged import FOLDER, IDS, KINDS, TITLES, params_of
+from tests.serving.packaged import FOLDER, IDS, KINDS, TITLES, files_in, params_of
 from tests.support.worlds.tiny_world import HISTORY, ITEMS, contents
 
 Copy = Callable[[str], Path]
-SHARED = {"README.md", "config.json", "items.parquet", "items.safetensors", "numbers.json"}
+SHARED = {
+    "README.md",
+    "SHA256SUMS",
+    "config.json",
+    "items.parquet",
+    "items.safetensors",
+    "numbers.json",
+}
+COUNTED = {
+    f"tallies/{name}"
+    for name in ("items.safetensors", "earlier.npy", "later.npy", "place.npy", "values.npy")
+}
 
 
 @pytest.fixture
@@ -42,12 +54,12 @@ def scores() -> list[float]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_files_that_are_written(packaged: World, kind: str) -> None:
     trained = "model.txt" if kind.startswith("lightgbm") else "model.safetensors"
-    counted = set() if kind in ("qin without numbers", "lightgbm of levels") else {paths.TALLIES}
+    counted = set() if kind in ("qin without numbers", "lightgbm of levels") else COUNTED
     with chdir(packaged(kind)):
-        found = {path.name for path in FOLDER.iterdir()}
-        assert found == SHARED | {trained} | {path.name for path in counted}
-        for path in (paths.MAIN.config.with_name(trained), *counted):
-            assert (FOLDER / path.name).read_bytes() == path.read_bytes()
+        assert files_in(FOLDER) == SHARED | {trained} | counted
+        assert (FOLDER / trained).read_bytes() == (paths.MAIN.config.parent / trained).read_bytes()
+        for name in counted:
+            assert (FOLDER / name).read_bytes() == (Path("companions") / name).read_bytes()
         assert read_json(FOLDER / "config.json") == read_json(paths.MAIN.config)
         numbers = read_json(FOLDER / "numbers.json")
         assert numbers == read_json(paths.ROW_FEATURES) | {"history": HISTORY}
@@ -86,7 +98,7 @@ def test_ids_titles_and_the_levels_that_an_item_was_shown_with_last(copied: Copy
 @pytest.mark.parametrize("path", [paths.ITEM, paths.TAGS, paths.NEIGHBORS, paths.ROW_FEATURES])
 def test_a_model_of_other_items_is_refused(copied: Copy, kind: str, path: Path) -> None:
     copied(kind)
-    before = contents(FOLDER.iterdir())
+    before = contents(FOLDER.rglob("*"))
     if path == paths.NEIGHBORS:
         with np.load(path) as file:
             np.savez(path, ids=file["ids"][::-1], cosine=file["cosine"])
@@ -98,7 +110,7 @@ def test_a_model_of_other_items_is_refused(copied: Copy, kind: str, path: Path) 
         write_array(path, np.array(read_array(path))[::-1])
     with pytest.raises(InputError, match=f"was trained on another {path} than"):
         package.main()
-    assert contents(FOLDER.iterdir()) == before
+    assert contents(FOLDER.rglob("*")) == before
 
 
 def test_of_an_earlier_model_nothing_is_left(copied: Copy, packaged: World) -> None:
@@ -108,8 +120,7 @@ def test_of_an_earlier_model_nothing_is_left(copied: Copy, packaged: World) -> N
         shutil.copytree(other / part, world / part)
     (FOLDER / "notes.txt").write_text("of somebody's own")
     package.main()
-    kept = {path.name for path in FOLDER.iterdir()}
-    assert kept == SHARED | {"model.safetensors", "notes.txt"}
+    assert files_in(FOLDER) == SHARED | {"model.safetensors", "notes.txt"}
     found = scores()
     with chdir(other):
         assert found == pytest.approx(scores(), abs=1e-6)
@@ -117,9 +128,9 @@ def test_of_an_earlier_model_nothing_is_left(copied: Copy, packaged: World) -> N
 
 def test_the_same_bytes_again(copied: Copy) -> None:
     copied("qin")
-    before = contents(FOLDER.iterdir())
+    before = contents(FOLDER.rglob("*"))
     package.main()
-    assert contents(FOLDER.iterdir()) == before
+    assert contents(FOLDER.rglob("*")) == before
 
 
 def test_where_companions_are_not_enabled(copied: Copy) -> None:
@@ -130,41 +141,45 @@ def test_where_companions_are_not_enabled(copied: Copy) -> None:
     package.main()
     numbers = read_json(FOLDER / "numbers.json")
     assert (numbers["names"], numbers["kinds"], numbers["history"]) == ([], {}, HISTORY)
-    assert not (FOLDER / "tallies.safetensors").exists()
+    assert files_in(FOLDER) == SHARED | {"model.safetensors"}
     assert scores() == pytest.approx(expected, abs=1e-6)
 
 
-def test_where_there_are_too_many_pairs_the_model_is_packaged_but_not_asked(
-    copied: Copy, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_tallies_are_not_kept_the_model_is_packaged_but_not_asked(copied: Copy) -> None:
     copied("qin")
-    before = read_array(paths.companions_path("valid")).tolist()
-    with np.load(paths.COMPANIONS) as file:
-        strongest = file["information"].tolist()
-    monkeypatch.setattr("ctr.covisitation.tallies.MOST_PAIRS", 3)
-    companions.main(params_of("qin").companions)
-    assert "which is too many for a package" in caplog.text
-    assert read_array(paths.companions_path("valid")).tolist() == before
-    with np.load(paths.COMPANIONS) as file:
-        assert file["information"].tolist() == strongest
+    section = params_of("qin").companions
+    others = (paths.companions_path("valid"), paths.companions_path("train"), paths.COMPANIONS)
+    before = contents(others)
+    companions.main(section.model_copy(update={"tallies": False}))
+    assert contents(others) == before
     package.main()
-    told = r"^packages/main/tallies.safetensors: is empty, since train has more than \S+ pairs"
+    assert files_in(FOLDER) == SHARED | COUNTED | {"model.safetensors"}
+    told = "^packages/main/tallies: has nothing, since `companions.tallies` was off, and the model"
     with pytest.raises(InputError, match=told):
         Scorer.load()
+
+
+def test_sums_that_sha256sum_compares(packaged: World) -> None:
+    """Of all files but the card and themselves; those that are mapped as well."""
+    folder = packaged("qin") / FOLDER
+    lines = (folder / "SHA256SUMS").read_text().splitlines()
+    assert {line[66:] for line in lines} == files_in(folder) - {"README.md", "SHA256SUMS"}
+    command = ("sha256sum", "--check", "--strict", "SHA256SUMS")
+    assert subprocess.run(command, cwd=folder, check=False).returncode == 0
 
 
 def test_items_that_are_not_those_of_the_arrays_are_refused(copied: Copy) -> None:
     copied("qin")
     pq.write_table(pa.table({"item_id": IDS[:-1], "title": TITLES[:-1]}), paths.ITEMS)
     told = rf"data/items.parquet: has {ITEMS} rows, data/tags.npy has {ITEMS + 1}; run `dvc repro`"
-    before = contents(FOLDER.iterdir())
+    before = contents(FOLDER.rglob("*"))
     with pytest.raises(InputError, match=told):
         package.main()
-    assert contents(FOLDER.iterdir()) == before
+    assert contents(FOLDER.rglob("*")) == before
 
 
 def test_what_it_tells(copied: Copy) -> None:
     copied("transformer_dcn")
     package.main()
-    size = sum(path.stat().st_size for path in FOLDER.iterdir()) / 1e6
+    size = sum(path.stat().st_size for path in FOLDER.rglob("*")) / 1e6
     assert stage._told == [f"packages/main, transformer_dcn and {ITEMS} items, {size:.1f} MB"]

@@ -131,7 +131,7 @@ def test_ids_that_are_none(asked: Asked, given: str) -> None:
     [
         (["--top", "0"], "error: k: 0; expected 1 or more"),
         (["--package", "nowhere"], "error: nowhere: no such folder; expected one that "),
-        (["--package", "data"], "error: data/config.json: not there, so the package is not whole"),
+        (["--package", "data"], "error: data/SHA256SUMS: not there, so the package is not whole"),
     ],
 )
 def test_what_cannot_be_answered_is_one_line(asked: Asked, arguments: list[str], told: str) -> None:

@@ -6,18 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.numpy import load_file
 
 from ctr.companions import LARGEST, unit_vectors
 from ctr.covisitation.describe import KINDS, NAMES, Describer, of_length_1
 from ctr.covisitation.pairs import recent
-from ctr.covisitation.tallies import tallied
 from pipeline.common import paths
 from pipeline.common.files import read_array, read_json
 from pipeline.settings.ctr.companions import Companions
 from pipeline.tables.split import Split
+from serving.folder import read_tallies
 from serving.row_numbers import RowNumbers, Standard
-from tests.ctr.covisitation.made_up import ITEMS, SECTION, changed, made_up, splits, tables
+from tests.ctr.covisitation.made_up import ITEMS, SECTION, changed, made_up, splits, tables, tallied
 from tests.support.worlds.tiny_world import tiny_params, write_world
 
 TAGS, VECTORS = tables(1)
@@ -48,13 +47,11 @@ class Stage:
         standard = (self.raw(history, candidates) - self.mean) / self.deviation
         return np.clip(standard, -LARGEST, LARGEST).astype(np.float16)[:, columns]
 
-    def tallies(self) -> dict[str, np.ndarray]:
-        pairs = [self.describer.pairs_of(item).rounded() for item in range(ITEMS + 1)]
-        return tallied(self.describer, pairs)
-
     def row_numbers(self, columns: np.ndarray = EVERY) -> RowNumbers:
         standard = Standard(columns, self.mean[columns], self.deviation[columns])
-        return RowNumbers(self.tallies(), UNIT, self.section, standard, self.section.window)
+        return RowNumbers(
+            tallied(self.describer), UNIT, self.section, standard, self.section.window
+        )
 
 
 def assert_as_written(found: np.ndarray, written: np.ndarray) -> None:
@@ -119,7 +116,7 @@ def test_a_window_that_is_shorter_than_the_sections() -> None:
     """As where the data have fewer items a row."""
     stage, history = Stage(made_up(5, history=3), SECTION), np.array([8, 1, 7, 2, 3, 4, 2])
     whole = stage.row_numbers()
-    short = RowNumbers(stage.tallies(), whole.unit, SECTION, whole.standard, 3)
+    short = RowNumbers(tallied(stage.describer), whole.unit, SECTION, whole.standard, 3)
     candidates = np.arange(1, ITEMS + 1)
     assert_as_written(short(history, candidates), stage.written(history[-3:], candidates))
 
@@ -157,7 +154,7 @@ def test_a_train_split_that_has_no_pair_at_all() -> None:
 def test_a_number_that_lies_far_beyond_train_is_the_largest_of_16_bits() -> None:
     stage = Stage(made_up(4), SECTION)
     standard = Standard(EVERY, stage.mean, np.full(len(NAMES), 1e-9))
-    numbers = RowNumbers(stage.tallies(), UNIT, SECTION, standard, SECTION.window)
+    numbers = RowNumbers(tallied(stage.describer), UNIT, SECTION, standard, SECTION.window)
     found = numbers(np.array([1, 2]), np.array([3]))
     assert np.abs(found).max() == LARGEST
     assert np.isfinite(found).all()
@@ -170,8 +167,10 @@ def test_the_files_that_the_stage_writes(tmp_path: Path, monkeypatch: pytest.Mon
     mean, deviation = (
         np.array([told[key][name] for name in NAMES]) for key in ("mean", "deviation")
     )
+    tallies = read_tallies(paths.TALLIES.parent)
+    assert tallies is not None
     numbers = RowNumbers(
-        load_file(paths.TALLIES),
+        tallies,
         unit_vectors(),
         section,
         Standard(EVERY, mean, deviation),

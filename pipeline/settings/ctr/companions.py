@@ -32,6 +32,9 @@ class Companions(Section):
     """Parts of train's users. A row of train is described by the clicks of the other parts."""
     kept: Count
     """Companions of each item that are written for reading, the strongest ones."""
+    tallies: bool
+    """What is counted of all pairs is written, 28 bytes each: by it a packaged model computes the
+    numbers of any history."""
     seed: Seed
 
     @model_validator(mode="after")

@@ -1,8 +1,22 @@
 """Small splits of random rows, and items for them."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import numpy as np
 from hypothesis import strategies as st
 
+from ctr.covisitation.describe import Describer
+from ctr.covisitation.tallied import of_items, write_pairs
+from ctr.covisitation.tallies import (
+    EARLIER,
+    LATER,
+    PAIR_FILES,
+    PAIR_VALUES,
+    PLACE,
+    PairTable,
+    Tallies,
+)
 from pipeline.settings.ctr.companions import Companions
 from pipeline.tables.split import Split
 
@@ -18,6 +32,7 @@ SECTION = Companions(
     prior=2.0,
     folds=3,
     kept=4,
+    tallies=True,
     seed=7,
 )
 
@@ -45,6 +60,16 @@ def tables(seed: int, tags: int = 3, width: int = 4) -> tuple[np.ndarray, np.nda
     unit = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     of_item[[0, 2]], unit[[0, 3]] = 0, 0
     return of_item.astype(np.int32), unit
+
+
+def tallied(describer: Describer) -> Tallies:
+    """As they are written and read, of all items."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder).joinpath
+        starts = write_pairs(path, map(describer.pairs_of, range(ITEMS + 1)))
+        of = {name: np.load(path(name)) for name in PAIR_FILES}
+    table = PairTable(starts["start"], of[EARLIER], starts["turned_start"], of[LATER], of[PLACE])
+    return Tallies(of_items(describer, ITEMS + 1), table, of[PAIR_VALUES])
 
 
 splits = st.builds(

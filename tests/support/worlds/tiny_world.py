@@ -143,7 +143,7 @@ def companions_of_world(valid_rows: int) -> dict[Path, bytes]:
         patch.setattr(companions, "available_cores", lambda: 1)
         write_clicks_and_items(valid_rows)
         companions.main(tiny_params().companions)
-        return contents(paths.ROW_FEATURES.parent.iterdir())
+        return contents(paths.ROW_FEATURES.parent.rglob("*"))
 
 
 def write_clicks_and_items(valid_rows: int = VALID_ROWS) -> None:
@@ -214,7 +214,7 @@ def first_rows(log: ClickLog, count: int) -> ClickLog:
 
 
 def contents(files: Iterable[Path]) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in files}
+    return {path: path.read_bytes() for path in files if path.is_file()}
 
 
 def forget_accelerator() -> None:
