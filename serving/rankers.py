@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctr.boosting.library import library, threads
+from ctr.boosting.library import booster_of, library, threads
 from ctr.models.architecture import model_of
 from ctr.models.base import Clicks, CTRModel, ItemTable, items_read
 from ctr.models.qin import QIN
@@ -21,8 +21,6 @@ ROWS_AT_A_TIME = 512
 """Candidates with their histories beside them: (B, L, D) tensors."""
 BLOCK = 1024
 """Candidates that meet a history that was read: (B, X) tensors."""
-LAST_LINE_OF_TREES = "\nend of trees\n"
-"""Where LightGBM's text was cut before it, LightGBM ends the process."""
 
 
 class Rows(NamedTuple):
@@ -99,15 +97,12 @@ class Trees:
     """Boosted trees, which read numbers and levels alone."""
 
     def __init__(self, package: Package, *, levels: bool) -> None:
-        lightgbm, path = library("models"), package.path(TREES)
+        path = package.path(TREES)
         try:
-            text = path.read_text(encoding="utf-8")
-            if LAST_LINE_OF_TREES not in text:
-                raise ValueError("it ends before its trees do")
-            self.booster = lightgbm.Booster(model_str=text)
+            self.booster = booster_of(library("models"), path)
         except FileNotFoundError:
             raise missing(path) from None
-        except (lightgbm.basic.LightGBMError, ValueError) as error:
+        except ValueError as error:
             raise damaged(path, error) from None
         self.levels = levels
 

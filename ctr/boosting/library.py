@@ -3,7 +3,9 @@
 import logging
 import os
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -12,6 +14,8 @@ from pipeline.common.launch import arithmetic, has_nvidia_gpu
 from pipeline.common.outlook import cpu
 
 CPU = torch.device("cpu")
+LAST_LINE = "\nend of trees\n"
+"""At a text that is cut before it, LightGBM ends the process."""
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +30,17 @@ def library(section: str) -> ModuleType:
             "`pip install lightgbm`; where it is libgomp that is missing, install the system's "
             "(Debian: libgomp1, Fedora: libgomp; macOS: brew install libomp)"
         ) from error
+
+
+def booster_of(lightgbm: ModuleType, path: Path) -> Any:
+    """LightGBM's booster. ValueError where `path` has no whole model, or none that can be read."""
+    text = path.read_text(encoding="utf-8")
+    if LAST_LINE not in text:
+        raise ValueError("it ends before its trees do")
+    try:
+        return lightgbm.Booster(model_str=text)
+    except lightgbm.basic.LightGBMError as error:
+        raise ValueError(str(error)) from None
 
 
 def threads() -> int:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ctr.boosting.library import library, tell, threads
+from ctr.boosting.library import booster_of, library, tell, threads
 from ctr.boosting.rows import column_names, read_rows
 from ctr.engine.data import numbers_read
 from ctr.models.trained_on import item_digests, read_description
@@ -63,8 +63,8 @@ def logits(booster: Any, rows: np.ndarray) -> Tensor:
 def load(lightgbm: ModuleType, files: ModelFiles) -> Any:
     """LightGBM's booster. Raises InputError where the file is no model."""
     try:
-        return lightgbm.Booster(model_str=files.trees.read_text(encoding="utf-8"))
-    except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as error:
+        return booster_of(lightgbm, files.trees)
+    except ValueError as error:
         raise InputError(
             f"{files.trees}: is no model that LightGBM can read: {error}; train again"
         ) from None

@@ -182,7 +182,10 @@ class TestTrees:
         assert contents(self.PREDICTIONS) == before
 
     def test_a_file_that_is_no_model_is_refused(self) -> None:
-        for content in (b"tree\nversion=v4\n", b"\xff", b""):
+        """Of a text that is cut LightGBM would end the process."""
+        whole = self.FILES.trees.read_bytes()
+        cut = (whole[: len(whole) // 2], whole[: whole.index(b"end of trees")])
+        for content in (*cut, b"tree\nversion=v4\n\nend of trees\n", b"\xff", b""):
             self.FILES.trees.write_bytes(content)
             with pytest.raises(InputError, match=r"model.txt: is no model that LightGBM can read"):
                 predict.main(PARAMS.predict, "trees")
