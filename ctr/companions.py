@@ -27,7 +27,14 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
-from ctr.covisitation.describe import KINDS, NAMES, Describer, PairsOfItem, of_length_1
+from ctr.covisitation.describe import (
+    KINDS,
+    NAMES,
+    Describer,
+    PairsOfItem,
+    of_length_1,
+    standardised,
+)
 from ctr.covisitation.pairs import order_by, recent
 from ctr.covisitation.tallied import of_items, write_pairs
 from ctr.covisitation.tallies import OF_ITEMS_FILE
@@ -44,8 +51,6 @@ PIECES = 16
 ROWS_AT_A_TIME = 1 << 16
 DESCRIBED_AT_A_TIME = 1 << 12
 """Of one target: 3 MB for each of the numbers that are pooled, 84 MB of vectors."""
-LARGEST = float(np.finfo(np.float16).max)
-"""Beyond which a number of valid may lie that hardly varies in train."""
 
 
 def main(section: Companions) -> None:
@@ -207,7 +212,7 @@ def write_standardised(
     starts = range(0, len(rows), ROWS_AT_A_TIME)
     for start in tqdm(starts, f"{split} written", unit="part", leave=False, disable=None):
         part = slice(start, start + ROWS_AT_A_TIME)
-        written[part] = np.clip((rows[part] - mean) / deviation, -LARGEST, LARGEST)
+        written[part] = standardised(rows[part], mean, deviation)
     written.flush()
     outputs.array_info(path, written, versions=versions("numpy", "scipy"))
 

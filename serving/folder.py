@@ -37,6 +37,7 @@ from ctr.covisitation.tallies import (
     Tallies,
 )
 from pipeline.common.files import InputError, some_of
+from pipeline.tables.split import LEVEL_COLUMNS
 
 CONFIG, ITEMS, ITEM_ARRAYS = "config.json", "items.parquet", "items.safetensors"
 NUMBERS, SUMS, CARD = "numbers.json", "SHA256SUMS", "README.md"
@@ -44,7 +45,7 @@ WEIGHTS, TREES = "model.safetensors", "model.txt"
 TALLIES = "tallies"
 MAPPED = {f"{TALLIES}/{name}" for name in PAIR_FILES}
 OPTIONAL = {WEIGHTS, TREES, f"{TALLIES}/{OF_ITEMS_FILE}", *MAPPED}
-COLUMNS = ("item_id", "title", "likes_level", "views_level")
+COLUMNS = ("item_id", "title", *LEVEL_COLUMNS)
 ARRAYS = ("content", "tags", "neighbors", "cosine")
 
 

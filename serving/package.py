@@ -18,11 +18,9 @@ from pipeline.common import paths
 from pipeline.common.files import InputError, Outputs, read_array, read_json
 from pipeline.common.paths import MAIN_MODEL, model_files, package_path
 from pipeline.common.stage import made, run
-from pipeline.tables.split import Split
+from pipeline.tables.split import LEVEL_COLUMNS, Split
 from serving import folder
 from serving.card import card
-
-LEVELS = ("likes_level", "views_level")
 
 
 def main() -> None:
@@ -79,7 +77,7 @@ def items_table(rows: int) -> pa.Table:
         raise InputError(
             f"{paths.ITEMS}: has {len(items)} rows, {paths.TAGS} has {rows}; run `dvc repro`"
         )
-    levels = {name: np.zeros(rows, np.int64) for name in LEVELS}
+    levels = {name: np.zeros(rows, np.int64) for name in LEVEL_COLUMNS}
     for split in paths.SPLITS:
         clicks = Split.load(split)
         for name, level in levels.items():

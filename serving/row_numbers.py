@@ -9,12 +9,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ctr.covisitation.describe import NEAREST
+from ctr.covisitation.describe import NEAREST, standardised
 from ctr.covisitation.pooling import pooled
 from ctr.covisitation.tallies import VALUES, Tallies
 from pipeline.settings.ctr.companions import Companions
 
-LARGEST = float(np.finfo(np.float16).max)
 TOGETHER, AFTER, AFTER_FLAT, CONTRAST = range(len(VALUES))
 
 
@@ -58,8 +57,7 @@ class RowNumbers:
         different, place = np.unique(candidates, return_inverse=True)
         columns, mean, deviation = self.standard
         found = self._all(recent, different)[:, columns].astype(np.float32)  # as the stage counts
-        standard = np.clip((found - mean) / deviation, -LARGEST, LARGEST).astype(np.float16)
-        return standard.astype(np.float32)[place]
+        return standardised(found, mean, deviation).astype(np.float32)[place]
 
     def _all(self, recent: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         """float64 (C, 49), in the order of NAMES."""

@@ -16,7 +16,7 @@ from ctr.covisitation.describe import KINDS
 from pipeline.common import paths
 from pipeline.common.files import Outputs, read_array
 from pipeline.ingest import write_rows
-from pipeline.tables.split import LEVELS, Split
+from pipeline.tables.split import LEVEL_COLUMNS, LEVELS, Split
 
 EXPONENT = 0.8
 """The item of rank k is drawn in proportion to k ** -EXPONENT, nearly."""
@@ -118,7 +118,7 @@ def clicks(rng: np.random.Generator, items: Items, rows: int, history: int) -> I
         length = rng.integers(0, 3 * history // 2, (n, 1), endpoint=True)
         split.history[np.arange(history) < history - length] = 0
         split.target[:] = draw(rng, items, (n,))
-        for level in ("likes_level", "views_level"):
+        for level in LEVEL_COLUMNS:
             split.column(level)[:] = rng.integers(0, LEVELS, n)
         split.label[:] = rng.random(n) < click_probability(split, items.appeal)
         split.user[:] = rng.integers(1, USERS + 1, n)

@@ -16,9 +16,7 @@ from pipeline.common import paths
 from pipeline.common.files import read_array
 from pipeline.settings.ctr.train import Train
 from pipeline.settings.ctr.training import Features
-from pipeline.tables.split import Split
-
-LEVELS = ("likes_level", "views_level")
+from pipeline.tables.split import LEVEL_COLUMNS, Split
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ def read_column(split: str, name: str) -> np.ndarray:
 
 def column_names(features: Features) -> list[str]:
     """F of them; the numbers first, in their own order."""
-    return [*numbers_read(features), *(LEVELS if features.levels else ())]
+    return [*numbers_read(features), *(LEVEL_COLUMNS if features.levels else ())]
 
 
 def read_rows(split: str, features: Features) -> np.ndarray:
@@ -79,7 +77,7 @@ def read_rows(split: str, features: Features) -> np.ndarray:
             rows[part, : len(places)] = numbers[part][:, places]
             forget_pages(numbers.base)
     if features.levels:
-        for place, name in enumerate(LEVELS, start=len(places)):
+        for place, name in enumerate(LEVEL_COLUMNS, start=len(places)):
             rows[:, place] = read_column(split, name)
     return rows
 

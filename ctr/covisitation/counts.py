@@ -134,13 +134,6 @@ class Counts:
         of_fold = np.bincount(known.pair_held, weight, size * (self.folds + 1))
         return total[known.partner] - of_fold[known.held]
 
-    def together(self, item: int, other: np.ndarray, fold: np.ndarray) -> np.ndarray:
-        """float64 (n, W): of the pairs of `item` with `other` (n, W), without `fold` (n,)."""
-        known = self.known(item, other, fold)
-        found = np.zeros(other.shape)
-        found.ravel()[known.place] = self.at(known)
-        return found
-
 
 class Information:
     """Smoothed pointwise mutual information of an item with one that was taken before it.
@@ -166,12 +159,11 @@ class Information:
         # With c 0 and without m it is log(s / (w + s)): the later one does not matter.
         self.never = None if shrinkage else np.log(smoothing / (self.earlier + smoothing))
 
-    def __call__(self, item: int, other: np.ndarray, fold: np.ndarray) -> np.ndarray:
-        """float64 (n, W): `item`, by which the counts are grouped, with each of `other` (n, W)."""
-        return self.at(self.counts.known(item, other, fold))
-
     def at(self, known: Known, pairs: np.ndarray | None = None) -> np.ndarray:
-        """Likewise; `known` by counts of the same pairs, `pairs` what `counts` have there."""
+        """float64 (n, W): the item, by which the counts are grouped, with each of the histories'.
+
+        `known` is by counts of the same pairs; `pairs` (k,) is what `counts` have there.
+        """
         if pairs is None:
             pairs = self.counts.at(known)
         item = (known.item * (self.counts.folds + 1) + known.fold)[:, None]  # (n, 1)
@@ -206,12 +198,8 @@ class Contrast:
         """`rate` is float64 (K + 1, N + 1)."""
         self.clicked, self.passed, self.rate, self.prior = clicked, passed, rate, prior
 
-    def __call__(self, item: int, other: np.ndarray, fold: np.ndarray) -> np.ndarray:
-        """float64 (n, W): a click on `item` after each of `other` (n, W)."""
-        return self.at(self.clicked.known(item, other, fold), self.passed.known(item, other, fold))
-
     def at(self, clicked: Known, passed: Known) -> np.ndarray:
-        """Likewise."""
+        """float64 (n, W): a click on the item after each of the histories'."""
         found, rate = np.zeros(clicked.cell.shape), self.rate[clicked.fold, clicked.item]
         expected = self.prior * rate[clicked.row]
         found.ravel()[clicked.place] += np.log(1 + self.clicked.at(clicked) / expected)

@@ -14,6 +14,8 @@ from ctr.covisitation.rates import click_rates
 from pipeline.settings.ctr.companions import Companions
 from pipeline.tables.split import Split
 
+LARGEST = float(np.finfo(np.float16).max)
+"""Beyond which a number of valid may lie that hardly varies in train."""
 NEAREST = 20
 """Items of the history whose content is compared with the target's."""
 INFORMATION = ("after", "after_flat", "before", "before_flat")
@@ -31,6 +33,11 @@ NAMES = tuple(name for names in KINDS.values() for name in names)
 """F of them."""
 KNOWN_OF_NEW = (*KINDS["profile"], *KINDS["similarity"], "tag_rate")
 """The numbers that tell something of a row whose target train does not have."""
+
+
+def standardised(rows: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """float16 (n, F) of float32 rows (n, F), as they are written; `mean` and `deviation` (F,)."""
+    return np.clip((rows - mean) / deviation, -LARGEST, LARGEST).astype(np.float16)
 
 
 def of_length_1(vectors: np.ndarray) -> np.ndarray:

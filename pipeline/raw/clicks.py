@@ -8,7 +8,7 @@ import numpy as np
 from pipeline.common.files import InputError
 from pipeline.raw.ids import UNKNOWN, DenseIds
 from pipeline.raw.items import MAX_ID
-from pipeline.tables.split import LEVELS, Split
+from pipeline.tables.split import LEVEL_COLUMNS, LEVELS, Split
 from pipeline.tables.table import Column, RawTable
 
 CLICKS = "MicroLens_1M_x1"
@@ -18,7 +18,7 @@ MERGE = 1 << 20
 
 
 def open_clicks(folder: Path, split: str) -> RawTable:
-    columns = ("user_id", "item_seq", "item_id", "likes_level", "views_level")
+    columns = ("user_id", "item_seq", "item_id", *LEVEL_COLUMNS)
     labels = () if split == "test" else ("label",)
     return RawTable(folder / CLICKS / f"{split}.parquet", columns + labels)
 
@@ -57,13 +57,13 @@ def read_rows(
     `users` (u,) are all raw user ids in ascending order, the first of which becomes 1. A label that
     is not to be seen (`labelled` false) is -1.
     """
-    names = ("user_id", "item_seq", "item_id", "likes_level", "views_level")
+    names = ("user_id", "item_seq", "item_id", *LEVEL_COLUMNS)
     for batch in table.batches(*names, *(("label",) if labelled else ())):
         sequence = read_history(batch["item_seq"], items, history)
         split = Split(np.empty((len(sequence), history + len(Split.TAIL)), np.int32))
         split.history[:] = sequence
         split.target[:] = _known(batch["item_id"], items)
-        for level in ("likes_level", "views_level"):
+        for level in LEVEL_COLUMNS:
             split.column(level)[:] = read_levels(batch[level])
         split.label[:] = _labels(batch["label"]) if labelled else -1
         split.user[:] = np.searchsorted(users, _users(batch["user_id"])) + 1

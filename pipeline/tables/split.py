@@ -8,7 +8,8 @@ from pipeline.common.files import read_array
 from pipeline.common.paths import split_path
 
 LEVELS = 11
-"""`likes_level` and `views_level` run from 0 to 10."""
+"""LEVEL_COLUMNS run from 0 to 10."""
+LEVEL_COLUMNS = ("likes_level", "views_level")
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Split:
 
     rows: np.ndarray
 
-    TAIL = ("target", "likes_level", "views_level", "label", "user")
+    TAIL = ("target", *LEVEL_COLUMNS, "label", "user")
     """The columns after the history, in order."""
 
     @staticmethod

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipeline.tables.split import LEVELS
+from pipeline.tables.split import LEVEL_COLUMNS, LEVELS
 
 MOST_HISTORY, MOST_CANDIDATES, MOST_RANKED = 10_000, 100_000, 1_000
 MOST_BYTES = 1 << 22
@@ -54,7 +54,7 @@ class ScoreRequest(Message):
 
     @model_validator(mode="after")
     def _a_level_for_each_candidate(self) -> Self:
-        for name in ("likes_level", "views_level"):
+        for name in LEVEL_COLUMNS:
             levels = getattr(self, name)
             if levels is not None and len(levels) != len(self.candidates):
                 raise ValueError(

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from ctr import companions
-from ctr.companions import LARGEST, moments, unit_vectors
-from ctr.covisitation.describe import KINDS, NAMES, Describer
+from ctr.companions import moments, unit_vectors
+from ctr.covisitation.describe import KINDS, LARGEST, NAMES, Describer
 from ctr.covisitation.pairs import recent
 from ctr.engine.data import ClickLog
 from pipeline.common import paths, stage

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from ctr import companions
 from pipeline.common import paths, stage
 from pipeline.common.files import InputError, read_array, read_json, write_array, write_json
-from pipeline.tables.split import Split
+from pipeline.tables.split import LEVEL_COLUMNS, Split
 from serving import package
 from serving.scorer import Scorer
 from tests.serving.conftest import World
@@ -75,7 +75,7 @@ def test_the_files_that_are_written(packaged: World, kind: str) -> None:
 def test_ids_titles_and_the_levels_that_an_item_was_shown_with_last(copied: Copy) -> None:
     """In test, or else in valid, or else in train; 0 for one that never was."""
     copied("qin")
-    expected = {name: np.zeros(ITEMS + 1, int) for name in package.LEVELS}
+    expected = {name: np.zeros(ITEMS + 1, int) for name in LEVEL_COLUMNS}
     for split, hidden in (("train", [3]), ("valid", [3, 4]), ("test", [3, 4, 5])):
         rows = Split(np.array(read_array(paths.split_path(split))))
         rows.target[np.isin(rows.target, hidden)] = 1
@@ -85,7 +85,7 @@ def test_ids_titles_and_the_levels_that_an_item_was_shown_with_last(copied: Copy
                 levels[rows.target[row]] = rows.column(name)[row]
     package.main()
     found = pq.read_table(FOLDER / "items.parquet")
-    assert found.column_names == ["item_id", "title", *package.LEVELS]
+    assert found.column_names == ["item_id", "title", *LEVEL_COLUMNS]
     assert found["item_id"].to_pylist() == IDS.tolist()
     assert found["title"].to_pylist() == TITLES
     for name, levels in expected.items():

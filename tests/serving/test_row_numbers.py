@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctr.companions import LARGEST, unit_vectors
-from ctr.covisitation.describe import KINDS, NAMES, Describer, of_length_1
+from ctr.companions import unit_vectors
+from ctr.covisitation.describe import KINDS, LARGEST, NAMES, Describer, of_length_1
 from ctr.covisitation.pairs import recent
 from pipeline.common import paths
 from pipeline.common.files import read_array, read_json

@@ -14,7 +14,7 @@ from benchmarks.support.training_world import content_table, tag_table, zipf
 from pipeline.common import paths
 from pipeline.common.files import Outputs, read_array
 from pipeline.ingest import write_rows
-from pipeline.tables.split import LEVELS, Split
+from pipeline.tables.split import LEVEL_COLUMNS, LEVELS, Split
 
 EXPONENT = 0.7
 """The item of rank k is drawn in proportion to k ** -EXPONENT, nearly."""
@@ -81,7 +81,7 @@ def clicks(
             length = rng.lognormal(np.log(MEDIAN), SPREAD, (n, 1)).clip(1, HISTORY).astype(int)
             split.history[np.arange(HISTORY) < HISTORY - length] = 0
         split.target[:] = drawn(n)
-        for level in ("likes_level", "views_level"):
+        for level in LEVEL_COLUMNS:
             split.column(level)[:] = rng.integers(0, LEVELS, n)
         split.label[:] = rng.random(n) < CLICKED if labelled else -1
         split.user[:] = rng.integers(1, world.users + 1, n)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from ctr.boosting.rows import LEVELS, column_names, load_data, read_rows
+from ctr.boosting.rows import column_names, load_data, read_rows
 from ctr.engine.new_targets import drawn
 from pipeline.common import paths
 from pipeline.common.files import InputError, read_array, read_json, write_array
 from pipeline.settings.ctr.training import NUMBERS, Features
-from pipeline.tables.split import Split
+from pipeline.tables.split import LEVEL_COLUMNS, Split
 from tests.support.worlds.tiny_world import tiny_params
 
 pytestmark = pytest.mark.usefixtures("cpu", "world")
@@ -29,7 +29,7 @@ def numbers_of(split: str) -> dict[str, np.ndarray]:
 def test_a_row_is_its_numbers_and_its_levels(split: str) -> None:
     found, names = read_rows(split, features()), column_names(features())
     expected: dict[str, Any] = numbers_of(split)
-    expected |= {name: Split.load(split).column(name) for name in LEVELS}
+    expected |= {name: Split.load(split).column(name) for name in LEVEL_COLUMNS}
     assert names == list(expected)
     assert found.dtype == np.float32
     for place, column in enumerate(expected.values()):
@@ -47,7 +47,7 @@ def test_a_kind_that_is_switched_off_is_not_read(kind: str) -> None:
     off = features(**{kind: False})
     before, names = read_rows("valid", off), column_names(off)
     its_own = read_json(paths.ROW_FEATURES)["kinds"][kind]
-    assert set(names) == {*numbers_of("valid"), *LEVELS} - {*its_own}
+    assert set(names) == {*numbers_of("valid"), *LEVEL_COLUMNS} - {*its_own}
     numbers = np.array(read_array(paths.companions_path("valid")))
     numbers[:, [name in its_own for name in numbers_of("valid")]] = np.nan
     write_array(paths.companions_path("valid"), numbers)
@@ -65,14 +65,14 @@ def test_without_numbers_their_files_need_not_be_there() -> None:
     for path in (paths.ROW_FEATURES, paths.companions_path("valid")):
         path.unlink()
     off = features(**dict.fromkeys(NUMBERS, False))
-    assert column_names(off) == list(LEVELS)
+    assert column_names(off) == list(LEVEL_COLUMNS)
     assert read_rows("valid", off).shape == (len(Split.load("valid")), 2)
 
 
 def test_label_user_target_history_and_place_are_no_features() -> None:
     before = read_rows("train", features())
     clicks = Split.load("train").rows.copy()
-    kept = {name: Split(clicks).column(name).copy() for name in LEVELS}
+    kept = {name: Split(clicks).column(name).copy() for name in LEVEL_COLUMNS}
     clicks[:] = 1
     for name, column in kept.items():
         Split(clicks).column(name)[:] = column
