@@ -66,7 +66,8 @@ class RowNumbers:
         values[:, of["new"][candidates]] = 0
         *information, contrast = pooled(values, real, self.section.decay)
         near = self.unit[recent[:NEAREST]]  # (<= 20, d)
-        similarity = self.unit[candidates] @ near.T  # (C, <= 20)
+        # A product for each candidate: for one of all, threads wake up that cost more than they do.
+        similarity = (self.unit[candidates, None] @ near.T)[:, 0]  # (C, <= 20)
         length, near_length = (int(real[:, :end].sum()) for end in (None, NEAREST))
         some = np.ones(len(candidates))
         return np.column_stack(
