@@ -6,6 +6,7 @@ Writes metrics/embeddings.json. A value that the data cannot give is null.
 import numpy as np
 
 from embed.vectors import geometry, retrieval
+from pipeline.common.auc import auc
 from pipeline.common.files import Outputs, read_array
 from pipeline.common.outlook import tell_cores
 from pipeline.common.paths import TASK1_ITEM, metrics_path
@@ -88,8 +89,8 @@ def of_ranking(
     scores = retrieval.cosine_scores(unit, valid, settings.window)
     cold = ~popularity.seen[valid.target]
     return {
-        "separation": retrieval.auc(valid.label, scores),
-        "separation_cold": retrieval.auc(valid.label[cold], scores[cold]),
+        "separation": auc(valid.label, scores),
+        "separation_cold": auc(valid.label[cold], scores[cold]),
     }
 
 

@@ -61,7 +61,7 @@ def main(section: Fuse, encoders: Sequence[VectorFiles]) -> None:
     elif content is not None:
         explained = principal(joined(content), section.dim)[1]
     with Outputs() as outputs:
-        provenance = versions("scikit-learn", "numpy")
+        provenance = versions("numpy")
         outputs.array(ITEM, vectors, recipe=section.recipe, versions=provenance)
         outputs.array(TASK1_ITEM, task1, recipe=section.task1, versions=provenance)
         write_item_info(outputs.path(ITEM_INFO), task1)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_curve
 
 from ctr.evaluation.metrics import auc
 
@@ -18,14 +17,23 @@ POPULARITY_STARTS = (0, 1, 10, 30, 100, 300, 1000)
 
 
 def roc(label: np.ndarray, probability: np.ndarray) -> pd.DataFrame:
-    false_positive_rate, true_positive_rate, _ = roc_curve(label, probability)
-    kept = np.unique(np.linspace(0, len(false_positive_rate) - 1, ROC_POINTS).astype(int))
+    corner = corners(label, probability)
+    kept = corner[np.unique(np.linspace(0, len(corner) - 1, ROC_POINTS).astype(int))]
+    false_positive_rate, true_positive_rate = (kept / corner[-1]).T
     return pd.DataFrame(
-        {
-            "false_positive_rate": false_positive_rate[kept],
-            "true_positive_rate": true_positive_rate[kept],
-        }
+        {"false_positive_rate": false_positive_rate, "true_positive_rate": true_positive_rate}
     )
+
+
+def corners(label: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """Where the curve begins, ends and turns: int64 (c, 2), negatives and positives above it."""
+    order = np.argsort(-probability, kind="stable")
+    last = np.append(np.diff(probability[order]) != 0, True)  # of equal probabilities
+    positives = np.cumsum(label[order])[last]
+    negatives = 1 + np.flatnonzero(last) - positives
+    points = np.concatenate([[[0, 0]], np.column_stack([negatives, positives])])  # (p, 2)
+    turns = np.diff(points, n=2, axis=0).any(axis=1)
+    return np.asarray(points[np.concatenate([[True], turns, [True]])])
 
 
 def scores(label: np.ndarray, probability: np.ndarray) -> pd.DataFrame:

@@ -5,19 +5,9 @@ All over numpy arrays of one length n: `label` 0 or 1, `score` or `probability` 
 
 import numpy as np
 
+from pipeline.common.auc import auc, average_rank, finite
 
-def auc(label: np.ndarray, score: np.ndarray) -> float | None:
-    """Area under the ROC curve, ties counted half; None where only one class occurs.
-
-    By ranks, many times as fast on few rows as scikit-learn's, which `blend` asks thousands of
-    times, and without its import of seconds.
-    """
-    if not 0 < label.sum() < len(label):
-        return None
-    rank = _average_rank(np.zeros(len(label), int), _finite(score))
-    positives = int(label.sum())
-    wins = rank @ label - positives * (positives + 1) / 2
-    return float(wins / (positives * (len(label) - positives)))
+__all__ = ["auc", "calibration", "calibration_error", "gauc", "logloss"]
 
 
 def logloss(label: np.ndarray, probability: np.ndarray) -> float | None:
@@ -25,14 +15,8 @@ def logloss(label: np.ndarray, probability: np.ndarray) -> float | None:
     if not len(label):
         return None
     smallest = np.finfo(np.float64).eps
-    clipped = np.clip(_finite(probability).astype(np.float64), smallest, 1 - smallest)
+    clipped = np.clip(finite(probability).astype(np.float64), smallest, 1 - smallest)
     return float(-np.log(np.where(label == 1, clipped, 1 - clipped)).mean())
-
-
-def _finite(values: np.ndarray) -> np.ndarray:
-    if not np.isfinite(values).all():
-        raise ValueError("expected finite numbers; some are NaN or infinite")
-    return values
 
 
 def gauc(label: np.ndarray, score: np.ndarray, user: np.ndarray) -> float | None:
@@ -43,7 +27,7 @@ def gauc(label: np.ndarray, score: np.ndarray, user: np.ndarray) -> float | None
     if not len(label):
         return None
     group = np.unique(user, return_inverse=True)[1]
-    rank = _average_rank(group, score)
+    rank = average_rank(group, score)
     rows = np.bincount(group)
     positives = np.bincount(group, weights=label)
     negatives = rows - positives
@@ -54,21 +38,6 @@ def gauc(label: np.ndarray, score: np.ndarray, user: np.ndarray) -> float | None
     wins = rank_sum[mixed] - positives[mixed] * (positives[mixed] + 1) / 2
     per_user = wins / (positives[mixed] * negatives[mixed])
     return float(np.average(per_user, weights=rows[mixed]))
-
-
-def _average_rank(group: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """Rank of each score within its group, from 1, ties sharing their mean rank; float64 (n,)."""
-    order = np.lexsort((score, group))
-    sorted_group, sorted_score = group[order], score[order]
-    place = np.arange(len(order))
-    new_group = np.append(True, sorted_group[1:] != sorted_group[:-1])
-    new_value = new_group | np.append(True, sorted_score[1:] != sorted_score[:-1])
-    group_start = np.maximum.accumulate(np.where(new_group, place, 0))
-    tie = np.cumsum(new_value) - 1
-    tie_mean = np.bincount(tie, weights=place) / np.bincount(tie)
-    rank = np.empty(len(order))
-    rank[order] = tie_mean[tie] - group_start + 1
-    return rank
 
 
 def calibration_error(label: np.ndarray, probability: np.ndarray, bins: int) -> float | None:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from sklearn.decomposition import PCA
 
 from embed.vectors.content import Content
 from pipeline.common.files import InputError
@@ -84,10 +83,13 @@ def principal(rows: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray]:
     components = min(dim, *rows.shape)
     if components == 0 or not np.ptp(rows, axis=0).any():
         return np.zeros((len(rows), 0)), np.zeros(0)
-    # Exact, and scikit-learn fixes the signs, so that runs agree.
-    pca = PCA(components, svd_solver="covariance_eigh").fit(rows)
-    kept = int((pca.explained_variance_ > NEGLIGIBLE * pca.explained_variance_[0]).sum())
-    return pca.transform(rows)[:, :kept], pca.explained_variance_ratio_[:kept]
+    centred = rows - rows.mean(axis=0)
+    values, vectors = np.linalg.eigh(centred.T @ centred)  # ascending
+    variance, axes = values[::-1].clip(min=0), vectors[:, ::-1]  # (d,), (d, d)
+    kept = min(components, int((variance > NEGLIGIBLE * variance[0]).sum()))
+    largest = np.abs(axes).argmax(axis=0)
+    axes = axes * np.sign(axes[largest, np.arange(len(largest))])  # or runs would differ by it
+    return centred @ axes[:, :kept], (variance / variance.sum())[:kept]
 
 
 def unit_scale(rows: np.ndarray) -> np.ndarray:

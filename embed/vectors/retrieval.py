@@ -7,7 +7,6 @@ without a vector. A history is described by the mean of the vectors of its last 
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 from embed.vectors.geometry import has_vector
@@ -133,10 +132,3 @@ def cosine_scores(unit: np.ndarray, rows: Split, window: int) -> np.ndarray:
         mean = history_mean(unit, rows.history[piece, -window:])
         scores[piece] = np.einsum("nd,nd->n", mean, unit[rows.target[piece]])
     return scores
-
-
-def auc(label: np.ndarray, score: np.ndarray) -> float | None:
-    """Area under the ROC curve, ties counted half; None unless both labels occur."""
-    if not ((label == 0).any() and (label == 1).any()):
-        return None
-    return float(roc_auc_score(label, score))

@@ -7,6 +7,7 @@ from embed import diagnose as stage
 from embed.diagnose import diagnose
 from embed.vectors import retrieval
 from embed.vectors.geometry import effective_rank, near_duplicates, uniformity, unit_vectors
+from pipeline.common.auc import auc
 from pipeline.common.files import read_json, write_array
 from pipeline.common.paths import TASK1_ITEM, metrics_path, split_path
 from pipeline.settings.embed.diagnose import Diagnose
@@ -64,8 +65,8 @@ def test_every_measure_by_name() -> None:
             "recall_4_cold": np.mean(np.array(hits)[cold_rows]),
             "recall_4_popular": retrieval.popular_hits(clicked, rows, 4).mean(),
             "recall_4_chance": retrieval.chance_hits(unit, rows, 4).mean(),
-            "separation": retrieval.auc(VALID.label, scores),
-            "separation_cold": retrieval.auc(VALID.label[cold_valid], scores[cold_valid]),
+            "separation": auc(VALID.label, scores),
+            "separation_cold": auc(VALID.label[cold_valid], scores[cold_valid]),
         },
         rel=1e-6,
     )

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from sklearn.metrics import roc_curve
 
 from ctr.evaluation.curves import ROC_POINTS, auc_by, bin_label, roc, scores
 
@@ -15,6 +16,13 @@ def test_roc_runs_from_corner_to_corner() -> None:
     assert np.trapezoid(curve["true_positive_rate"], curve["false_positive_rate"]) == pytest.approx(
         0.5, abs=0.03
     )
+
+
+def test_roc_turns_where_scikit_learns_does() -> None:
+    label = np.array([1, 1, 0, 1, 0, 0, 1, 0])
+    probability = np.array([0.9, 0.8, 0.8, 0.7, 0.6, 0.5, 0.5, 0.1])
+    expected = np.column_stack(roc_curve(label, probability)[:2])
+    assert roc(label, probability).to_numpy() == pytest.approx(expected)
 
 
 def test_scores_are_shares_of_their_label() -> None:

@@ -167,15 +167,3 @@ def test_the_cosine_score_is_the_mean_over_the_last_items(
     found = retrieval.cosine_scores(unit, split, window)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert expected.count(0.0) > 5
-
-
-def test_auc_is_the_share_of_ordered_pairs() -> None:
-    label, score = np.array([0, 1, 0, 1, 1]), np.array([0.1, 0.1, 0.5, 0.9, 0.3])
-    pairs = [
-        1.0 if score[i] > score[j] else 0.5 if score[i] == score[j] else 0.0
-        for i in np.flatnonzero(label)
-        for j in np.flatnonzero(label == 0)
-    ]
-    assert retrieval.auc(label, score) == pytest.approx(np.mean(pairs))
-    for only in (np.ones(3), np.zeros(3), np.full(3, -1), np.zeros(0)):
-        assert retrieval.auc(only, only) is None
