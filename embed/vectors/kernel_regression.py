@@ -96,13 +96,14 @@ def candidates(
     )
     with progress(len(inputs), len(others)) as bar:
         for width in WIDTHS:
-            features, of_others = kernel_features(
-                chosen, (inputs, others), width / scale, bar.update
-            )
-            values, rotation = np.linalg.eigh(weighted_gram(features, weights, bar.update))
-            for part in (features, of_others):  # (n, r), (m, r)
-                for block in blocks(part, bar.update):
-                    part[block] = part[block] @ rotation
+            if len(chosen) == len(inputs):
+                features, of_others, values = rotated_at_once(
+                    inputs, others, weights, width / scale, bar.update
+                )
+            else:
+                features, of_others, values = rotated(
+                    chosen, inputs, others, weights, width / scale, bar.update
+                )
             moments = features.T @ (weights[:, None] * targets)  # (r, t)
             for penalty in PENALTIES:
                 shrunk = 1 / (values.clip(min=0) + penalty)  # (r,)
@@ -128,6 +129,41 @@ def progress(rows: int, others: int) -> Any:
         leave=False,
         disable=None,
     )
+
+
+def rotated(
+    landmarks: np.ndarray,
+    inputs: np.ndarray,
+    others: np.ndarray,
+    weights: np.ndarray,
+    gamma: float,
+    done: Done,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features (n, r) and (m, r) whose products are the kernel, with orthogonal columns.
+
+    And of each column the sum of the weighted squares over `inputs`, (r,).
+    """
+    features, of_others = kernel_features(landmarks, (inputs, others), gamma, done)
+    values, rotation = np.linalg.eigh(weighted_gram(features, weights, done))
+    for part in (features, of_others):  # (n, r), (m, r)
+        for block in blocks(part, done):
+            part[block] = part[block] @ rotation
+    return features, of_others, values
+
+
+def rotated_at_once(
+    inputs: np.ndarray, others: np.ndarray, weights: np.ndarray, gamma: float, done: Done
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `rotated` with all rows as landmarks, by one decomposition in the place of two."""
+    root = np.sqrt(weights)[:, None]
+    values, rotation = np.linalg.eigh(root * kernel(inputs, inputs, gamma) * root.T)
+    done(3 * len(inputs))
+    kept = values > NEGLIGIBLE * values[-1]
+    values, rotation = values[kept], rotation[:, kept]
+    features = rotation * np.sqrt(values) / root
+    of_others = kernel(others, inputs, gamma) @ (root * rotation / np.sqrt(values))
+    done(2 * len(others))
+    return features, of_others, values
 
 
 def kernel_features(
