@@ -137,7 +137,7 @@ def test_a_setting_reruns_its_stage_and_what_follows_alone(clone: Clone, report:
     assert report
     before = clone.read("params.yaml")
     try:
-        clone.change("train", learning_rate=0.003)
+        clone.change("train", learning_rate=0.002)
         assert clone.changed_stages() == {"train@main", "train@trees"}
         (clone.folder / "params.yaml").write_bytes(before)
         clone.change("embed_image", model="ViT-B-32", pretrained="laion2b_s34b_b79k")
