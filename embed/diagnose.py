@@ -6,12 +6,12 @@ Writes metrics/embeddings.json. A value that the data cannot give is null.
 import numpy as np
 
 from embed.vectors import geometry, retrieval
-from pipeline.common.auc import auc
 from pipeline.common.files import Outputs, read_array
 from pipeline.common.outlook import tell_cores
 from pipeline.common.paths import TASK1_ITEM, metrics_path
 from pipeline.common.stage import made, run, shown
 from pipeline.settings.embed.diagnose import Diagnose
+from pipeline.tables.auc import auc
 from pipeline.tables.split import Split
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.common.auc import auc
 from pipeline.common.paths import SPLITS
+from pipeline.tables.auc import auc
 from sample.audience import Audience
 from sample.clicks import click_probability
 from sample.config import WorldConfig

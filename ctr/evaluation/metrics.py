@@ -5,7 +5,7 @@ All over numpy arrays of one length n: `label` 0 or 1, `score` or `probability` 
 
 import numpy as np
 
-from pipeline.common.auc import auc, average_rank, finite
+from pipeline.tables.auc import auc, average_rank, finite
 
 __all__ = ["auc", "calibration", "calibration_error", "gauc", "logloss"]
 

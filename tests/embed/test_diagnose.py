@@ -7,11 +7,11 @@ from embed import diagnose as stage
 from embed.diagnose import diagnose
 from embed.vectors import retrieval
 from embed.vectors.geometry import effective_rank, near_duplicates, uniformity, unit_vectors
-from pipeline.common.auc import auc
 from pipeline.common.files import read_json, write_array
 from pipeline.common.paths import TASK1_ITEM, metrics_path, split_path
 from pipeline.settings.embed.diagnose import Diagnose
 from pipeline.settings.params import Params
+from pipeline.tables.auc import auc
 from pipeline.tables.split import Split
 from tests.embed.vectors.test_retrieval import HISTORY, ITEMS, clicks, plain_hit, real
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.common.auc import auc
+from pipeline.tables.auc import auc
 
 
 def test_auc_is_the_share_of_ordered_pairs() -> None:
