@@ -1,3 +1,4 @@
+import gc
 import pickle
 import time
 from collections.abc import Iterator
@@ -32,6 +33,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     fresh = {item.path for item in items if "fresh_runs" in getattr(item, "fixturenames", ())}
     items.sort(key=lambda item: (item.path not in fresh, item.path not in slow))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the collections that Accelerate asks for need not look at it,
+    nor copy it in what forks."""
+    gc.collect()
+    gc.freeze()
 
 
 @cache

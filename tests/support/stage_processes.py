@@ -4,6 +4,7 @@ A process that has imported what the stages import, and done nothing else, forks
 run then starts in milliseconds. As a script this module is that process.
 """
 
+import gc
 import json
 import os
 import runpy
@@ -109,6 +110,7 @@ class StageProcesses:
 def serve() -> None:
     for module in (*sys.argv[1:], "pipeline.settings.params", "pipeline.common.stage"):
         import_module(module)
+    gc.freeze()  # a run need not look at what is imported, nor copy it
     for line in sys.stdin:
         match json.loads(line):
             case ["start", stage, folder, log, environment]:
