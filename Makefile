@@ -22,7 +22,7 @@ PARAMS ?=
 SINCE ?=
 
 TOGETHER := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-TRUST := $(addprefix tests/whole/,chaos determinism fuzz leakage test_documents.py) \
+TRUST := $(addprefix tests/whole/,chaos determinism fuzz leakage test_documents.py test_end_to_end.py) \
 	$(addprefix tests/benchmarks/,growth/test_scale.py test_bench_train.py)
 # Other tests run beside, and a second thread for a small matrix product waits by spinning.
 ALONE := OPENBLAS_NUM_THREADS=1
@@ -68,12 +68,12 @@ changed: $(VENV)/.installed-dev
 unit: $(VENV)/.installed-dev
 	$(ACTIVE) $(ALONE) pytest -m "not slow" $(TOGETHER)
 
-# In a fresh clone and a fresh virtual environment.
+# In a fresh clone and a fresh virtual environment, which has links to the packages of this one.
 end-to-end: $(VENV)/.installed-dev
 	$(ACTIVE) $(ALONE) pytest -m slow $(TOGETHER)
 
-# Kills, damaged inputs, equal bytes and leaks, many more of each than in `make test`; queued
-# experiments, and the commands of benchmarks that start many processes.
+# Kills, damaged inputs, equal bytes and leaks, many more of each than in `make test`; an installation
+# of every package; queued experiments, and the commands of benchmarks that start many processes.
 trust: $(VENV)/.installed-dev
 	$(ACTIVE) pytest --long $(TRUST)
 

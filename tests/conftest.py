@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.support.clone import HERE, Clone, write_small_params, write_small_source
-from tests.support.fresh_runs import FreshRuns
+from tests.support.fresh.runs import FreshRuns
 from tests.support.references.run import ReferenceRun
 from tests.support.shared import shared
 from tests.support.worlds.tiny_world import on_cpu
@@ -78,9 +78,10 @@ def small_params(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def fresh_runs(
-    small_source: Path, small_params: Path, tmp_path_factory: pytest.TempPathFactory
+    small_source: Path, small_params: Path, long: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[FreshRuns]:
-    runs = FreshRuns(tmp_path_factory.mktemp("fresh") / "clone", small_source, small_params)
+    folder = tmp_path_factory.mktemp("fresh") / "clone"
+    runs = FreshRuns(folder, small_source, small_params, from_nothing=long)
     yield runs
     runs.stop()
 

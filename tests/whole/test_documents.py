@@ -33,11 +33,11 @@ EVERY_DOCUMENT = sorted(
 )
 """Those beside the code, too."""
 RUN_ELSEWHERE = {
-    "make submission": "tests/support/fresh_runs.py",
-    "make submission SOURCE=<folder>": "tests/support/fresh_runs.py",
+    "make submission": "tests/support/fresh/runs.py",
+    "make submission SOURCE=<folder>": "tests/support/fresh/runs.py",
     **{
         f"make submission PARAMS=recipes/microlens_1m{which}.yaml": (
-            "PARAMS in tests/support/fresh_runs.py, the recipe in "
+            "PARAMS in tests/support/fresh/runs.py, the recipe in "
             "tests/pipeline/settings/test_recipes.py; the whole downloads gigabytes"
         )
         for which in ("", "_published")

@@ -1,6 +1,7 @@
 """What a newcomer does: clone, `make submission`, and the commands that follow from it.
 
-In a fresh clone of the last commit and a fresh virtual environment; minutes, so marked slow.
+In a fresh clone of the last commit and a fresh virtual environment, into which `make trust`
+installs every package from the network; minutes, so marked slow.
 """
 
 import re
@@ -21,7 +22,7 @@ from tests.support.browser import (
     texts_on_first_screen,
 )
 from tests.support.clone import SMALL_ITEMS, Clone
-from tests.support.fresh_runs import FreshRuns
+from tests.support.fresh.runs import FreshRuns
 from tests.support.references.run import ReferenceRun
 
 pytestmark = pytest.mark.slow

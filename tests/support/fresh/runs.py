@@ -1,10 +1,15 @@
-"""A newcomer's clone and virtual environment, and its two runs, made while other tests run."""
+"""A newcomer's clone and virtual environment, and its two runs, made while other tests run.
+
+In the long form `make` installs every package from the network; in the short form it finds an
+environment that has them, and installs the project and faiss.
+"""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.clone import Clone
+from tests.support.clone import PYTHON, Clone
+from tests.support.fresh import linked
 
 
 @dataclass(frozen=True)
@@ -23,8 +28,10 @@ class SmallRun:
 class FreshRuns:
     """`make submission` of a small source, which installs everything, then of the sample."""
 
-    def __init__(self, folder: Path, source: Path, params: Path) -> None:
+    def __init__(self, folder: Path, source: Path, params: Path, *, from_nothing: bool) -> None:
+        """`from_nothing` has no environment to begin with."""
         self.clone = Clone(folder, folder / ".venv/bin")
+        self.from_nothing = from_nothing
         self.options = (f"SOURCE={source}/", f"PARAMS={params}")
         self.runs = ThreadPoolExecutor(max_workers=1)  # one after the other
         self._small = self.runs.submit(self.run_small)
@@ -48,6 +55,8 @@ class FreshRuns:
         return self.make_submission()
 
     def run_small(self) -> SmallRun:
+        if not self.from_nothing:
+            linked.make(self.clone.folder / ".venv", PYTHON, self.clone.folder)
         self.make_submission(*self.options)
         paths = [path for outputs in self.clone.recorded().values() for path in outputs]
         return SmallRun(
