@@ -23,7 +23,7 @@ SINCE ?=
 
 TOGETHER := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 TRUST := $(addprefix tests/whole/,chaos determinism fuzz leakage test_documents.py test_end_to_end.py) \
-	$(addprefix tests/benchmarks/,growth/test_scale.py test_bench_train.py)
+	$(addprefix tests/benchmarks/,growth/test_memory.py growth/test_scale.py test_bench_train.py)
 # Other tests run beside, and a second thread for a small matrix product waits by spinning.
 ALONE := OPENBLAS_NUM_THREADS=1
 BIN := $(VENV)/bin

@@ -4,15 +4,17 @@ import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
 from tests.support.clone import HERE, Clone, write_small_params, write_small_source
 from tests.support.fresh.runs import FreshRuns
 from tests.support.references.run import ReferenceRun
 from tests.support.shared import shared
-from tests.support.worlds.tiny_world import on_cpu
+
+if TYPE_CHECKING:
+    import torch  # which takes seconds, and not every session needs it
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,10 +31,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with tests of minutes come first, before all that of the fresh environment: one worker
-    waits for them while the others do the rest."""
+    waits for them while the others do the rest. Of the others those of the whole, which take
+    longest, so that at the end no worker waits long for another."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     fresh = {item.path for item in items if "fresh_runs" in getattr(item, "fixturenames", ())}
-    items.sort(key=lambda item: (item.path not in fresh, item.path not in slow))
+    whole = Path(__file__).parent / "whole"
+    items.sort(
+        key=lambda item: (
+            item.path not in fresh,
+            item.path not in slow,
+            not item.path.is_relative_to(whole),
+        )
+    )
 
 
 def pytest_collection_finish() -> None:
@@ -106,7 +116,11 @@ def small_run(
 
 
 @pytest.fixture
-def cpu() -> Iterator[torch.device]:
+def cpu() -> Iterator["torch.device"]:
+    import torch
+
+    from tests.support.worlds.tiny_world import on_cpu
+
     with on_cpu():
         yield torch.device("cpu")
 
