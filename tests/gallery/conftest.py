@@ -3,19 +3,21 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.shared import made_once
 from tests.support.worlds.report_world import write_run
 
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("finished") / "run"
-    folder.mkdir()
+    return made_once(tmp_path_factory, "finished", make_run)
+
+
+def make_run(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("ACCELERATE_USE_CPU", "true")
         patch.setenv("OMP_NUM_THREADS", "1")
         write_run()
-    return folder
 
 
 @pytest.fixture

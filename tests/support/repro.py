@@ -53,7 +53,7 @@ class Repro:
             if time.monotonic() - self.started > TIMEOUT:
                 self.kill("session")
                 raise AssertionError(f"hung for {TIMEOUT} s:\n{self.log.read_text()}")
-            time.sleep(0.005)
+            time.sleep(0.02)  # each look reads the log
 
     def kill(self, target: Target) -> None:
         """Returns when `dvc` has ended."""

@@ -1,7 +1,7 @@
 """What the workers of a session have in common."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fcntl import LOCK_EX, flock
 from pathlib import Path
@@ -18,3 +18,14 @@ def shared(factory: pytest.TempPathFactory, name: str) -> Iterator[Path]:
     with folder.with_suffix(".lock").open("w") as lock:
         flock(lock, LOCK_EX)
         yield folder
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder of the session that the first worker fills, and that no test changes."""
+    with shared(factory, name) as folder:
+        made, partial = folder / "made", folder / f"partial-{os.getpid()}"
+        if not made.exists():
+            partial.mkdir()
+            make(partial)
+            partial.rename(made)
+    return made

@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pytest
 
+from tests.support.shared import made_once
 from tests.whole.leakage.worlds import STAGES, Change, Run, change_splits, raw_world
 
 Again = Callable[[Run, Change, Sequence[ModuleType]], Run]
@@ -19,14 +20,19 @@ def reference_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Ru
 
     def reference(seed: int) -> Run:
         if seed not in runs:
-            folder = tmp_path_factory.mktemp(f"world{seed}")
-            run = Run(raw_world(folder / "raw", seed), folder / "work", seed)
-            run.work.mkdir()
-            run.stages(*STAGES)
-            runs[seed] = run
+            folder = made_once(
+                tmp_path_factory, f"world{seed}", lambda folder: make_world(folder, seed)
+            )
+            runs[seed] = Run(folder / "raw", folder / "work", seed)
         return runs[seed]
 
     return reference
+
+
+def make_world(folder: Path, seed: int) -> None:
+    run = Run(raw_world(folder / "raw", seed), folder / "work", seed)
+    run.work.mkdir()
+    run.stages(*STAGES)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
