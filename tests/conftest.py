@@ -2,12 +2,14 @@ import gc
 import pickle
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support import forked
 from tests.support.clone import HERE, Clone, write_small_params, write_small_source
 from tests.support.fresh.runs import FreshRuns
 from tests.support.references.run import ReferenceRun
@@ -97,8 +99,20 @@ def fresh_runs(
 
 
 @pytest.fixture(scope="session")
+def stage_programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for PATH, by which stages start quickly."""
+    with ExitStack() as entered:
+        with shared(tmp_path_factory, "forked") as folder:
+            made = entered.enter_context(forked.programs(folder))
+        yield made
+
+
+@pytest.fixture(scope="session")
 def small_run(
-    small_source: Path, small_params: Path, tmp_path_factory: pytest.TempPathFactory
+    small_source: Path,
+    small_params: Path,
+    stage_programs: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> ReferenceRun:
     """The pipeline on the small source, in the virtual environment of the tests.
 
@@ -107,7 +121,7 @@ def small_run(
     with shared(tmp_path_factory, "small") as folder:
         made = folder / "run.pickle"
         if not made.exists():
-            clone = Clone(folder / "clone", HERE)
+            clone = Clone(folder / "clone", stage_programs, HERE)
             (clone.folder / "params.yaml").write_bytes(small_params.read_bytes())
             clone.change("data", source=str(small_source))
             made.write_bytes(pickle.dumps(ReferenceRun(clone, folder / "logs")))

@@ -1,5 +1,6 @@
 """A pipeline that has run undisturbed: the bytes that every disturbed run must end with."""
 
+import os
 import time
 from collections.abc import Iterable
 from copy import copy
@@ -43,8 +44,12 @@ class ReferenceRun:
         other.logs.mkdir()
         return other
 
-    def repro(self) -> Repro:
-        return Repro(self.clone, self.logs / f"{len(list(self.logs.iterdir()))}.log")
+    def repro(self, *programs: Path) -> Repro:
+        """With `programs` to be found before the clone's own."""
+        clone = copy(self.clone)
+        path = os.pathsep.join([*map(str, programs), clone.environment["PATH"]])
+        clone.environment = clone.environment | {"PATH": path}
+        return Repro(clone, self.logs / f"{len(list(self.logs.iterdir()))}.log")
 
     def assert_intact(self, but: Iterable[str] = ()) -> None:
         """Every output is there with the reference's bytes.

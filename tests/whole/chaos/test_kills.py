@@ -14,6 +14,8 @@ pytestmark = pytest.mark.slow
 
 KILLS = 20
 SEED = 2025
+IMPORTS = 4
+"""Seconds, about, that a stage takes to import what the reference's stages had at once."""
 SHORT = ("train@main", "embed_image@main", "fuse")
 TARGETS: tuple[Target, ...] = ("session", "stage", "dvc")
 
@@ -26,7 +28,7 @@ def test_killed_anywhere_it_ends_with_the_bytes_of_an_undisturbed_run(
     for stage, kills in planned(run, random) if long else ((stage, 1) for stage in SHORT):
         forget(run, stage)
         for _ in range(kills):
-            wait, target = random.uniform(0, run.seconds[stage]), next(targets)
+            wait, target = random.uniform(0, run.seconds[stage] + IMPORTS), next(targets)
             while not kill(run, stage, wait, target):  # faster than in the undisturbed run
                 forget(run, stage)
                 wait /= 2
