@@ -152,7 +152,6 @@ def test_the_movielens_recipe_is_params_with_two_pretrained_encoders() -> None:
     assert {name for name in own if own[name] != committed[name]} == {
         *("data.source", "encoder.train", "embed_text.library", "embed_text.model"),
         *("embed_image.library", "embed_image.model", "embed_image.pretrained"),
-        *("train.learning_rate", "train.batch_size", "train.patience"),
         *("judge.learning_rate", "judge.batch_size", "judge.rows", "judge.epochs"),
         "judge.patience",
     }
