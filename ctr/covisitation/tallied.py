@@ -20,7 +20,6 @@ from ctr.covisitation.tallies import (
     PLACE,
     VALUES,
 )
-from pipeline.common.files import read_array
 
 AT_A_TIME = 1 << 24
 """Pairs that are turned together, in 0.5 GB."""
@@ -47,7 +46,7 @@ def write_pairs(path: Callable[[str], Path], pairs: Iterable[PairsOfItem]) -> di
 
 def write_turned(at: Mapping[str, Path], start: np.ndarray) -> np.ndarray:
     """By the earlier items that are written, a part of them at a time; `turned_start`."""
-    earlier, items = read_array(at[EARLIER]), len(start) - 1
+    earlier, items = np.load(at[EARLIER], mmap_mode="r", allow_pickle=False), len(start) - 1
     kind = np.int32 if len(earlier) < 2**31 else np.int64
     count = np.zeros(items, np.int64)
     for begin in range(0, len(earlier), AT_A_TIME):
