@@ -39,7 +39,7 @@ SETTINGS = {
 OFFLINE = ("encoder", "text_encoders", "embed_text", "image_encoders", "embed_image", "embed_vlm")
 """Sections of what the hub would be asked for: of params.yaml whatever the settings."""
 ENCODER_EPOCHS = 1
-"""Over more (title, cover) pairs than the sample's twenty epochs together."""
+"""Over more (title, cover) pairs than all epochs of the sample together."""
 FIGURES = "figures.json"
 WORLD = "world"
 

@@ -10,7 +10,8 @@ SHA256SUMS            of all these, as `sha256sum --check` reads it
 README.md             the model card, which anyone may change
 
 What is read into memory is compared with its sum; the pairs of tallies/ may be gigabytes, which are
-read where they lie, and must have as many rows as they should.
+read where they lie, and must have the shapes that they should. To renew a package that is in use
+put another folder in its place: what is written over files that are read so ends who reads them.
 """
 
 import hashlib
@@ -24,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
+from tqdm import tqdm
 
 from ctr.covisitation.tallies import (
     EARLIER,
@@ -33,6 +35,7 @@ from ctr.covisitation.tallies import (
     PAIR_FILES,
     PAIR_VALUES,
     PLACE,
+    VALUES,
     PairTable,
     Tallies,
 )
@@ -44,6 +47,7 @@ NUMBERS, SUMS, CARD = "numbers.json", "SHA256SUMS", "README.md"
 WEIGHTS, TREES = "model.safetensors", "model.txt"
 TALLIES = "tallies"
 MAPPED = {f"{TALLIES}/{name}" for name in PAIR_FILES}
+NEEDED = {CONFIG, ITEMS, ITEM_ARRAYS, NUMBERS}
 OPTIONAL = {WEIGHTS, TREES, f"{TALLIES}/{OF_ITEMS_FILE}", *MAPPED}
 COLUMNS = ("item_id", "title", *LEVEL_COLUMNS)
 ARRAYS = ("content", "tags", "neighbors", "cosine")
@@ -85,7 +89,8 @@ def read_package(folder: Path) -> Package:
 
 def sums_of(files: Mapping[str, Path]) -> str:
     """A line of SHA256SUMS for each of `files`, which are now at the paths."""
-    return "".join(f"{sha256(path)}  {name}\n" for name, path in sorted(files.items()))
+    bar = tqdm(sorted(files.items()), "sums", unit="file", leave=False, disable=None)
+    return "".join(f"{sha256(path)}  {name}\n" for name, path in bar)
 
 
 def sha256(path: Path) -> str:
@@ -103,12 +108,13 @@ def compare_sums(folder: Path) -> None:
     except ValueError as error:
         raise damaged(path, error) from None
     sums = {name: expected for expected, _, name in (line.partition("  ") for line in lines)}
-    if unlisted := {CONFIG, ITEMS, ITEM_ARRAYS, NUMBERS} - sums.keys():
+    there = NEEDED | {name for name in OPTIONAL if (folder / name).exists()}
+    if unlisted := there - sums.keys():
         raise refused(path, f"tells nothing of {some_of(unlisted)}")
-    for name, expected in sums.items():
+    for name in sorted((NEEDED | OPTIONAL) & sums.keys()):
         if not (folder / name).is_file():
             raise missing(folder / name)
-        if name not in MAPPED and sha256(folder / name) != expected:
+        if name not in MAPPED and sha256(folder / name) != sums[name]:
             raise refused(folder / name, f"is another file than {path} tells of")
 
 
@@ -146,27 +152,31 @@ def read_tallies(folder: Path) -> Tallies | None:
     """What is counted of train, pairs where they lie; none where `companions.tallies` was off."""
     path = folder / TALLIES / OF_ITEMS_FILE
     items = read_arrays(path)
-    pairs = {name: read_mapped(folder / TALLIES / name) for name in PAIR_FILES}
     with reading(path):
         start, turned_start = items["start"], items["turned_start"]
-        if len(start) == 1:
-            return None
-        of = {name: items[name] for name in OF_ITEMS}
-    for name, array in pairs.items():
-        if len(array) != start[-1]:
-            found = f"has {len(array):,} pairs, {path} tells of {start[-1]:,}"
-            raise refused(folder / TALLIES / name, found)
+        count = int(start[-1])
+        of = {name: items[name] for name in OF_ITEMS} if len(start) > 1 else {}
+    shapes = dict.fromkeys(PAIR_FILES, (count,)) | {PAIR_VALUES: (count, len(VALUES))}
+    pairs = {name: read_mapped(folder / TALLIES / name, shapes[name]) for name in PAIR_FILES}
+    if not of:
+        return None
     table = PairTable(start, pairs[EARLIER], turned_start, pairs[LATER], pairs[PLACE])
     return Tallies(of, table, pairs[PAIR_VALUES])
 
 
-def read_mapped(path: Path) -> np.ndarray:
+def read_mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Of that `shape`; of float32 the values of pairs, of whole numbers all others."""
     try:
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        found = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except FileNotFoundError:
         raise missing(path) from None
     except (OSError, ValueError, EOFError) as error:
         raise damaged(path, error) from None
+    kinds = ("float32",) if path.name == PAIR_VALUES else ("int32", "int64")
+    if found.shape != shape or str(found.dtype) not in kinds:
+        expected = f"expected {shape} of {' or '.join(kinds)}"
+        raise refused(path, f"is {found.shape} of {found.dtype}; {expected}")
+    return found
 
 
 @contextmanager

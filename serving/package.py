@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tqdm import tqdm
 
 from ctr.covisitation import tallies
 from ctr.models.trained_on import read_description, trained_file
@@ -35,7 +36,7 @@ def main() -> None:
         outputs.json(to / folder.CONFIG, description)
         outputs.json(to / folder.NUMBERS, numbers | {"history": stats["settings"]["history"]})
         if reads_numbers(description, numbers):
-            for name in tallies.FILES:
+            for name in tqdm(tallies.FILES, "tallies", unit="file", leave=False, disable=None):
                 copied = outputs.path(to / folder.TALLIES / name)
                 shutil.copyfile(paths.TALLIES / name, copied)
         pq.write_table(items_table(len(arrays["tags"])), outputs.path(to / folder.ITEMS))
@@ -46,7 +47,7 @@ def main() -> None:
         outputs.path(to / folder.CARD).write_text(text, encoding="utf-8")
         for name in folder.OPTIONAL - written.keys():  # of an earlier model
             (to / name).unlink(missing_ok=True)
-    size = sum(path.stat().st_size for path in to.rglob("*"))
+    size = sum(path.stat().st_size for path in to.rglob("*") if path.is_file())
     made(f"{to}, {description['model']} and {len(arrays['tags']) - 1:,} items, {size / 1e6:.1f} MB")
 
 

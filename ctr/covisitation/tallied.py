@@ -3,10 +3,11 @@
 Letters: N items, m pairs of different items.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from ctr.covisitation.describe import Describer, PairsOfItem
 from ctr.covisitation.grown import GrownArray
@@ -15,7 +16,6 @@ from ctr.covisitation.tallies import (
     EARLIER,
     LATER,
     OF_ITEMS,
-    PAIR_FILES,
     PAIR_VALUES,
     PLACE,
     VALUES,
@@ -30,29 +30,40 @@ def write_pairs(path: Callable[[str], Path], pairs: Iterable[PairsOfItem]) -> di
 
     `pairs` are those of every item, padding's too, in their order.
     """
-    at = {name: path(name) for name in PAIR_FILES}
-    counts = [0]
+    counts, earlier_at = [0], path(EARLIER)
     with (
-        GrownArray(at[EARLIER], np.int32) as earlier,
-        GrownArray(at[PAIR_VALUES], np.float32, len(VALUES)) as values,
+        GrownArray(earlier_at, np.int32) as earlier,
+        GrownArray(path(PAIR_VALUES), np.float32, len(VALUES)) as values,
     ):
         for each in pairs:
             earlier.append(each.other)
             values.append(np.column_stack([getattr(each, name) for name in VALUES]))
             counts.append(len(each.other))
     start = np.cumsum(counts)
-    return {"start": start, "turned_start": write_turned(at, start)}
+    written = np.load(earlier_at, mmap_mode="r", allow_pickle=False)
+    return {"start": start, "turned_start": write_turned(path, written, start)}
 
 
-def write_turned(at: Mapping[str, Path], start: np.ndarray) -> np.ndarray:
-    """By the earlier items that are written, a part of them at a time; `turned_start`."""
-    earlier, items = np.load(at[EARLIER], mmap_mode="r", allow_pickle=False), len(start) - 1
+def write_turned(path: Callable[[str], Path], earlier: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """The pairs by their `earlier` items (m,), a part of these at a time; `turned_start`."""
+    items = len(start) - 1
     kind = np.int32 if len(earlier) < 2**31 else np.int64
     count = np.zeros(items, np.int64)
     for begin in range(0, len(earlier), AT_A_TIME):
         count += np.bincount(earlier[begin : begin + AT_A_TIME], minlength=items)
     turned_start = np.concatenate([[0], np.cumsum(count)])
-    with GrownArray(at[LATER], np.int32) as later, GrownArray(at[PLACE], kind) as place:
+    with (
+        GrownArray(path(LATER), np.int32) as later,
+        GrownArray(path(PLACE), kind) as place,
+        tqdm(
+            total=len(earlier),
+            desc="pairs turned",
+            unit="pair",
+            unit_scale=True,
+            leave=False,
+            disable=None,
+        ) as bar,
+    ):
         first = 0
         while first < items:
             most = turned_start[first] + AT_A_TIME
@@ -62,6 +73,7 @@ def write_turned(at: Mapping[str, Path], start: np.ndarray) -> np.ndarray:
             each = np.diff(np.searchsorted(found, start))
             later.append(np.repeat(np.arange(items, dtype=np.int32), each)[order])
             place.append(found[order])
+            bar.update(len(found))
             first = last
     return turned_start
 

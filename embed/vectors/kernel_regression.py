@@ -161,8 +161,8 @@ def rotated_at_once(
     kept = values > NEGLIGIBLE * values[-1]
     values, rotation = values[kept], rotation[:, kept]
     features = rotation * np.sqrt(values) / root
-    of_others = kernel(others, inputs, gamma) @ (root * rotation / np.sqrt(values))
-    done(2 * len(others))
+    of_others = nystroem(others, inputs, gamma, root * rotation / np.sqrt(values), done)
+    done(len(others))  # the second decomposition's share
     return features, of_others, values
 
 

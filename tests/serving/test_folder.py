@@ -36,6 +36,7 @@ READ = [
     ("transformer_dcn", "model.safetensors"),
 ]
 """Into memory, by kind."""
+ALWAYS = {"config.json", "items.parquet", "items.safetensors", "numbers.json"}
 MAPPED = [("qin", f"tallies/{name}.npy") for name in ("earlier", "later", "place", "values")]
 CHANGED = b"\0\xff\x7f" * 7
 Change = Callable[[dict[str, Any]], object]
@@ -134,14 +135,24 @@ def test_a_file_of_another_package(
 
 
 @pytest.mark.parametrize(("kind", "name"), MAPPED)
-def test_pairs_of_another_number(whole: Callable[[str], Path], kind: str, name: str) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda pairs: pairs[:-1],
+        lambda pairs: pairs[..., None],
+        lambda pairs: pairs.ravel()[0],
+        lambda pairs: pairs.astype(np.float64),
+    ],
+    ids=["fewer", "in a column", "one number", "of another type"],
+)
+def test_pairs_that_are_other_arrays(
+    whole: Callable[[str], Path], kind: str, name: str, change: Callable[[np.ndarray], np.ndarray]
+) -> None:
     folder = whole(kind)
     pairs = np.load(folder / name)
-    np.save(folder / name, pairs[:-1])
-    told = (
-        f"has {len(pairs) - 1:,} pairs, {folder}/tallies/items.safetensors tells of {len(pairs):,}"
-    )
-    assert_refused(folder, name, told)
+    np.save(folder / name, change(pairs))
+    told = f"is {change(pairs).shape} of {change(pairs).dtype}; expected {pairs.shape} of "
+    assert_refused(folder, name, re.escape(told))
 
 
 def test_sums_that_are_not_there(whole: Callable[[str], Path]) -> None:
@@ -163,6 +174,26 @@ def test_sums_that_are_damaged(whole: Callable[[str], Path], damage: str) -> Non
     path.write_bytes(damaged[damage])
     told = {"cut": "tells nothing of items.parquet", "empty": "tells nothing of config.json, items"}
     assert_refused(folder, "SHA256SUMS", told.get(damage, "cannot be read: "))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [*(each for each in READ if each[1] not in ALWAYS), *MAPPED]
+)
+def test_sums_that_lack_a_file_that_is_there(
+    whole: Callable[[str], Path], kind: str, name: str
+) -> None:
+    folder = whole(kind)
+    lines = (folder / "SHA256SUMS").read_text().splitlines(keepends=True)
+    (folder / "SHA256SUMS").write_text("".join(x for x in lines if not x.endswith(f"  {name}\n")))
+    assert_refused(folder, "SHA256SUMS", f"tells nothing of {name}")
+
+
+@pytest.mark.parametrize("line", ["", "0  " + "a" * 300, "0  ../../etc/passwd", "0  /", "\0"])
+def test_of_no_other_file_a_sum_is_taken(whole: Callable[[str], Path], line: str) -> None:
+    folder = whole("qin")
+    with (folder / "SHA256SUMS").open("a") as file:
+        file.write(f"{line}\n")
+    assert len(Scorer.load(folder)) == ITEMS
 
 
 def test_a_table_whose_pages_are_damaged(whole: Callable[[str], Path]) -> None:

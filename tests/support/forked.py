@@ -2,9 +2,10 @@
 
 Stages of a small source compute for less time than they import. Whoever is first in PATH with this
 `python` gets from `python -m <stage>` what he gets from any other: the files that he is in, his
-environment, arguments, streams, signals and exit code; a process that is killed is not one of his
-children, though. Every other command goes to the real Python, as does all when no process is there
-to fork. As a script this module is that process, which knows nothing of the project.
+environment, arguments, streams and exit code, and it hears of SIGTERM and SIGINT and ends with
+him. It is not one of his children, though, and what libraries read of the environment when they
+are imported has been read. Every other command goes to the real Python, as does all when no process
+is there to fork. As a script this module is that process, which knows nothing of the project.
 """
 
 import atexit
@@ -28,13 +29,16 @@ from typing import Any
 IMPORTED = (
     *("accelerate", "faiss", "lightgbm", "matplotlib.pyplot", "open_clip", "pandas", "rich"),
     *("pyarrow.parquet", "pydantic", "safetensors.torch", "scipy.sparse.linalg", "scipy.stats"),
-    *("sklearn.decomposition", "sklearn.manifold", "sklearn.metrics", "timm", "torch._dynamo"),
+    *("sklearn.manifold", "timm", "torch._dynamo"),
     *("torch.utils.data", "torchvision", "transformers"),
 )
 """By stages; a package that is not there is one that a stage will miss by itself."""
 STARTS_WITHIN = 120
 """Seconds."""
-CLIENT = """#!{python} -IS
+PROGRAM = """#!/bin/sh
+exec '{python}' -IS '{client}' "$@"
+"""
+CLIENT = """
 import json, os, signal, socket, sys
 words = sys.argv[1:]
 stage = words[1] if words[:1] == ["-m"] and len(words) > 1 else ""
@@ -76,11 +80,15 @@ def programs(folder: Path) -> Iterator[Path]:
     if not connected(hold, path):
         path.unlink(missing_ok=True)
         process = start(path)
+        deadline = time.monotonic() + STARTS_WITHIN
         while not connected(hold, path):
             assert process.poll() is None
+            assert time.monotonic() < deadline
             time.sleep(0.02)
         program.parent.mkdir(exist_ok=True)
-        program.write_text(CLIENT.format(python=sys.executable, path=str(path)))
+        client = folder / "client.py"
+        client.write_text(CLIENT.format(python=sys.executable, path=str(path)))
+        program.write_text(PROGRAM.format(python=sys.executable, client=client))
         program.chmod(0o755)
     try:
         yield program.parent
@@ -156,15 +164,18 @@ def look_after(connection: socket.socket, size: int, streams: list[int]) -> None
         words, folder, environment = json.loads(file.read(size))
     pid = os.fork()
     if pid == 0:
+        os.setpgid(0, 0)  # so that its own processes end with it
         connection.close()
         become(words, folder, environment, streams)
+    with suppress(PermissionError):
+        os.setpgid(pid, pid)  # whoever of the two comes first
     for stream in streams:
         os.close(stream)
     connection.sendall(f"{pid}\n".encode())
     while True:
         ready, _, _ = select.select([connection], [], [], 0.005)
         if ready:
-            os.kill(pid, signal.SIGKILL)
+            os.killpg(pid, signal.SIGKILL)
             os._exit(1)
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:

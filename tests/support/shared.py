@@ -1,6 +1,7 @@
 """What the workers of a session have in common."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fcntl import LOCK_EX, flock
@@ -25,6 +26,7 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     with shared(factory, name) as folder:
         made, partial = folder / "made", folder / f"partial-{os.getpid()}"
         if not made.exists():
+            shutil.rmtree(partial, ignore_errors=True)  # of a call that failed
             partial.mkdir()
             make(partial)
             partial.rename(made)

@@ -204,16 +204,18 @@ def test_in_blocks_of_rows_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> No
             np.testing.assert_allclose(part, of_whole, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize(("rows", "others"), [(4000, 1000), (64, 4936)])
 def test_beside_the_features_there_is_no_second_array_of_their_size(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, rows: int, others: int
 ) -> None:
+    """Where some rows are landmarks, and where all are."""
     monkeypatch.setattr("embed.vectors.kernel_regression.BLOCK", 64)
-    given, landmarks = problem(rows=4000, others=1000), 64
+    given, landmarks = problem(rows=rows, others=others), 64
     tracemalloc.start()
     next(candidates(given.inputs, given.targets, given.weights, given.others, landmarks, seed=1))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    features = (4000 + 1000) * landmarks * 8
+    features = (rows + others) * landmarks * 8
     assert features < peak < 1.6 * features
 
 

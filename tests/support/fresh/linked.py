@@ -88,6 +88,8 @@ def link(source: str, target: str) -> None:
 def copy_program(source: Path, target: Path) -> None:
     """The Python that it names is the one beside it."""
     if source.is_file():
-        own, other = (f"#!{path.parent}/".encode() for path in (source, target))
-        target.write_bytes(source.read_bytes().replace(own, other, 1))
+        own, other = (f"{path.parent}/".encode() for path in (source, target))
+        content = source.read_bytes()
+        assert own in content or not content.startswith(b"#!"), f"{source} is of another place"
+        target.write_bytes(content.replace(own, other, 1))
         shutil.copymode(source, target)
