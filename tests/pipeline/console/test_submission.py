@@ -58,7 +58,7 @@ def test_a_fault_in_params_is_told_before_dvc_starts(
     monkeypatch.setattr(submission, "dvc", started.append)
     monkeypatch.setattr("sys.argv", ["submission"])
     params = workspace / "params.yaml"
-    params.write_text(params.read_text().replace("learning_rate: 0.002", "learning_rate: -1"))
+    params.write_text(params.read_text().replace("learning_rate: 0.003", "learning_rate: -1"))
     with pytest.raises(SystemExit) as exit:
         submission.main()
     assert "train.learning_rate" in str(exit.value.code)
