@@ -27,18 +27,7 @@ import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
-from ctr.covisitation.tallies import (
-    EARLIER,
-    LATER,
-    OF_ITEMS,
-    OF_ITEMS_FILE,
-    PAIR_FILES,
-    PAIR_VALUES,
-    PLACE,
-    VALUES,
-    PairTable,
-    Tallies,
-)
+from ctr.covisitation.tallies import OF_ITEMS_FILE, PAIR_FILES, PAIR_VALUES, VALUES, Tallies
 from pipeline.common.files import InputError, some_of
 from pipeline.tables.split import LEVEL_COLUMNS
 
@@ -153,15 +142,14 @@ def read_tallies(folder: Path) -> Tallies | None:
     path = folder / TALLIES / OF_ITEMS_FILE
     items = read_arrays(path)
     with reading(path):
-        start, turned_start = items["start"], items["turned_start"]
+        start = items["start"]
         count = int(start[-1])
-        of = {name: items[name] for name in OF_ITEMS} if len(start) > 1 else {}
     shapes = dict.fromkeys(PAIR_FILES, (count,)) | {PAIR_VALUES: (count, len(VALUES))}
     pairs = {name: read_mapped(folder / TALLIES / name, shapes[name]) for name in PAIR_FILES}
-    if not of:
+    if len(start) == 1:
         return None
-    table = PairTable(start, pairs[EARLIER], turned_start, pairs[LATER], pairs[PLACE])
-    return Tallies(of, table, pairs[PAIR_VALUES])
+    with reading(path):
+        return Tallies.of_files(items, pairs)
 
 
 def read_mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray:

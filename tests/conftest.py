@@ -13,7 +13,7 @@ from tests.support import forked
 from tests.support.clone import HERE, Clone, write_small_params, write_small_source
 from tests.support.fresh.runs import FreshRuns
 from tests.support.references.run import ReferenceRun
-from tests.support.shared import shared
+from tests.support.shared import made_once, shared
 
 if TYPE_CHECKING:
     import torch  # which takes seconds, and not every session needs it
@@ -74,11 +74,10 @@ def long(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture(scope="session")
 def small_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with shared(tmp_path_factory, "source") as folder:
-        raw = folder / "raw"
-        if not raw.exists():
-            write_small_source(raw)
-    return raw
+    folder = made_once(
+        tmp_path_factory, "source", lambda folder: write_small_source(folder / "raw")
+    )
+    return folder / "raw"
 
 
 @pytest.fixture(scope="session")

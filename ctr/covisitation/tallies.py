@@ -61,6 +61,14 @@ class Tallies(NamedTuple):
     values: np.ndarray
     """float32 (m, 4): VALUES."""
 
+    @staticmethod
+    def of_files(items: Mapping[str, np.ndarray], pairs: Mapping[str, np.ndarray]) -> "Tallies":
+        """Of what OF_ITEMS_FILE holds, and of the array of each of PAIR_FILES."""
+        table = PairTable(
+            items["start"], pairs[EARLIER], items["turned_start"], pairs[LATER], pairs[PLACE]
+        )
+        return Tallies({name: items[name] for name in OF_ITEMS}, table, pairs[PAIR_VALUES])
+
 
 def length(start: np.ndarray, items: np.ndarray) -> int:
     return int((start[items + 1] - start[items]).sum())

@@ -96,14 +96,9 @@ def candidates(
     )
     with progress(len(inputs), len(others)) as bar:
         for width in WIDTHS:
-            if len(chosen) == len(inputs):
-                features, of_others, values = rotated_at_once(
-                    inputs, others, weights, width / scale, bar.update
-                )
-            else:
-                features, of_others, values = rotated(
-                    chosen, inputs, others, weights, width / scale, bar.update
-                )
+            features, of_others, values = rotated(
+                chosen, inputs, others, weights, width / scale, bar.update
+            )
             moments = features.T @ (weights[:, None] * targets)  # (r, t)
             for penalty in PENALTIES:
                 shrunk = 1 / (values.clip(min=0) + penalty)  # (r,)
@@ -143,6 +138,8 @@ def rotated(
 
     And of each column the sum of the weighted squares over `inputs`, (r,).
     """
+    if len(landmarks) == len(inputs):
+        return rotated_at_once(inputs, others, weights, gamma, done)
     features, of_others = kernel_features(landmarks, (inputs, others), gamma, done)
     values, rotation = np.linalg.eigh(weighted_gram(features, weights, done))
     for part in (features, of_others):  # (n, r), (m, r)

@@ -42,7 +42,7 @@ CLIENT = """
 import json, os, signal, socket, sys
 words = sys.argv[1:]
 stage = words[1] if words[:1] == ["-m"] and len(words) > 1 else ""
-ours = stage.split(".")[0] in ("ctr", "embed", "gallery", "pipeline")
+ours = stage.split(".")[0] in ("ctr", "embed", "gallery", "pipeline", "serving")
 server = socket.socket(socket.AF_UNIX)
 try:
     if not ours or stage == "pipeline.common.guard":

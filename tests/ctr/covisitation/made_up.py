@@ -8,15 +8,7 @@ from hypothesis import strategies as st
 
 from ctr.covisitation.describe import Describer
 from ctr.covisitation.tallied import of_items, write_pairs
-from ctr.covisitation.tallies import (
-    EARLIER,
-    LATER,
-    PAIR_FILES,
-    PAIR_VALUES,
-    PLACE,
-    PairTable,
-    Tallies,
-)
+from ctr.covisitation.tallies import PAIR_FILES, Tallies
 from pipeline.settings.ctr.companions import Companions
 from pipeline.tables.split import Split
 
@@ -67,9 +59,8 @@ def tallied(describer: Describer) -> Tallies:
     with TemporaryDirectory() as folder:
         path = Path(folder).joinpath
         starts = write_pairs(path, map(describer.pairs_of, range(ITEMS + 1)))
-        of = {name: np.load(path(name)) for name in PAIR_FILES}
-    table = PairTable(starts["start"], of[EARLIER], starts["turned_start"], of[LATER], of[PLACE])
-    return Tallies(of_items(describer, ITEMS + 1), table, of[PAIR_VALUES])
+        pairs = {name: np.load(path(name)) for name in PAIR_FILES}
+    return Tallies.of_files(starts | of_items(describer, ITEMS + 1), pairs)
 
 
 splits = st.builds(
