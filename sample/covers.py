@@ -5,6 +5,7 @@ while a colour or a shape alone is shared by several topics.
 """
 
 import colorsys
+import functools
 import io
 from dataclasses import dataclass
 
@@ -105,10 +106,16 @@ def _draw_marks(draw: ImageDraw.ImageDraw, grade: int, rng: np.random.Generator)
 
 
 def _print_name(draw: ImageDraw.ImageDraw, name: str, rng: np.random.Generator) -> None:
-    font = ImageFont.load_default_imagefont()  # looks the same with and without FreeType
+    font = _font()
     width = draw.textlength(name, font=font)
     place = rng.uniform(1, max(1.0, SIDE - 1 - width)), rng.uniform(49, 52)
     draw.text(place, name, fill=(255, 255, 255), font=font)
+
+
+@functools.cache
+def _font() -> ImageFont.ImageFont:
+    """That looks the same with and without FreeType."""
+    return ImageFont.load_default_imagefont()
 
 
 def _noisy(image: Image.Image, rng: np.random.Generator) -> Image.Image:

@@ -121,15 +121,24 @@ def _tags(config: WorldConfig, topic: np.ndarray, rng: np.random.Generator) -> l
 
 
 def _ranked_tags(config: WorldConfig, topic: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(n, most_tags) int64 for items of `topic` (n,), the highest score first."""
-    own = np.arange(1, config.tags + 1) % config.groups == (topic // 4)[:, None]  # (n, tags)
-    score = rng.gumbel(size=own.shape)
-    np.add(score, config.tag_strength, out=score, where=own)
+    """(n, most_tags) int64 for items of `topic` (n,), the highest score first.
+
+    A tag's score is a Gumbel variable, -log(-log u), and `tag_strength` more for the own group's.
+    The few that can be among the highest are known by u alone.
+    """
+    of_group = np.arange(1, config.tags + 1) % config.groups == np.arange(config.groups)[:, None]
+    own = of_group[topic // 4]  # (n, tags)
+    drawn = 1 - rng.random(own.shape)
     least = np.log(config.tags) - 4  # some 50 of 10,000 are above it, and sorted
-    while (enough := score > least).sum(axis=1).min() < config.most_tags:
+    while True:
+        among_others, among_own = np.exp(-np.exp([-least, config.tag_strength - least]))
+        enough = (drawn > among_others) | (own & (drawn > among_own))
+        if enough.sum(axis=1).min() >= config.most_tags:
+            break
         least -= 1
     row, column = np.nonzero(enough)
-    order = np.lexsort((-score[row, column], row))
+    score = config.tag_strength * own[row, column] - np.log(-np.log(drawn[row, column]))
+    order = np.lexsort((-score, row))
     first = np.searchsorted(row, np.arange(len(topic)))  # of each item's; `row` is sorted
     return 1 + column[order[first[:, None] + np.arange(config.most_tags)]]
 

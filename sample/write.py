@@ -38,11 +38,11 @@ def write_raw(world: World, folder: Path) -> None:
     with _new_folder(folder) as made:
         pq.write_table(_catalogue(world.items), made / "item_feature.parquet")
         pq.write_table(_sequences(world), made / "item_seq.parquet")
-        _write_covers(world, made / "item_images")
         (made / CLICK_LOG).mkdir()
-        for split, rows in world.splits.items():
-            path = made / CLICK_LOG / f"{split}.parquet"
-            _write_click_log(path, rows, world.items, labelled=split != "test")
+        with _covers_written(world, made / "item_images"):
+            for split, rows in world.splits.items():
+                path = made / CLICK_LOG / f"{split}.parquet"
+                _write_click_log(path, rows, world.items, labelled=split != "test")
 
 
 @contextmanager
@@ -115,17 +115,24 @@ def _lists(matrix: np.ndarray) -> pa.Array:
     return pa.ListArray.from_arrays(offsets, pa.array(matrix.ravel().astype(np.int64)))
 
 
-def _write_covers(world: World, folder: Path) -> None:
-    """Each cover has a generator of its own, so that no item's picture depends on another's."""
+@contextmanager
+def _covers_written(world: World, folder: Path) -> Iterator[None]:
+    """Each cover has a generator of its own, so that no item's picture depends on another's.
+
+    Many are drawn by further processes, while the block is at work.
+    """
     folder.mkdir()
     covers = [(item, facets) for item, facets in enumerate(world.items.cover) if facets is not None]
     write = partial(_write_few_covers, world.seed, folder)
     if len(covers) <= COVERS_AT_A_TIME:
         write(covers)
+        yield
         return
     parts = [covers[s : s + COVERS_AT_A_TIME] for s in range(0, len(covers), COVERS_AT_A_TIME)]
     with ProcessPoolExecutor(available_cores(), get_context("spawn")) as pool:
-        deque(pool.map(write, parts), maxlen=0)  # or what fails in one of them would be silent
+        written = pool.map(write, parts)
+        yield
+        deque(written, maxlen=0)  # or what fails in one of them would be silent
 
 
 def _write_few_covers(seed: int, folder: Path, covers: list[tuple[int, Facets]]) -> None:

@@ -1,9 +1,9 @@
 """The data path: what `ingest` and `embed/` wrote, as the batches that a model reads.
 
 A click is some 70 int32 numbers, and what is told of it some 50 of 16 bits, so a process keeps its
-rows of a split in the memory of its GPU, and a batch is one gather of each there; so it is on a CPU
-with as much as half a gigabyte. Where there are more, they are read from the memory-mapped files
-while the batch before is at work. Both give the same batches in the same order.
+rows of a split in the memory of what it computes on, and a batch is one gather of each there. Where
+there is no room for them they are read from the memory-mapped files while the batch before is at
+work. Both give the same batches in the same order.
 """
 
 import math
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
@@ -32,9 +33,8 @@ PIECE = 128
 BLOCK = 1 << 16
 """Likewise of rows that follow one another."""
 RESIDENT_SHARE = 0.25
-"""A split stays on the GPU if it takes no more than this share of its free memory."""
-RESIDENT_BYTES = 1 << 29
-"""Likewise in a CPU's memory: to pick rows from a mapped file takes far longer."""
+"""A split stays in memory if it takes no more than this share of what is free. To pick rows from a
+mapped file takes a page fault each, a quarter of a step on a CPU."""
 
 
 class Table(NamedTuple):
@@ -84,7 +84,9 @@ class ClickLog:
             told: Any = read_array(path, "c")
             refuse_other_lengths({paths.split_path(split): file, path: told})
             numbers = Table(torch.from_numpy(told)[-last:][own], told.base)
-        if residence == "device" or (residence == "auto" and fits([clicks, numbers], device)):
+        if residence == "device" or (
+            residence == "auto" and fits([clicks, numbers], device, world)
+        ):
             clicks, numbers = resident(clicks, device), resident(numbers, device)
         place = torch.tensor(columns, dtype=torch.int64, device=device)
         return ClickLog(clicks, numbers, place, len(whole), features, device, rank, world)
@@ -208,12 +210,13 @@ class _Slot:
         return moved
 
 
-def fits(tables: list[Table], device: torch.device) -> bool:
-    """Whether `device` has room for `tables`."""
+def fits(tables: list[Table], device: torch.device, world: int = 1) -> bool:
+    """Whether `device` has room for `tables`; a CPU's memory all processes have in common."""
     size = sum(table.rows.numel() * table.rows.element_size() for table in tables)
-    if device.type != "cuda":
-        return size <= RESIDENT_BYTES
-    free, _total = torch.cuda.mem_get_info(device)
+    if device.type == "cuda":
+        free, _total = torch.cuda.mem_get_info(device)
+    else:
+        free = psutil.virtual_memory().available // world
     return size <= RESIDENT_SHARE * free
 
 

@@ -99,9 +99,13 @@ def items_of_batch(
 ) -> tuple[Tensor, Tensor, ItemTable]:
     """(B, L) and (B,) as rows of a table, and that: what a vector is composed of, of the batch's
     items alone, after padding. The neighbours are still those of all items."""
-    places = torch.cat([target.new_zeros(1), target, history.flatten()])
-    ids, place = torch.unique(places, return_inverse=True)
-    target, history = place[1 : 1 + len(target)], place[1 + len(target) :].view_as(history)
+    named = torch.cat([target, history.flatten()])
+    seen = torch.zeros_like(items.id)
+    seen[:1] = 1
+    seen.index_fill_(0, named.long(), 1)
+    ids = seen.nonzero().squeeze(1)
+    place = (seen.cumsum(0, dtype=torch.int32) - 1).index_select(0, named)
+    target, history = place[: len(target)], place[len(target) :].view_as(history)
     found = items._replace(
         id=items.id.index_select(0, ids),
         tags=items.tags.index_select(0, ids),

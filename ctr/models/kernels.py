@@ -57,10 +57,10 @@ class _TagMean(Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
         tags, share = ctx.saved_tensors
-        weight_gradient = gradient.new_zeros(ctx.rows, gradient.shape[1])
+        starts = torch.arange(0, tags.numel() + 1, tags.shape[1], dtype=torch.int32)
+        ones = gradient.new_ones(tags.numel())
         shared = gradient * share  # (n, E)
-        for place in tags.long().unbind(1):  # of int32 it takes three times as long
-            weight_gradient.index_add_(0, place, shared)
+        weight_gradient = _transposed_product(starts, tags.flatten(), ones, ctx.rows, shared)
         weight_gradient[0] = 0
         return None, weight_gradient
 
@@ -120,12 +120,9 @@ class _SparseAttention(Function):
         target, row, item, scores, vector, query, table, fold = ctx.saved_tensors
         score_gradient = _sampled_product(row, item, gradient, table)
         query_gradient = _sparse(row, item, score_gradient, len(query), len(table)) @ table
-        by_item = item.argsort(stable=True)
-        row, item = row[by_item], item[by_item]
-        scores, score_gradient = scores[by_item], score_gradient[by_item]
-        table_gradient = _sparse(item, row, scores, len(table), len(query)) @ gradient
-        by_query = _sparse(item, row, score_gradient, len(table), len(query))
-        torch.addmm(table_gradient, by_query, query, out=table_gradient)
+        starts = _starts(row, len(query))
+        table_gradient = _transposed_product(starts, item, scores, len(table), gradient)
+        table_gradient += _transposed_product(starts, item, score_gradient, len(table), query)
         vector_gradient = torch.addmm(vector_gradient, query_gradient, fold.T)
         table_gradient.index_add_(0, target, vector_gradient)
         return None, None, table_gradient, vector.T @ query_gradient
@@ -139,8 +136,27 @@ def _sampled_product(row: Tensor, column: Tensor, left: Tensor, right: Tensor) -
 
 def _sparse(row: Tensor, column: Tensor, values: Tensor, rows: int, columns: int) -> Tensor:
     """The CSR matrix with `values` at places given in the order of their rows."""
-    starts = torch.searchsorted(row, torch.arange(rows + 1, dtype=torch.int32), out_int32=True)
+    starts = _starts(row, rows)
     return torch.sparse_csr_tensor(starts, column, values, (rows, columns), check_invariants=False)
+
+
+def _starts(row: Tensor, rows: int) -> Tensor:
+    """int32 (rows + 1,): how many of the places, in the order of their rows, lie before each."""
+    return torch.searchsorted(row, torch.arange(rows + 1, dtype=torch.int32), out_int32=True)
+
+
+def _transposed_product(
+    starts: Tensor, column: Tensor, values: Tensor, columns: int, right: Tensor
+) -> Tensor:
+    """S^T right, (columns, X), of a CSR matrix S (rows, columns) and `right` (rows, X).
+
+    torch would sort S by its columns first, which takes far longer than the product.
+    """
+    from scipy.sparse import csr_array  # of training alone
+
+    parts = (values.numpy(), column.numpy(), starts.numpy())
+    matrix = csr_array(parts, shape=(len(starts) - 1, columns))
+    return torch.from_numpy(matrix.T @ right.numpy())
 
 
 def gate_sum(x: Tensor, weight: Tensor, bias: Tensor, rows: int, dropout: Dropout) -> Tensor:

@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -97,14 +97,18 @@ class OpenClip:
 
 
 class ResizeToPixels:
-    """open_clip's evaluation preprocessing up to its last step: uint8 (3, S, S), not normalised."""
+    """open_clip's evaluation preprocessing up to its last two steps: uint8 (3, S, S).
+
+    These make floats of the picture and normalise them: the same, of a batch at a time, later.
+    """
 
     def __init__(self, preprocess: PreprocessCfg) -> None:
-        without_normalization = replace(preprocess, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-        self.transform = image_transform_v2(without_normalization, is_train=False)
+        *self.steps, _to_tensor, _normalize = image_transform_v2(preprocess, False).transforms
 
     def __call__(self, image: Image) -> np.ndarray:
-        return np.asarray((self.transform(image) * 255).round().to(torch.uint8))
+        for step in self.steps:
+            image = step(image)
+        return np.array(image).transpose(2, 0, 1)
 
 
 def load_open_clip(stage: str, section: WithOpenClip, device: torch.device) -> OpenClip:

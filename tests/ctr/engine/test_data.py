@@ -1,6 +1,7 @@
 import shutil
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -153,20 +154,33 @@ def test_batch_takes_the_last_items_and_every_column(residence: Residence) -> No
     assert label.tolist() == [0.0, 1.0]
 
 
-@pytest.mark.usefixtures("folder")
-def test_a_gpu_keeps_what_fits_a_quarter_of_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    tables = [Table(torch.zeros(2, 8, dtype=torch.int32)), Table(torch.zeros(2, 3).half())]
-    for free, expected in ((4 * 76, True), (4 * 76 - 1, False)):
-        monkeypatch.setattr("torch.cuda.mem_get_info", lambda _device, free=free: (free, 10**9))
-        assert fits(tables, torch.device("cuda")) is expected
+TABLES = [Table(torch.zeros(2, 8, dtype=torch.int32)), Table(torch.zeros(2, 3).half())]
+BYTES = 76
+
+
+@pytest.mark.parametrize(("free", "expected"), [(4 * BYTES, True), (4 * BYTES - 1, False)])
+def test_a_gpu_keeps_what_fits_a_quarter_of_its_memory(
+    free: int, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda _device: (free, 10**9))
+    assert fits(TABLES, torch.device("cuda"), world=3) is expected
+
+
+@pytest.mark.parametrize("world", [1, 3])
+@pytest.mark.parametrize(("more", "expected"), [(0, True), (-1, False)])
+def test_processes_on_a_cpu_keep_what_fits_a_quarter_of_the_memory_that_is_free(
+    world: int, more: int, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = SimpleNamespace(available=world * 4 * BYTES + more)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: free)
+    assert fits(TABLES, CPU, world) is expected
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_cpu_keeps_half_a_gigabyte() -> None:
-    most = Table(torch.empty(1 << 29, dtype=torch.int8, device="meta"))
-    assert fits([most], CPU)
-    assert not fits([most, Table(torch.empty(1))], CPU)
+def test_rows_that_fit_are_read_from_no_file_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ClickLog.load("train", 3, EVERYTHING, CPU).clicks.file is None
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1))
+    assert ClickLog.load("train", 3, EVERYTHING, CPU).clicks.file is not None
 
 
 @pytest.mark.parametrize("world", [1, 3])

@@ -1,5 +1,6 @@
 import logging
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import open_clip
@@ -11,7 +12,15 @@ from torch.nn import functional
 
 from embed.encoder import open_clip_config
 from embed.encoders import contrastive
-from embed.encoders.contrastive import Pairs, embed, learning_rate, recall, shifted, train
+from embed.encoders.contrastive import (
+    InParts,
+    Pairs,
+    embed,
+    learning_rate,
+    recall,
+    shifted,
+    train,
+)
 from embed.encoders.open_clip_models import ResizeToPixels
 from pipeline.settings.params import Params
 from tests.embed.conftest import COLORS, picture
@@ -38,6 +47,24 @@ def test_training_teaches_what_the_titles_say(
     images, texts = embed(model, pairs, np.arange(8), batch=3)
     assert recall(images, texts, torch.arange(8), 1) >= 0.75
     assert model.logit_scale.item() <= math.log(100)
+
+
+@pytest.mark.parametrize("pairs", [1, 7])
+def test_a_batch_in_parts_has_the_gradients_of_the_whole(params: Params, pairs: int) -> None:
+    config = open_clip_config(params.encoder)
+    torch.manual_seed(0)
+    model = CLIP(**config["model_cfg"])
+    side, length = params.encoder.image_size, params.encoder.context_length
+    images = torch.randint(0, 256, (pairs, 3, side, side), dtype=torch.uint8)
+    tokens = torch.randint(1, 400, (pairs, length))
+    shown = Pairs(images.numpy(), tokens, PreprocessCfg(**config["preprocess_cfg"]))
+    plain = open_clip.ClipLoss()(*model(shown.normalized(images), tokens))
+    expected = torch.autograd.grad(plain, [*model.parameters()])
+    with ThreadPoolExecutor(2) as threads:
+        loss = InParts(model, shown, threads).backward(images, tokens)
+    torch.testing.assert_close(loss, plain.detach(), rtol=0, atol=1e-5)
+    found = [parameter.grad for parameter in model.parameters()]
+    torch.testing.assert_close(found, list(expected), rtol=1e-3, atol=1e-6)
 
 
 def test_the_time_that_training_takes_is_told(caplog: pytest.LogCaptureFixture) -> None:

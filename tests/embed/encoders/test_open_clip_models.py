@@ -5,6 +5,8 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -18,13 +20,21 @@ from pipeline.settings.params import Params
 from tests.embed.conftest import CPU, Catalogue
 
 
-def test_preprocessing_in_two_steps_is_open_clips_own(trained: Catalogue, params: Params) -> None:
-    clip = load_open_clip("embed_image", params.embed_image, CPU)
-    _, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{ENCODER}")
-    image = decode(trained.covers[1])
-    pixels = torch.from_numpy(ResizeToPixels(clip.preprocess)(image))
-    ours = normalize(pixels[None], clip.preprocess.mean, clip.preprocess.std)[0]
-    torch.testing.assert_close(ours, preprocess(image), rtol=0, atol=1e-5)
+@pytest.mark.parametrize("resize_mode", ["squash", "shortest", "longest"])
+@pytest.mark.parametrize("size", [(80, 30), (16, 16), (5, 90)])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_preprocessing_in_two_steps_is_open_clips_own(
+    resize_mode: str, size: tuple[int, int], mode: str
+) -> None:
+    preprocess = PreprocessCfg(16, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
+    preprocess.resize_mode = resize_mode
+    values = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
+    image = Image.fromarray(values).convert(mode)
+    pixels = torch.from_numpy(np.stack([ResizeToPixels(preprocess)(image)]))
+    assert pixels.dtype == torch.uint8
+    ours = normalize(pixels, preprocess.mean, preprocess.std)[0]
+    whole = image_transform_v2(preprocess, is_train=False)(image)
+    torch.testing.assert_close(ours, whole, rtol=0, atol=1e-5)
 
 
 def test_vectors_are_the_models_own(trained: Catalogue, params: Params) -> None:
