@@ -22,10 +22,10 @@ PARAMS ?=
 SINCE ?=
 
 TOGETHER := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-TRUST := $(addprefix tests/whole/,chaos determinism fuzz leakage test_documents.py test_end_to_end.py) \
-	$(addprefix tests/benchmarks/,growth/test_memory.py growth/test_scale.py test_bench_train.py)
-# Other tests run beside, and a second thread for a small matrix product waits by spinning.
-ALONE := OPENBLAS_NUM_THREADS=1
+TRUST := tests/benchmarks \
+	$(addprefix tests/whole/,chaos determinism fuzz leakage test_documents.py test_end_to_end.py)
+# Other tests run beside: threads that wait do not spin, and small products have one.
+ALONE := OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 BIN := $(VENV)/bin
 ACTIVE := PATH="$(abspath $(BIN)):$$PATH"
 INSTALL := -m pipeline.console.install --uv "$(UV)" $(VENV)
@@ -73,7 +73,7 @@ end-to-end: $(VENV)/.installed-dev
 	$(ACTIVE) $(ALONE) pytest -m slow $(TOGETHER)
 
 # Kills, damaged inputs, equal bytes and leaks, many more of each than in `make test`; an installation
-# of every package; queued experiments, and the commands of benchmarks that start many processes.
+# of every package, and another source there; queued experiments; the benchmarks' commands.
 trust: $(VENV)/.installed-dev
 	$(ACTIVE) pytest --long $(TRUST)
 

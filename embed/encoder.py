@@ -67,8 +67,8 @@ def _train_and_write(section: Encoder) -> None:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """The model is too small to gain from more, suffers where processes compete for cores, and
-    rounding then does not depend on how many cores there are."""
+    """For each operation: the model is too small to gain from more, and rounding then does not
+    depend on how many cores there are."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     tell_device("encoder", best_device(), "no")

@@ -61,6 +61,8 @@ def first_test_began() -> float:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("long") and not item.config.getoption("--long"):
+        pytest.skip("a part of `make trust`")
     within, began = item.config.getoption("--within"), first_test_began()
     if within is not None and time.monotonic() - began >= within:
         pytest.skip(f"not begun within {within:g} seconds; `make unit` runs every test")

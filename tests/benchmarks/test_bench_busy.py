@@ -17,6 +17,7 @@ def test_the_stages_policy_is_tried_beside_the_others() -> None:
     assert len(set(spins)) == len(spins) > 1
 
 
+@pytest.mark.long
 def test_a_policy_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_world(items=50, tags=9, train_rows=1_200, valid_rows=2)

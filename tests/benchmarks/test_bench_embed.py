@@ -46,7 +46,7 @@ def test_the_table() -> None:
     assert lines[2].split() == ["covers", "bare", "100.0", "100.0%", "4.500"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("cpu")
 def test_a_small_run_writes_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "figures.json"

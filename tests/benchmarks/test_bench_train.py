@@ -69,11 +69,9 @@ def test_the_line_of_an_epoch_is_known() -> None:
     assert not AN_EPOCH.search("an epoch takes about 3 s without scoring valid")
 
 
-@pytest.mark.slow
-def test_the_quick_run_writes_its_figures(long: bool, tmp_path: Path) -> None:
+@pytest.mark.long
+def test_the_quick_run_writes_its_figures(tmp_path: Path) -> None:
     """Its parts, `benchmarks.support.training` and `.published`, have tests of their own."""
-    if not long:
-        pytest.skip("four processes by the published sizes: a part of `make trust`")
     sizes = [
         "--items=500",
         "--rows=200",

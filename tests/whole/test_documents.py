@@ -161,6 +161,24 @@ def wait_for_queue(clone: Clone) -> None:
     assert status.count("Success") == 2, status
 
 
+@pytest.mark.slow
+def test_going_back_takes_the_results_from_the_cache(clone: Clone) -> None:
+    """And a bare launch trains on the source that the settings name, or not at all."""
+    clone("git", "checkout", "--quiet", ".")
+    clone("dvc", "checkout", "--quiet", "--force")
+    settings, trained = clone.read("params.yaml"), clone.read("models/main/model.safetensors")
+    clone.change("train", rows=1)
+    assert "\nepoch   2" in clone("dvc", "repro", "train@main").stdout
+    assert clone.read("models/main/model.safetensors") != trained
+    (clone.folder / "params.yaml").write_bytes(settings)
+    assert "\nepoch " not in clone("dvc", "repro", "train@main").stdout
+    clone.change("data", source="sample")
+    refused = clone("accelerate", "launch", "ctr/train.py", status=1)
+    assert "params.yaml says data.source: sample. Type `dvc repro train@main`" in refused.stderr
+    assert clone.read("models/main/model.safetensors") == trained
+    (clone.folder / "params.yaml").write_bytes(settings)
+
+
 @pytest.fixture
 def patched(clone: Clone, request: pytest.FixtureRequest) -> Iterator[Clone]:
     """The clone with the patch of CONTRIBUTING that has the number asked for."""

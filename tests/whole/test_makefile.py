@@ -168,6 +168,14 @@ def test_uv_is_taken_where_it_is_found_unless_told_otherwise(machine: Machine) -
     assert machine.ran() == [installed(machine, "python3.11", uv=path) for path in (uv, "")]
 
 
+def test_source_and_params_are_passed_on(machine: Machine) -> None:
+    machine.has_installed("cpu", "3.11")
+    machine.make("SOURCE=a folder/", "PARAMS=b.yaml")
+    python = f"{machine.venv}/bin/python"
+    passed = "-m pipeline.console.submission --source a folder/ --params b.yaml"
+    assert machine.log.read_text() == f"{python} {passed}\n"
+
+
 def text_of(path: str) -> str:
     return (ROOT / path).read_text(encoding="utf-8")
 

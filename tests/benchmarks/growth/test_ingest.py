@@ -59,6 +59,7 @@ def test_table_gives_rates_and_their_ratio() -> None:
     assert second.split() == ["pandas", "1,000", "4.0", "250", "1.00", "1.00", "1.0"]
 
 
+@pytest.mark.long
 def test_each_reader_is_measured_in_a_process_of_its_own(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,3 +1,5 @@
+import pytest
+
 from benchmarks.growth.scale import SWEEPS, Point, measure
 
 
@@ -10,8 +12,8 @@ def test_a_sweep_changes_nothing_but_what_it_sweeps() -> None:
     assert [point.items for point in SWEEPS["items"]] == [10**4, 10**5, 10**6, 10**7]
 
 
-def test_a_point_is_measured(long: bool) -> None:
-    processes = 2 if long else 1
-    found = measure(Point(batch=64, history=4, items=500, width=8, processes=processes), "no")
+@pytest.mark.long
+def test_a_point_is_measured() -> None:
+    found = measure(Point(batch=64, history=4, items=500, width=8, processes=2), "no")
     assert found["samples_per_s"] > 0
     assert found["peak_bytes"]["host"] > 1e8

@@ -1,7 +1,7 @@
-"""A newcomer's clone and virtual environment, and its two runs, made while other tests run.
+"""A newcomer's clone and virtual environment, and what is run there while other tests run.
 
-In the long form `make` installs every package from the network; in the short form it finds an
-environment that has them, and installs the project and faiss.
+In the long form `make` installs every package from the network, and runs a small source before the
+sample; in the short form it finds an environment that has them, and installs the project and faiss.
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,22 +26,26 @@ class SmallRun:
 
 
 class FreshRuns:
-    """`make submission` of a small source, which installs everything, then of the sample."""
+    """`make submission` of the sample; in the long form of a small source first."""
 
     def __init__(self, folder: Path, source: Path, params: Path, *, from_nothing: bool) -> None:
-        """`from_nothing` has no environment to begin with."""
+        """`from_nothing` is the long form: there is no environment to begin with."""
         self.clone = Clone(folder, folder / ".venv/bin")
-        self.from_nothing = from_nothing
         self.options = (f"SOURCE={source}/", f"PARAMS={params}")
         self.runs = ThreadPoolExecutor(max_workers=1)  # one after the other
-        self._small = self.runs.submit(self.run_small)
+        first = self.run_small if from_nothing else self.link_environment
+        self._small: Future[SmallRun | None] = self.runs.submit(first)
         self._report: Future[str] = self.runs.submit(self.run_sample)
 
     def small(self) -> SmallRun:
-        return self._small.result()
+        """Of the long form."""
+        small = self._small.result()
+        assert small is not None
+        return small
 
     def report(self) -> str:
         """What `make submission` of the sample printed."""
+        self._small.result()
         return self._report.result()
 
     def stop(self) -> None:
@@ -54,9 +58,10 @@ class FreshRuns:
         self.clone("git", "checkout", "--quiet", "params.yaml")
         return self.make_submission()
 
+    def link_environment(self) -> None:
+        linked.make(self.clone.folder / ".venv", PYTHON, self.clone.folder)
+
     def run_small(self) -> SmallRun:
-        if not self.from_nothing:
-            linked.make(self.clone.folder / ".venv", PYTHON, self.clone.folder)
         self.make_submission(*self.options)
         paths = [path for outputs in self.clone.recorded().values() for path in outputs]
         return SmallRun(

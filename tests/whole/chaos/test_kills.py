@@ -16,7 +16,7 @@ KILLS = 20
 SEED = 2025
 IMPORTS = 4
 """Seconds, about, that a stage takes to import what the reference's stages had at once."""
-SHORT = ("train@main", "embed_image@main", "fuse")
+SHORT = ("train@main", "fuse")
 TARGETS: tuple[Target, ...] = ("session", "stage", "dvc")
 
 

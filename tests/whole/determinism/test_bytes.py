@@ -74,10 +74,9 @@ def test_what_torch_cannot_repeat_is_named() -> None:
 
 
 @pytest.mark.slow
-def test_the_whole_sample_twice(long: bool, tmp_path: Path) -> None:
-    """Every output of every stage; in the short form another test does it on a small source."""
-    if not long:
-        pytest.skip("the end-to-end tests compare a small source's outputs")
+@pytest.mark.long
+def test_the_whole_sample_twice(tmp_path: Path) -> None:
+    """Every output of every stage."""
     found = []
     for name, surroundings in (("one", HERE_AND_NOW), ("two", ELSEWHERE)):
         clone = Clone(tmp_path / name / "clone", HERE)
