@@ -9,9 +9,9 @@ one. The folder stays, with a log of each stage; `--resume` goes on with the sta
     python -m benchmarks.full_size [--settings small|recipe|published] [--epochs 3]
         [--upto align] [--folder scratch/full_size [--resume]] [--json PATH]
 
-`small` are the settings of params.yaml, with QIN's batches for so many rows; `recipe` and `published`
-those of recipes/microlens_1m.yaml and its published form, with the small encoder in place of those
-that the hub has. Linux only (/proc).
+`small` are the settings of params.yaml, with batches of QIN for so many rows; `recipe` and
+`published` those of recipes/microlens_1m.yaml and its published form, with the small encoder in
+place of those that the hub has. Linux only (/proc).
 """
 
 import argparse
