@@ -39,7 +39,7 @@ SETTINGS = {
 OFFLINE = ("encoder", "text_encoders", "embed_text", "image_encoders", "embed_image", "embed_vlm")
 """Sections of what the hub would be asked for: of params.yaml whatever the settings."""
 BATCHES = {"batch_size": 8192, "learning_rate": 0.006}
-"""In `small`, of QIN: the sample's have an eighth of the rows, for it has a 25th of them."""
+"""In `small`, of QIN: eight times the sample's, at twice its rate, for 25 times its rows."""
 ENCODER_EPOCHS = 1
 """Over more (title, cover) pairs than all epochs of the sample together."""
 FIGURES = "figures.json"

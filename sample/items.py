@@ -132,7 +132,7 @@ def _ranked_tags(config: WorldConfig, topic: np.ndarray, rng: np.random.Generato
     least = np.log(config.tags) - 4  # some 50 of 10,000 are above it, and sorted
     while True:
         among_others, among_own = np.exp(-np.exp([-least, config.tag_strength - least]))
-        enough = (drawn > among_others) | (own & (drawn > among_own))
+        enough = np.where(own, drawn > among_own, drawn > among_others)
         if enough.sum(axis=1).min() >= config.most_tags:
             break
         least -= 1

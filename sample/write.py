@@ -131,8 +131,11 @@ def _covers_written(world: World, folder: Path) -> Iterator[None]:
     parts = [covers[s : s + COVERS_AT_A_TIME] for s in range(0, len(covers), COVERS_AT_A_TIME)]
     with ProcessPoolExecutor(available_cores(), get_context("spawn")) as pool:
         written = pool.map(write, parts)
-        yield
-        deque(written, maxlen=0)  # or what fails in one of them would be silent
+        try:
+            yield
+            deque(written, maxlen=0)  # or what fails in one of them would be silent
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _write_few_covers(seed: int, folder: Path, covers: list[tuple[int, Facets]]) -> None:

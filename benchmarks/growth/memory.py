@@ -13,7 +13,7 @@ ones twice.
 What the design allows to grow: arrays of one row an item (titles, vectors, and in `align` a feature
 for each landmark), a few numbers a row of the click log (users, labels, the order of an epoch), in
 `companions` 7 bytes for each pair of items taken together, and `neighbors`' candidates up to a
-fixed number. Histories and covers are never held.
+fixed number. Histories and covers are never held, here where `train` reads its rows from the file.
 Linux only (/proc).
 
     python -m benchmarks.growth.memory --stages ingest train --json memory.json

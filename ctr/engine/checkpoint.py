@@ -248,7 +248,7 @@ def identity(
         "settings": settings.model_dump(exclude={"checkpoint_minutes", "launch", "residence"}),
         "inputs": {str(path): scratch.file_sha256(path) for path in inputs if path.is_file()},
         "code": scratch.code_sha256(*CODE, *scratch.files_of(type(settings))),
-        "versions": versions("accelerate", "numpy", "torch"),
+        "versions": versions("accelerate", "numpy", "scipy", "torch"),
         "processes": accelerator.num_processes,
         **arithmetic(accelerator.device),
     }

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 
 from ctr.models.base import Clicks, ItemTable, items_read
 from pipeline.common import paths
 from pipeline.common.files import InputError, read_array, read_json
+from pipeline.common.outlook import available_memory
 from pipeline.common.section import Residence
 from pipeline.settings.ctr.training import NUMBERS, Features
 from pipeline.tables.split import Split
@@ -216,7 +216,7 @@ def fits(tables: list[Table], device: torch.device, world: int = 1) -> bool:
     if device.type == "cuda":
         free, _total = torch.cuda.mem_get_info(device)
     else:
-        free = psutil.virtual_memory().available // world
+        free = available_memory() // world
     return size <= RESIDENT_SHARE * free
 
 

@@ -99,12 +99,7 @@ def items_of_batch(
 ) -> tuple[Tensor, Tensor, ItemTable]:
     """(B, L) and (B,) as rows of a table, and that: what a vector is composed of, of the batch's
     items alone, after padding. The neighbours are still those of all items."""
-    named = torch.cat([target, history.flatten()])
-    seen = torch.zeros_like(items.id)
-    seen[:1] = 1
-    seen.index_fill_(0, named.long(), 1)
-    ids = seen.nonzero().squeeze(1)
-    place = (seen.cumsum(0, dtype=torch.int32) - 1).index_select(0, named)
+    ids, place = distinct(torch.cat([target, history.flatten()]), len(items.id))
     target, history = place[: len(target)], place[len(target) :].view_as(history)
     found = items._replace(
         id=items.id.index_select(0, ids),
@@ -112,6 +107,19 @@ def items_of_batch(
         content=items.content.index_select(0, ids),
     )
     return history, target, found
+
+
+def distinct(named: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    """The rows of a table of `rows` that `named` (n,) names, ascending after 0, which is the first;
+    and the place of each of `named` among them, int32 (n,)."""
+    if rows > 2 * len(named):
+        ids, place = torch.unique(torch.cat([named.new_zeros(1), named]), return_inverse=True)
+        return ids, place[1:].int()
+    seen = torch.zeros(rows, dtype=torch.int32, device=named.device)  # a pass over all is quicker
+    seen[:1] = 1
+    seen.index_fill_(0, named.long(), 1)
+    place = seen.cumsum(0, dtype=torch.int32) - 1  # of each row that is seen
+    return seen.nonzero().squeeze(1), place.index_select(0, named)
 
 
 def items_read(

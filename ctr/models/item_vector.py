@@ -35,7 +35,7 @@ def neighbors_in_history(history: Tensor, target: Tensor, items: ItemTable) -> T
     near = items.neighbors[target]  # (B, K)
     # Rows stand last, as a comparison goes along them; `any` takes twice the time of `amax`.
     same = near.T.contiguous().unsqueeze(1) == history.T.contiguous()  # (K, L, B)
-    found = same.view(torch.int8).amax(1).T * (near > 0)  # (B, K)
+    found = same.view(torch.int8).amax(1).T.contiguous() * (near > 0)  # (B, K)
     weight = found.to(items.content.dtype)  # (B, K)
     weight = weight / weight.sum(1, keepdim=True).clamp(min=1)  # (B, K)
     content = F.embedding_bag(near, items.content, per_sample_weights=weight, mode="sum")  # (B, C)

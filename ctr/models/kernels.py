@@ -8,7 +8,6 @@ Letters: B batch, L history, n rows of the item table, T tags an item, V tags th
 width, D item width, X width of the QNN, R rows of a QNN layer.
 """
 
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,14 +18,13 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from ctr.models.layers import BatchNorm, Dropout, Masks, zero_
+from ctr.models.sparse import sampled_product, sparse, starts_of, transposed_product
 
 CHUNK = 512
 """Batch rows that the CPU holds of a (B, R X) tensor; a multiple of `layers.LANES`."""
 
 COLUMNS = 256
 """Columns of a (B, X) tensor that the CPU normalises at a time."""
-
-warnings.filterwarnings("ignore", "Sparse (CSR tensor support|invariant checks)", UserWarning)
 
 
 def has_own_pass(x: Tensor) -> bool:
@@ -60,7 +58,7 @@ class _TagMean(Function):
         starts = torch.arange(0, tags.numel() + 1, tags.shape[1], dtype=torch.int32)
         ones = gradient.new_ones(tags.numel())
         shared = gradient * share  # (n, E)
-        weight_gradient = _transposed_product(starts, tags.flatten(), ones, ctx.rows, shared)
+        weight_gradient = transposed_product(starts, tags.flatten(), ones, ctx.rows, shared)
         weight_gradient[0] = 0
         return None, weight_gradient
 
@@ -106,11 +104,11 @@ class _SparseAttention(Function):
             query = vector @ fold
             row, place = (history > 0).nonzero(as_tuple=True)
             row, item = row.int(), history[row, place].int()
-            scores = _sampled_product(row, item, query, table)
+            scores = sampled_product(row, item, query, table)
             kept = ~(scores <= 0)  # NaN is kept, and so is seen
             row, item, scores = row[kept], item[kept], scores[kept]
             ctx.save_for_backward(target, row, item, scores, vector, query, table, fold)
-            return vector, _sparse(row, item, scores, len(query), len(table)) @ table
+            return vector, sparse(row, item, scores, len(query), len(table)) @ table
 
     @staticmethod
     @once_differentiable
@@ -118,45 +116,14 @@ class _SparseAttention(Function):
         ctx: Any, vector_gradient: Tensor, gradient: Tensor
     ) -> tuple[None, None, Tensor, Tensor]:
         target, row, item, scores, vector, query, table, fold = ctx.saved_tensors
-        score_gradient = _sampled_product(row, item, gradient, table)
-        query_gradient = _sparse(row, item, score_gradient, len(query), len(table)) @ table
-        starts = _starts(row, len(query))
-        table_gradient = _transposed_product(starts, item, scores, len(table), gradient)
-        table_gradient += _transposed_product(starts, item, score_gradient, len(table), query)
+        score_gradient = sampled_product(row, item, gradient, table)
+        query_gradient = sparse(row, item, score_gradient, len(query), len(table)) @ table
+        starts = starts_of(row, len(query))
+        table_gradient = transposed_product(starts, item, scores, len(table), gradient)
+        table_gradient += transposed_product(starts, item, score_gradient, len(table), query)
         vector_gradient = torch.addmm(vector_gradient, query_gradient, fold.T)
         table_gradient.index_add_(0, target, vector_gradient)
         return None, None, table_gradient, vector.T @ query_gradient
-
-
-def _sampled_product(row: Tensor, column: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """(n,): left[row] . right[column], for places in the order of their rows."""
-    places = _sparse(row, column, left.new_zeros(len(row)), len(left), len(right))
-    return torch.sparse.sampled_addmm(places, left, right.T, beta=0).values()
-
-
-def _sparse(row: Tensor, column: Tensor, values: Tensor, rows: int, columns: int) -> Tensor:
-    """The CSR matrix with `values` at places given in the order of their rows."""
-    starts = _starts(row, rows)
-    return torch.sparse_csr_tensor(starts, column, values, (rows, columns), check_invariants=False)
-
-
-def _starts(row: Tensor, rows: int) -> Tensor:
-    """int32 (rows + 1,): how many of the places, in the order of their rows, lie before each."""
-    return torch.searchsorted(row, torch.arange(rows + 1, dtype=torch.int32), out_int32=True)
-
-
-def _transposed_product(
-    starts: Tensor, column: Tensor, values: Tensor, columns: int, right: Tensor
-) -> Tensor:
-    """S^T right, (columns, X), of a CSR matrix S (rows, columns) and `right` (rows, X).
-
-    torch would sort S by its columns first, which takes far longer than the product.
-    """
-    from scipy.sparse import csr_array  # of training alone
-
-    parts = (values.numpy(), column.numpy(), starts.numpy())
-    matrix = csr_array(parts, shape=(len(starts) - 1, columns))
-    return torch.from_numpy(matrix.T @ right.numpy())
 
 
 def gate_sum(x: Tensor, weight: Tensor, bias: Tensor, rows: int, dropout: Dropout) -> Tensor:

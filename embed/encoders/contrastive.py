@@ -3,7 +3,7 @@
 import functools
 import logging
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ WARMUP = 0.1
 
 PARTS = 2
 """Of a batch on a CPU, each read by a thread of its own. A model so small gains less from threads
-that share its products; and as many parts everywhere give the same weights everywhere."""
+that share its products, and as many parts everywhere round alike."""
 
 SHIFT = 16
 """Covers move by up to 1/16 of their side; they are not mirrored, which would mirror text."""
@@ -50,7 +50,7 @@ class Pairs:
 def train(model: CLIP, pairs: Pairs, items: np.ndarray, section: Encoder) -> float:
     """Train `model` in place on the pairs of `items`; the mean loss of the last epoch.
 
-    The same seed gives the same weights on a CPU; a GPU rounds as it likes.
+    The same seed and number of threads give the same weights on a CPU; a GPU rounds as it likes.
     """
     device = best_device()
     model.to(device).train()
@@ -63,7 +63,7 @@ def train(model: CLIP, pairs: Pairs, items: np.ndarray, section: Encoder) -> flo
     )
     mean_loss = math.nan
     watch = Watch(steps, lambda seconds: tell_expected(seconds, section.epochs))
-    with ThreadPoolExecutor(PARTS) as threads:
+    with ThreadPoolExecutor(PARTS, initializer=_as_here(torch.get_num_threads())) as threads:
         batches = InParts(model, pairs, threads)
         for epoch in range(section.epochs):
             losses = []
@@ -78,6 +78,16 @@ def train(model: CLIP, pairs: Pairs, items: np.ndarray, section: Encoder) -> flo
             mean_loss = torch.stack(losses).mean().item()
             log.info("epoch %d of %d: loss %.4f", epoch + 1, section.epochs, mean_loss)
     return mean_loss
+
+
+def _as_here(count: int) -> Callable[[], None]:
+    """For a thread that computes with as many as the one that starts it."""
+
+    def begin() -> None:
+        torch.get_num_threads()  # the first call in a thread sets what any has
+        torch.set_num_threads(count)
+
+    return begin
 
 
 class InParts:

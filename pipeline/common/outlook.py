@@ -1,10 +1,14 @@
-"""What a stage tells at its start: on what it computes, and how long that will take."""
+"""What a stage tells at its start, on what it computes and how long that will take; and what it has
+of the machine."""
 
 import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
+import psutil
 from threadpoolctl import threadpool_info
 
 WARM_UP = 3
@@ -13,6 +17,9 @@ BATCHES, SECONDS = 5, 2.0
 """That are watched at least; the seconds not beyond half of the whole."""
 A_WHILE = 60.0
 """Seconds below which nobody needs to be told."""
+
+CONTROL_GROUPS = "/sys/fs/cgroup"
+"""Where Linux tells what containers and jobs may take (its second version)."""
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +62,21 @@ def tell_cores(stage: str, precision: str, gpus: int = 0) -> None:
     """One line for a stage that computes with numpy, or faiss on the first of `gpus`."""
     threads = max((pool["num_threads"] for pool in threadpool_info()), default=1)
     log.info("%s: on %s, %s", stage, "a GPU" if gpus else cpu(threads), precision)
+
+
+def available_memory() -> int:
+    """Bytes that this process may still take, of the machine's and of its control groups'."""
+    free = [psutil.virtual_memory().available]
+    with suppress(OSError):
+        own = Path("/proc/self/cgroup").read_text(encoding="utf-8").rpartition("::/")[2].strip()
+        groups = Path(CONTROL_GROUPS, own)
+        for group in (groups, *groups.parents):
+            with suppress(OSError, ValueError):  # no limit has the name "max"
+                limit, used = (
+                    int((group / f"memory.{name}").read_text()) for name in ("max", "current")
+                )
+                free.append(limit - used)
+    return max(0, min(free))
 
 
 def available_cores() -> int:

@@ -56,6 +56,7 @@ def test_no_settings_ask_the_hub(name: str) -> None:
     assert found.encoder == small.encoder.model_copy(update={"epochs": 1})
     assert found.train.embedding_dim == (8 if name == "small" else 128)
     assert found.train.batch_size == 8192
+    assert found.train.learning_rate == (0.006 if name == "small" else 0.002)
 
 
 @pytest.fixture(scope="module")

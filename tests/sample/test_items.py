@@ -85,11 +85,13 @@ def test_tags_are_few_different_and_only_hint_at_the_group(items: Items) -> None
 
 @pytest.mark.parametrize("tags", [60, 8])
 @pytest.mark.parametrize("at_a_time", [1, 130, 2**20])
+@pytest.mark.parametrize("strength", [1.0, 0.0, -3.0])
 def test_tags_are_those_of_the_highest_scores(
-    monkeypatch: pytest.MonkeyPatch, tags: int, at_a_time: int
+    monkeypatch: pytest.MonkeyPatch, tags: int, at_a_time: int, strength: float
 ) -> None:
     monkeypatch.setattr("sample.items.SCORES_AT_A_TIME", at_a_time)
-    config, topic = WorldConfig(tags=tags), np.arange(31) % 24
+    config = WorldConfig(tags=tags, tag_strength=strength, most_tags=8)
+    topic = np.arange(31) % 24
     rng = np.random.default_rng(5)
     score = rng.gumbel(size=(31, tags))
     score += config.tag_strength * (np.arange(1, tags + 1) % 6 == topic[:, None] // 4)

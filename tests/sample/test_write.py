@@ -136,6 +136,19 @@ def test_an_empty_folder_is_filled_and_a_full_one_refused(
     assert contents(folder) == kept
 
 
+def test_a_failure_beside_processes_that_draw_covers_leaves_nothing(
+    small_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError("no space")
+
+    monkeypatch.setattr("sample.write.COVERS_AT_A_TIME", 1)
+    monkeypatch.setattr("sample.write._write_click_log", full)
+    with pytest.raises(OSError, match="no space"):
+        write_raw(small_world, tmp_path / "raw")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_failure_leaves_nothing(small_world: World, tmp_path: Path) -> None:
     unknown_topic = Facets(colour_topic=0, shape_topic=0, name_topic=999, grade=0)
     cover = [*small_world.items.cover[:-1], unknown_topic]

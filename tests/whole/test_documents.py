@@ -35,7 +35,9 @@ EVERY_DOCUMENT = sorted(
 """Those beside the code, too."""
 RUN_ELSEWHERE = {
     "make submission": "tests/support/fresh/runs.py",
-    "make submission SOURCE=<folder>": "tests/support/fresh/runs.py",
+    "make submission SOURCE=<folder>": (
+        "tests/support/fresh/runs.py in `make trust`; its options in tests/whole/test_makefile.py"
+    ),
     **{
         f"make submission PARAMS=recipes/microlens_1m{which}.yaml": (
             "PARAMS in tests/support/fresh/runs.py, the recipe in "
@@ -134,6 +136,9 @@ def test_the_commands_do_what_is_said(clone: Clone, long: bool) -> None:
         if command == START:
             wait_for_queue(clone)
     assert "up to date" in printed["dvc repro"]
+    trained = printed["accelerate launch ctr/train.py"]
+    assert "\nepoch   2" in trained
+    assert "\nepoch   3" not in trained
     assert "metrics/summary.json" in printed["dvc metrics show"]
     assert "| train@main |" in printed["dvc dag"]
     table = printed[HERE_RUN[10]]
@@ -163,20 +168,25 @@ def wait_for_queue(clone: Clone) -> None:
 
 @pytest.mark.slow
 def test_going_back_takes_the_results_from_the_cache(clone: Clone) -> None:
-    """And a bare launch trains on the source that the settings name, or not at all."""
+    """And a bare launch does not train on a source that is not the one in the settings."""
     clone("git", "checkout", "--quiet", ".")
     clone("dvc", "checkout", "--quiet", "--force")
-    settings, trained = clone.read("params.yaml"), clone.read("models/main/model.safetensors")
-    clone.change("train", rows=1)
-    assert "\nepoch   2" in clone("dvc", "repro", "train@main").stdout
-    assert clone.read("models/main/model.safetensors") != trained
-    (clone.folder / "params.yaml").write_bytes(settings)
-    assert "\nepoch " not in clone("dvc", "repro", "train@main").stdout
-    clone.change("data", source="sample")
-    refused = clone("accelerate", "launch", "ctr/train.py", status=1)
-    assert "params.yaml says data.source: sample. Type `dvc repro train@main`" in refused.stderr
-    assert clone.read("models/main/model.safetensors") == trained
-    (clone.folder / "params.yaml").write_bytes(settings)
+    settings = clone.read("params.yaml")
+    try:
+        clone.change("train", rows=1)
+        assert "\nepoch   2" in clone("dvc", "repro", "train@main").stdout
+        trained = clone.read("models/main/model.safetensors")
+        (clone.folder / "params.yaml").write_bytes(settings)
+        clone("dvc", "repro", "train@main")
+        assert clone.read("models/main/model.safetensors") != trained
+        clone.change("train", rows=1)
+        assert "\nepoch " not in clone("dvc", "repro", "train@main").stdout
+        clone.change("data", source="sample")
+        refused = clone("accelerate", "launch", "ctr/train.py", status=1)
+        assert "params.yaml says data.source: sample. Type `dvc repro train@main`" in refused.stderr
+        assert clone.read("models/main/model.safetensors") == trained
+    finally:
+        (clone.folder / "params.yaml").write_bytes(settings)
 
 
 @pytest.fixture

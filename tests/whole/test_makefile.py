@@ -176,6 +176,25 @@ def test_source_and_params_are_passed_on(machine: Machine) -> None:
     assert machine.log.read_text() == f"{python} {passed}\n"
 
 
+def test_what_trust_alone_runs_is_run_by_it(machine: Machine) -> None:
+    machine.has_installed("cpu", "3.11")
+    (machine.venv / ".installed-dev").touch()
+    found = subprocess.run(
+        ["make", "--dry-run", "trust", f"VENV={machine.venv}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    asked = found.stdout.splitlines()[-1].partition("pytest --long ")[2].split()
+    assert asked
+    mark = "@pytest.mark." + "long"
+    marked = [path for path in ROOT.glob("tests/**/test_*.py") if mark in path.read_text("utf-8")]
+    assert marked
+    for path in marked:
+        assert any(path.is_relative_to(ROOT / each) for each in asked), path
+
+
 def text_of(path: str) -> str:
     return (ROOT / path).read_text(encoding="utf-8")
 

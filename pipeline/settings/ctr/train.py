@@ -87,8 +87,7 @@ class Train(Training):
     lightgbm: LightGBM
     residence: Residence
     """Where the clicks are read from: the memory of the device that trains, or the memory-mapped
-    file; `auto` takes the memory where they fit into a quarter of what is free on a GPU, into half
-    a gigabyte on a CPU."""
+    file; `auto` takes the memory where they fit into a quarter of what is free."""
     compile: bool
     """Whether `torch.compile` fuses the model's operations (a minute or more at the start)."""
     deterministic: bool

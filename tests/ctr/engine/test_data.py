@@ -1,7 +1,6 @@
 import shutil
 from itertools import combinations
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ctr.engine.data import ClickLog, Table, fits, load_items, shuffled, shuffled_batches
+from ctr.engine.data import ClickLog, Table, load_items, shuffled, shuffled_batches
 from pipeline.common import paths
 from pipeline.common.files import InputError, write_array, write_json
 from pipeline.common.section import Residence
@@ -154,32 +153,10 @@ def test_batch_takes_the_last_items_and_every_column(residence: Residence) -> No
     assert label.tolist() == [0.0, 1.0]
 
 
-TABLES = [Table(torch.zeros(2, 8, dtype=torch.int32)), Table(torch.zeros(2, 3).half())]
-BYTES = 76
-
-
-@pytest.mark.parametrize(("free", "expected"), [(4 * BYTES, True), (4 * BYTES - 1, False)])
-def test_a_gpu_keeps_what_fits_a_quarter_of_its_memory(
-    free: int, expected: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("torch.cuda.mem_get_info", lambda _device: (free, 10**9))
-    assert fits(TABLES, torch.device("cuda"), world=3) is expected
-
-
-@pytest.mark.parametrize("world", [1, 3])
-@pytest.mark.parametrize(("more", "expected"), [(0, True), (-1, False)])
-def test_processes_on_a_cpu_keep_what_fits_a_quarter_of_the_memory_that_is_free(
-    world: int, more: int, expected: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    free = SimpleNamespace(available=world * 4 * BYTES + more)
-    monkeypatch.setattr("psutil.virtual_memory", lambda: free)
-    assert fits(TABLES, CPU, world) is expected
-
-
 @pytest.mark.usefixtures("folder")
 def test_rows_that_fit_are_read_from_no_file_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ClickLog.load("train", 3, EVERYTHING, CPU).clicks.file is None
-    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1))
+    monkeypatch.setattr("ctr.engine.data.available_memory", lambda: 1)
     assert ClickLog.load("train", 3, EVERYTHING, CPU).clicks.file is not None
 
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ctr.models.base import Clicks, ItemTable, items_of_batch, places_an_item
+from ctr.models.base import Clicks, ItemTable, distinct, items_of_batch, places_an_item
 from ctr.models.qin import ASTA, QIN, QINConfig, QuadraticLayer
 from tests.support.references.qin import asta_weights, item_vector, reference_qin
 from tests.support.worlds.small_world import (
@@ -95,6 +95,18 @@ def test_unique_items_and_the_whole_table_give_the_same() -> None:
     assert 3 * 5 < places_an_item(clicks.history.device) * len(items.id) < 60 * 5
     many = Clicks(*(column.repeat(20, *[1] * (column.dim() - 1)) for column in clicks))
     torch.testing.assert_close(model(clicks, items), model(many, items)[:3], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "rows", [7, 20, 21, 1000]
+)  # more than twice as many are not looked through
+def test_what_is_named_is_numbered_in_order(rows: int) -> None:
+    named = torch.tensor([5, 3, 3, 6, 0, 5, 2, 6, 6, 2], dtype=torch.int32)
+    ids, place = distinct(named, rows)
+    assert ids.tolist() == [0, 2, 3, 5, 6]
+    assert place.dtype == torch.int32
+    assert ids[place].tolist() == named.tolist()
+    assert distinct(named[:2], rows)[0].tolist() == [0, 3, 5]
 
 
 def test_the_items_of_a_batch() -> None:

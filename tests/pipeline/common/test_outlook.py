@@ -1,10 +1,39 @@
 import logging
 import os
+from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from pipeline.common import outlook
-from pipeline.common.outlook import Watch, available_cores, cpu, duration, tell_cores
+from pipeline.common.outlook import (
+    Watch,
+    available_cores,
+    available_memory,
+    cpu,
+    duration,
+    tell_cores,
+)
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "expected"),
+    [("max", "5", 1000), ("900", "300", 600), ("2000", "300", 1000), ("900", "901", 0)],
+)
+def test_memory_is_the_machines_or_what_a_control_group_leaves(
+    limit: str, used: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1000))
+    monkeypatch.setattr("pipeline.common.outlook.CONTROL_GROUPS", str(tmp_path))
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.current").write_text(f"{used}\n")
+    told = Path("/proc/self/cgroup").exists()
+    assert available_memory() == (expected if told else 1000)
+
+
+def test_memory_of_this_machine() -> None:
+    assert 0 < available_memory() <= psutil.virtual_memory().total
 
 
 @pytest.fixture
