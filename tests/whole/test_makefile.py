@@ -182,6 +182,7 @@ def test_what_trust_alone_runs_is_run_by_it(machine: Machine) -> None:
     found = subprocess.run(
         ["make", "--dry-run", "trust", f"VENV={machine.venv}"],
         cwd=ROOT,
+        env={"PATH": os.environ["PATH"]},  # not that of a make whose test this is
         capture_output=True,
         text=True,
         check=True,
