@@ -75,7 +75,7 @@ HERE_RUN = [
     "dvc exp run --queue -S 'train.rows=3,4'",
     START,
     "dvc exp run -S train.learning_rate=0.001",
-    "dvc exp show --only-changed --no-pager --drop '.*/.*|Created|State|Executor'",
+    "dvc exp show --only-changed --no-pager --drop '.*/.*|models$|Created|State|Executor'",
     "dvc exp run -S '+models.seed_7.seed=7' -S '+models.rows_3.rows=3'",
     "pytest tests/ctr -q",
     "pre-commit install",
@@ -144,6 +144,7 @@ def test_the_commands_do_what_is_said(clone: Clone, long: bool) -> None:
     table = printed[HERE_RUN[10]]
     assert table.count("├──") + table.count("└──") == 3
     assert "auc" in table
+    assert ".dir" not in table  # a digest of no use to a reader
     assert "Running stage 'train@seed_7'" in printed[HERE_RUN[11]]
     assert "Running stage 'embed_text@main'" not in printed[HERE_RUN[11]]
     assert set(json.loads(clone.read("metrics/blend.json"))["model_auc"]) == {
