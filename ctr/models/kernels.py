@@ -104,21 +104,20 @@ class _SparseAttention(Function):
             query = vector @ fold
             row, place = (history > 0).nonzero(as_tuple=True)
             row, item = row.int(), history[row, place].int()
-            scores = sampled_product(row, item, query, table)
+            scores = sampled_product(starts_of(row, len(query)), item, query, table)
             kept = ~(scores <= 0)  # NaN is kept, and so is seen
-            row, item, scores = row[kept], item[kept], scores[kept]
-            ctx.save_for_backward(target, row, item, scores, vector, query, table, fold)
-            return vector, sparse(row, item, scores, len(query), len(table)) @ table
+            starts, item, scores = starts_of(row[kept], len(query)), item[kept], scores[kept]
+            ctx.save_for_backward(target, starts, item, scores, vector, query, table, fold)
+            return vector, sparse(starts, item, scores, len(table)) @ table
 
     @staticmethod
     @once_differentiable
     def backward(
         ctx: Any, vector_gradient: Tensor, gradient: Tensor
     ) -> tuple[None, None, Tensor, Tensor]:
-        target, row, item, scores, vector, query, table, fold = ctx.saved_tensors
-        score_gradient = sampled_product(row, item, gradient, table)
-        query_gradient = sparse(row, item, score_gradient, len(query), len(table)) @ table
-        starts = starts_of(row, len(query))
+        target, starts, item, scores, vector, query, table, fold = ctx.saved_tensors
+        score_gradient = sampled_product(starts, item, gradient, table)
+        query_gradient = sparse(starts, item, score_gradient, len(table)) @ table
         table_gradient = transposed_product(starts, item, scores, len(table), gradient)
         table_gradient += transposed_product(starts, item, score_gradient, len(table), query)
         vector_gradient = torch.addmm(vector_gradient, query_gradient, fold.T)

@@ -8,21 +8,21 @@ from torch import Tensor
 warnings.filterwarnings("ignore", "Sparse (CSR tensor support|invariant checks)", UserWarning)
 
 
-def sampled_product(row: Tensor, column: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """(n,): left[row] . right[column], for places in the order of their rows."""
-    places = sparse(row, column, left.new_zeros(len(row)), len(left), len(right))
-    return torch.sparse.sampled_addmm(places, left, right.T, beta=0).values()
-
-
-def sparse(row: Tensor, column: Tensor, values: Tensor, rows: int, columns: int) -> Tensor:
-    """The CSR matrix with `values` at places given in the order of their rows."""
-    starts = starts_of(row, rows)
-    return torch.sparse_csr_tensor(starts, column, values, (rows, columns), check_invariants=False)
-
-
 def starts_of(row: Tensor, rows: int) -> Tensor:
     """int32 (rows + 1,): how many of the places, in the order of their rows, lie before each."""
     return torch.searchsorted(row, torch.arange(rows + 1, dtype=torch.int32), out_int32=True)
+
+
+def sparse(starts: Tensor, column: Tensor, values: Tensor, columns: int) -> Tensor:
+    """The CSR matrix of `columns`, whose row i has the places from starts[i] on."""
+    shape = (len(starts) - 1, columns)
+    return torch.sparse_csr_tensor(starts, column, values, shape, check_invariants=False)
+
+
+def sampled_product(starts: Tensor, column: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """(n,): of each place left[its row] . right[its column]."""
+    places = sparse(starts, column, left.new_zeros(len(column)), len(right))
+    return torch.sparse.sampled_addmm(places, left, right.T, beta=0).values()
 
 
 def transposed_product(

@@ -3,7 +3,7 @@
 import functools
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -63,7 +63,7 @@ def train(model: CLIP, pairs: Pairs, items: np.ndarray, section: Encoder) -> flo
     )
     mean_loss = math.nan
     watch = Watch(steps, lambda seconds: tell_expected(seconds, section.epochs))
-    with ThreadPoolExecutor(PARTS, initializer=_as_here(torch.get_num_threads())) as threads:
+    with ThreadPoolExecutor(PARTS, "part", _compute_with, (torch.get_num_threads(),)) as threads:
         batches = InParts(model, pairs, threads)
         for epoch in range(section.epochs):
             losses = []
@@ -80,14 +80,10 @@ def train(model: CLIP, pairs: Pairs, items: np.ndarray, section: Encoder) -> flo
     return mean_loss
 
 
-def _as_here(count: int) -> Callable[[], None]:
-    """For a thread that computes with as many as the one that starts it."""
-
-    def begin() -> None:
-        torch.get_num_threads()  # the first call in a thread sets what any has
-        torch.set_num_threads(count)
-
-    return begin
+def _compute_with(threads: int) -> None:
+    """In the calling thread alone."""
+    torch.get_num_threads()  # the first call in a thread sets what any has
+    torch.set_num_threads(threads)
 
 
 class InParts:
