@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import forked
+from pipeline.common.guard import FORK_SERVER, environment
+from pipeline.console.fork_server import fork_server
 from tests.support.clone import HERE, Clone, write_small_params, write_small_source
 from tests.support.fresh.runs import FreshRuns
 from tests.support.references.run import ReferenceRun
@@ -100,19 +101,26 @@ def fresh_runs(
 
 
 @pytest.fixture(scope="session")
-def stage_programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder for PATH, by which stages start quickly."""
+def forking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment in which stages start as they do by `make submission`.
+
+    Of the first worker, without whom those of the others start by themselves.
+    """
     with ExitStack() as entered:
-        with shared(tmp_path_factory, "forked") as folder:
-            made = entered.enter_context(forked.programs(folder))
-        yield made
+        with shared(tmp_path_factory, "forking") as folder:
+            path = folder / "socket"
+            if not path.exists():
+                theirs = environment()
+                theirs.pop("PYTHONPATH", None)  # each runs the code of its clone
+                entered.enter_context(fork_server(path, theirs))
+        yield {FORK_SERVER: str(path)}
 
 
 @pytest.fixture(scope="session")
 def small_run(
     small_source: Path,
     small_params: Path,
-    stage_programs: Path,
+    forking: dict[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> ReferenceRun:
     """The pipeline on the small source, in the virtual environment of the tests.
@@ -122,7 +130,8 @@ def small_run(
     with shared(tmp_path_factory, "small") as folder:
         made = folder / "run.pickle"
         if not made.exists():
-            clone = Clone(folder / "clone", stage_programs, HERE)
+            clone = Clone(folder / "clone", HERE)
+            clone.environment |= forking
             (clone.folder / "params.yaml").write_bytes(small_params.read_bytes())
             clone.change("data", source=str(small_source))
             made.write_bytes(pickle.dumps(ReferenceRun(clone, folder / "logs")))

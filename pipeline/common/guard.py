@@ -22,6 +22,11 @@ LAUNCHER = ["accelerate-launch", "--quiet", "--config_file", "pipeline/accelerat
 """`accelerate launch`, which would import the models of other commands first."""
 LAUNCHERS = ("accelerate", "accelerate-launch")
 ONE_PROCESS = ["--num_processes", "1", "-m"]
+FORK_SERVER = "MMCTR_FORK_SERVER"
+"""In the environment: the socket of a process that forks, so that a stage need not import all anew;
+`make submission` sets it (`pipeline/console/fork_server.py`), unless it is set."""
+FORKED = str(Path(__file__).parents[1] / "console/forked.py")
+"""What stands for such a stage; no stage depends on it."""
 
 NOT_FOUND = 127
 """The exit code of a shell that does not find a command."""
@@ -48,7 +53,7 @@ def main(command: Sequence[str]) -> int:
 
 
 def exit_code(words: Sequence[str]) -> int:
-    command = command_of(words)
+    command = forked(command_of(words))
     try:
         child = subprocess.Popen(command, env=environment())
     except OSError as error:
@@ -72,6 +77,14 @@ def command_of(words: Sequence[str]) -> list[str]:
     if launched[: len(ONE_PROCESS)] == ONE_PROCESS:
         return ["python", "-m", *launched[len(ONE_PROCESS) :]]
     return [*LAUNCHER, *launched]
+
+
+def forked(command: list[str]) -> list[str]:
+    """The same by the fork server, where there is one and it is a module that is to be run."""
+    server = os.environ.get(FORK_SERVER)
+    if server and command[:2] == ["python", "-m"]:
+        return [sys.executable, "-IS", FORKED, server, *command[2:]]
+    return command
 
 
 def environment() -> dict[str, str]:

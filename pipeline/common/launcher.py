@@ -83,6 +83,19 @@ def processes_asked_for(started_by: Launcher | None) -> int:
     return 2 if several else 1
 
 
+def age() -> float:
+    """Seconds since this process started.
+
+    psutil goes by the moment at which the system started, which is rough: on Linux by up to a
+    second, where a process knows its own start to a hundredth.
+    """
+    with suppress(OSError, AttributeError):
+        told = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        started = int(told[19]) / os.sysconf("SC_CLK_TCK")
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - started
+    return time.time() - psutil.Process().create_time()
+
+
 def is_first_process() -> bool:
     """Of all that a launch has started, on whatever machines; one that none has started is."""
     return os.environ.get("RANK", "0") == "0"

@@ -11,12 +11,11 @@ from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
 from typing import Any, TextIO
 
-import psutil
 from tqdm import tqdm
 
 from pipeline.common import scratch
 from pipeline.common.files import InputError, read_json
-from pipeline.common.launcher import is_first_process, refuse_several_processes
+from pipeline.common.launcher import age, is_first_process, refuse_several_processes
 from pipeline.common.paths import MAIN_MODEL, MODEL_NAME, PARAMS, STATS
 
 log = logging.getLogger(__name__)
@@ -111,7 +110,7 @@ def arguments(stage: str, name: str, model: str | None) -> tuple[Any, ...]:
 
 def close(stage: str) -> None:
     """One line of what was made and how long it took, from the start of the process on."""
-    seconds = time.time() - psutil.Process().create_time()
+    seconds = age()
     with suppress(OSError):  # the outputs are written, and worth more than this
         (scratch.SCRATCH / stage / SECONDS).write_text(f"{seconds:.1f}\n", encoding="utf-8")
     log.info("%s: %s (%.1f s)", stage, ", ".join(_told) or "done", seconds)

@@ -6,12 +6,14 @@ What is asked for becomes the settings (`pipeline/console/choose.py`).
 import argparse
 import fcntl
 import logging
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -19,9 +21,11 @@ from rich.table import Table
 
 from pipeline.common import paths, scratch
 from pipeline.common.files import InputError, read_json
+from pipeline.common.guard import FORK_SERVER, environment
 from pipeline.common.paths import PARAMS
 from pipeline.common.stage import SECONDS, shown
 from pipeline.console.choose import SOURCES, take_settings
+from pipeline.console.fork_server import fork_server
 from pipeline.settings.params import load_params
 
 LOCK = Path(f".{PARAMS}.lock")
@@ -48,7 +52,7 @@ def main() -> None:
         with alone():
             take_settings(arguments.source, arguments.params)
             started = time.time()
-            status = dvc("repro")
+            status = repro()
             if status == 0:
                 report(started)
     except (InputError, OSError) as error:
@@ -69,9 +73,20 @@ def alone() -> Iterator[None]:
         yield
 
 
-def dvc(*arguments: str) -> int:
-    """Run DVC in this environment; its exit code."""
-    return subprocess.run([sys.executable, "-m", "dvc", *arguments], check=False).returncode
+def repro() -> int:
+    """`dvc repro`, whose stages do not import all anew (`fork_server.py`); its exit code."""
+    if FORK_SERVER in os.environ:
+        return dvc("repro")
+    with TemporaryDirectory(prefix="mmctr-") as folder:
+        path = Path(folder) / "socket"
+        with fork_server(path, environment()):
+            return dvc("repro", **{FORK_SERVER: str(path)})
+
+
+def dvc(*arguments: str, **variables: str) -> int:
+    """Run DVC in this environment, with these variables; its exit code."""
+    command = [sys.executable, "-m", "dvc", *arguments]
+    return subprocess.run(command, env=os.environ | variables, check=False).returncode
 
 
 def report(started: float) -> None:

@@ -6,7 +6,6 @@ import shlex
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -107,10 +106,11 @@ def test_a_patch_fits_the_code(patch: str) -> None:
 
 @pytest.fixture(scope="module")
 def clone(
-    small_run: ReferenceRun, stage_programs: Path, tmp_path_factory: pytest.TempPathFactory
+    small_run: ReferenceRun, forking: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Clone:
     """A clone in which all is up to date and committed, with the reference's cache."""
-    clone = Clone(tmp_path_factory.mktemp("documents") / "clone", stage_programs, HERE)
+    clone = Clone(tmp_path_factory.mktemp("documents") / "clone", HERE)
+    clone.environment |= forking
     for name in ("params.yaml", "dvc.lock"):
         (clone.folder / name).write_bytes(small_run.clone.read(name))
     clone("dvc", "config", "cache.dir", str(small_run.clone.folder / ".dvc/cache"))

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from pipeline.common.files import InputError
 from pipeline.common.launcher import (
     Launcher,
+    age,
     is_accelerate,
     is_torchrun,
     processes_asked_for,
@@ -122,3 +124,16 @@ def test_the_users_limit_is_found_without_a_launcher(monkeypatch: pytest.MonkeyP
         assert not threads_are_the_users(None)
         monkeypatch.setenv(name, "3")
         assert threads_are_the_users(None)
+
+
+def test_the_age_is_exact() -> None:
+    program = "from pipeline.common.launcher import age; import time; time.sleep(0.5); print(age())"
+    before = time.monotonic()
+    told = float(subprocess.check_output([sys.executable, "-c", program], cwd=ROOT, text=True))
+    assert 0.5 <= told <= time.monotonic() - before + 0.02  # the clock of processes is that rough
+
+
+def test_the_age_where_only_psutil_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = age()
+    monkeypatch.delattr("time.CLOCK_BOOTTIME")
+    assert abs(age() - exact) < 2.0

@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 
@@ -6,7 +7,8 @@ from dvc.repo import Repo
 
 from pipeline.common import paths
 from pipeline.common.files import InputError, write_json
-from pipeline.console import submission
+from pipeline.common.guard import FORK_SERVER
+from pipeline.console import fork_server, submission
 from pipeline.settings.params import load_params
 from tests.support.code.graph import graph, makers
 
@@ -55,7 +57,7 @@ def test_a_fault_in_params_is_told_before_dvc_starts(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     started: list[str] = []
-    monkeypatch.setattr(submission, "dvc", started.append)
+    monkeypatch.setattr(submission, "repro", lambda: started.append("dvc"))
     monkeypatch.setattr("sys.argv", ["submission"])
     params = workspace / "params.yaml"
     params.write_text(params.read_text().replace("learning_rate: 0.003", "learning_rate: -1"))
@@ -72,15 +74,41 @@ def test_settings_are_taken_before_dvc_starts(
     """And stay when the run fails: what is typed then is typed to mend it."""
     found: list[str] = []
 
-    def dvc(*_: str) -> int:
+    def repro() -> int:
         found.append(load_params().data.source)
         return 1
 
-    monkeypatch.setattr(submission, "dvc", dvc)
+    monkeypatch.setattr(submission, "repro", repro)
     monkeypatch.setattr("sys.argv", ["submission", "--source", "raw"])
     with pytest.raises(SystemExit):
         submission.main()
     assert found == [load_params().data.source] == [str(workspace / "raw")]
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("users", [None, "", "another socket"])
+def test_stages_are_forked_unless_the_user_says_how(
+    users: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str | None] = []
+
+    def dvc(*_: str, **variables: str) -> int:
+        server = Path(variables.get(FORK_SERVER, "none"))
+        asked.append(str(server) if server.is_socket() else os.environ.get(FORK_SERVER))
+        return 3
+
+    monkeypatch.setattr(submission, "dvc", dvc)
+    monkeypatch.setattr(fork_server, "DEVICES", Path("nowhere"))
+    monkeypatch.delenv(FORK_SERVER, raising=False)
+    if users is not None:
+        monkeypatch.setenv(FORK_SERVER, users)
+    assert submission.repro() == 3
+    (found,) = asked
+    if users is None:
+        assert found is not None
+        assert not Path(found).exists()
+    else:
+        assert found == users
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 """A pipeline that has run undisturbed: the bytes that every disturbed run must end with."""
 
-import os
 import time
 from collections.abc import Iterable
 from copy import copy
 from pathlib import Path
 
+from pipeline.common.guard import FORK_SERVER
 from tests.support.clone import Clone
 from tests.support.repro import Repro
 
@@ -44,11 +44,11 @@ class ReferenceRun:
         other.logs.mkdir()
         return other
 
-    def repro(self, *programs: Path) -> Repro:
-        """With `programs` to be found before the clone's own."""
+    def repro(self, *, forked: bool = True) -> Repro:
+        """If not `forked`, its stages are processes of its own."""
         clone = copy(self.clone)
-        path = os.pathsep.join([*map(str, programs), clone.environment["PATH"]])
-        clone.environment = clone.environment | {"PATH": path}
+        if not forked:
+            clone.environment = clone.environment | {FORK_SERVER: ""}
         return Repro(clone, self.logs / f"{len(list(self.logs.iterdir()))}.log")
 
     def assert_intact(self, but: Iterable[str] = ()) -> None:

@@ -5,7 +5,6 @@ import time
 
 from ruamel.yaml import YAML
 
-from tests.support.clone import HERE
 from tests.support.references.run import ReferenceRun
 from tests.support.repro import Target
 
@@ -25,7 +24,7 @@ def forget(run: ReferenceRun, stage: str) -> None:
 
 def kill(run: ReferenceRun, stage: str, wait: float, target: Target) -> bool:
     """Kill a `dvc repro` that long after `stage` began; whether the stage was still at work."""
-    repro = run.repro(HERE)  # its stages are processes of its own, to be killed with it
+    repro = run.repro(forked=False)  # its stages are to be killed with it
     repro.wait_until(lambda: stage in repro.stages() and bool(repro.stage_processes()))
     moment = time.monotonic() + wait
     repro.wait_until(lambda: time.monotonic() >= moment)
