@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.common.guard import FORK_SERVER
 from tests.support.clone import HERE
 from tests.support.references.run import ReferenceRun
 from tests.support.repro import TIMEOUT
@@ -84,10 +85,11 @@ def assert_fails_clearly(
     """`stage` fails with one message that matches `message`; nothing else is lost."""
     forget(run, stage)
     path = os.pathsep.join([str(programs), run.clone.environment["PATH"]])
+    surroundings = {"PATH": path, FORK_SERVER: ""}  # a fork server would not be in them
     result = subprocess.run(
         [*within, str(HERE / "dvc"), "repro"],
         cwd=run.clone.folder,
-        env=run.clone.environment | {"PATH": path},
+        env=run.clone.environment | surroundings,
         capture_output=True,
         text=True,
         check=False,
