@@ -71,17 +71,21 @@ def exit_code(words: Sequence[str]) -> int:
 def command_of(words: Sequence[str]) -> list[str]:
     """What `words` start. One process is launched by itself: the launcher would only wait for it,
     and takes longer to start than many a stage."""
-    if words[:1] != ["--launch"]:
-        return list(words)
-    launched = list(words[1:])
+    return by_itself(list(words[1:])) if words[:1] == ["--launch"] else list(words)
+
+
+def by_itself(launched: list[str]) -> list[str]:
+    """What the launcher is told to launch, where that is one process; else the launcher."""
     if launched[: len(ONE_PROCESS)] == ONE_PROCESS:
         return ["python", "-m", *launched[len(ONE_PROCESS) :]]
     return [*LAUNCHER, *launched]
 
 
 def forked(command: list[str]) -> list[str]:
-    """The same by the fork server, where there is one and it is a module that is to be run."""
+    """The same by the fork server, where there is one and it is one process of a module."""
     server = os.environ.get(FORK_SERVER)
+    if server and command[: len(LAUNCHER)] == LAUNCHER:
+        command = by_itself(command[len(LAUNCHER) :])
     if server and command[:2] == ["python", "-m"]:
         return [sys.executable, "-IS", FORKED, server, *command[2:]]
     return command
