@@ -10,6 +10,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import IO, Any
@@ -21,7 +22,7 @@ import torch
 from open_clip import CLIP
 from open_clip.transform import PreprocessCfg
 from safetensors.torch import save
-from tqdm import tqdm
+from torch import Tensor
 
 from embed.covers.batches import read_covers
 from embed.encoders.contrastive import Pairs, embed, recall, train
@@ -123,14 +124,17 @@ def _pairs(
         has_title = np.array([bool(title.strip()) for title in titles])
         readable = np.zeros(len(titles), bool)
         to_pixels = ResizeToPixels(preprocess)
-        for batch in read_covers(COVERS, section.batch_size, to_pixels, os.cpu_count() or 1):
-            pixels[batch.items] = batch.pixels.reshape(-1, 3, side, side)
-            readable[batch.items] = True
+        tokenize = open_clip.SimpleTokenizer(context_length=section.context_length)
+        with ThreadPoolExecutor(1) as beside:
+            tokens: Future[Tensor] | None = None
+            for batch in read_covers(COVERS, section.batch_size, to_pixels, os.cpu_count() or 1):
+                pixels[batch.items] = batch.pixels.reshape(-1, 3, side, side)
+                readable[batch.items] = True
+                tokens = tokens or beside.submit(tokenize, titles)  # workers are forked by now
         items = np.flatnonzero(has_title & readable)
         _check_count(len(items), int(has_title.sum()), int(readable.sum()))
-        tokenize = open_clip.SimpleTokenizer(context_length=section.context_length)
-        shown = tqdm(titles, "titles", unit="title", unit_scale=True, leave=False, disable=None)
-        yield Pairs(pixels, tokenize(shown), preprocess), items
+        assert tokens is not None
+        yield Pairs(pixels, tokens.result(), preprocess), items
 
 
 def _reserve(file: IO[bytes], size: int) -> None:

@@ -5,7 +5,7 @@ import logging
 import math
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -54,6 +54,8 @@ def train(model: CLIP, pairs: Pairs, items: np.ndarray, section: Encoder) -> flo
     """
     device = best_device()
     model.to(device).train()
+    words = Words(model, pairs.tokens[torch.from_numpy(items)])
+    pairs = replace(pairs, tokens=words.places(pairs.tokens))
     steps = section.epochs * _batch_count(len(items), section.batch_size)
     optimizer = torch.optim.AdamW(
         _parameter_groups(model, section), lr=section.learning_rate, fused=True
@@ -70,6 +72,7 @@ def train(model: CLIP, pairs: Pairs, items: np.ndarray, section: Encoder) -> flo
             for images, tokens in progress(_epoch(pairs, items, section, epoch), len(items), epoch):
                 optimizer.zero_grad()
                 losses.append(batches.backward(images.to(device), tokens.to(device)))
+                words.decay(optimizer)
                 optimizer.step()
                 scheduler.step()
                 with torch.no_grad():
@@ -77,7 +80,42 @@ def train(model: CLIP, pairs: Pairs, items: np.ndarray, section: Encoder) -> flo
                 watch.after_batch()
             mean_loss = torch.stack(losses).mean().item()
             log.info("epoch %d of %d: loss %.4f", epoch + 1, section.epochs, mean_loss)
+    words.put_back()
     return mean_loss
+
+
+class Words:
+    """The rows of a model's table of tokens that titles use, which is all that training moves.
+
+    Nine tenths of a small CLIP are that table; of the rows of tokens that no title has AdamW makes
+    what its decay of the weights leaves. `model` has a table of the others alone until `put_back`.
+    """
+
+    def __init__(self, model: CLIP, tokens: Tensor) -> None:
+        """`tokens` int64 (n, T) are those of the titles that are trained on."""
+        self.model = model
+        self.table = model.token_embedding
+        weight = self.table.weight.detach()
+        self.used = tokens.unique()  # ascending, so the last token of a title stays the largest
+        rows = weight[self.used.to(weight.device)]
+        model.token_embedding = nn.Embedding.from_pretrained(rows, freeze=False)
+        self.left = 1.0
+
+    def places(self, tokens: Tensor) -> Tensor:
+        """Rows of the smaller table; of a token that it lacks any."""
+        return torch.searchsorted(self.used, tokens).clamp_(max=len(self.used) - 1)
+
+    def decay(self, optimizer: torch.optim.AdamW) -> None:
+        """Before a step."""
+        of_matrices = optimizer.param_groups[0]
+        self.left *= 1 - of_matrices["lr"] * of_matrices["weight_decay"]
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        rows = self.model.token_embedding.weight
+        self.table.weight.mul_(self.left)
+        self.table.weight[self.used.to(rows.device)] = rows
+        self.model.token_embedding = self.table
 
 
 def _compute_with(threads: int) -> None:
@@ -165,11 +203,12 @@ def shifted(pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Each picture moved by its own few pixels, its edge repeated; (B, 3, S, S) as it came."""
     side = pixels.shape[-1]
     most = side // SHIFT
-    moves = random.integers(-most, most + 1, size=(2, len(pixels), 1))
-    rows, columns = (moves + np.arange(side)).clip(0, side - 1)  # (B, S) each
-    pictures = np.arange(len(pixels))[:, None, None]
-    moved = pixels.transpose(0, 2, 3, 1)[pictures, rows[:, :, None], columns[:, None, :]]
-    return np.ascontiguousarray(moved.transpose(0, 3, 1, 2))
+    moves = random.integers(-most, most + 1, size=(2, len(pixels))) + most
+    padded = np.pad(pixels, ((0, 0), (0, 0), (most, most), (most, most)), mode="edge")
+    moved = np.empty_like(pixels)
+    for picture, whole, row, column in zip(moved, padded, *moves, strict=True):
+        picture[:] = whole[:, row : row + side, column : column + side]
+    return moved
 
 
 def learning_rate(step: int, steps: int) -> float:

@@ -49,6 +49,49 @@ def test_training_teaches_what_the_titles_say(
     assert model.logit_scale.item() <= math.log(100)
 
 
+class EveryRow:
+    """The table of tokens whole, as a step would have it that knew nothing of titles."""
+
+    def __init__(self, _model: CLIP, _tokens: torch.Tensor) -> None:
+        pass
+
+    def places(self, tokens: torch.Tensor) -> torch.Tensor:
+        return tokens
+
+    def decay(self, _optimizer: torch.optim.AdamW) -> None:
+        pass
+
+    def put_back(self) -> None:
+        pass
+
+
+def test_only_rows_of_tokens_that_occur_are_moved_and_others_decay(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section = params.encoder.model_copy(update={"epochs": 2, "batch_size": 8})
+    config = open_clip_config(section)
+    side, length = section.image_size, section.context_length
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (24, 3, side, side)).astype(np.uint8)
+    tokens = torch.from_numpy(random.integers(1, 400, (24, length)))
+    tokens[20:] += 1000  # of items that are not trained on
+    pairs = Pairs(pixels, tokens, PreprocessCfg(**config["preprocess_cfg"]))
+    trained = []
+    for words in (contrastive.Words, EveryRow):
+        monkeypatch.setattr(contrastive, "Words", words)
+        torch.manual_seed(0)
+        model = CLIP(**config["model_cfg"])
+        before = model.token_embedding.weight.detach().clone()
+        train(model, pairs, np.arange(20), section)
+        trained.append(model.state_dict())
+    found, expected = trained
+    assert list(found) == list(expected)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
+    left = found["token_embedding.weight"][1000:] / before[1000:]
+    assert 0 < 1 - left.mean() < 1e-3
+    assert left.std() < 1e-6
+
+
 @pytest.mark.parametrize("pairs", [1, 7])
 def test_a_batch_in_parts_has_the_gradients_of_the_whole(params: Params, pairs: int) -> None:
     config = open_clip_config(params.encoder)
