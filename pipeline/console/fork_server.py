@@ -34,10 +34,14 @@ PACKAGES = (
     *("pandas", "lightgbm", "matplotlib.pyplot", "sklearn.manifold", "rich"),
 )
 """In the order in which the stages want them; one that is not there is one they miss themselves."""
-LONGEST_PATH = 100
-"""Characters; no system has sockets of longer names."""
 DEVICES = Path("/dev")
+GPUS = ("nvidia[0-9]*", "dxg", "kfd")
+"""Of NVIDIA, in Windows' subsystem for Linux, of AMD."""
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""What ends a stage, and whoever asked for it, but not who tells of its end."""
 AT_ONCE = 0.0
+NOT_FLUSHED = 120
+"""Python's own exit code where the last of the output is lost."""
 MOMENT, INSTANT = 1.0, 0.005
 """Seconds between two looks: after stages that have ended; after one that is at work."""
 
@@ -45,16 +49,21 @@ MOMENT, INSTANT = 1.0, 0.005
 @contextmanager
 def fork_server(
     path: Path, environment: Mapping[str, str], packages: Sequence[str] = PACKAGES
-) -> Iterator[None]:
+) -> Iterator[bool]:
     """Within the block stages may be asked for at the socket `path`; `environment` is theirs.
 
-    It ends with this process, however that does; a stage that is at work then goes on.
+    Yields whether that is so. The server ends with this process, however that does; a stage that is
+    at work then goes on.
     """
-    if not can_fork() or len(str(path)) > LONGEST_PATH:
-        yield
-        return
     with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(path))
+        try:
+            listening.bind(str(path))
+        except OSError:  # too long a name, or a file system without sockets
+            yield False
+            return
+        if not can_fork():
+            yield False
+            return
         listening.listen(64)
         process = subprocess.Popen(
             [sys.executable, __file__, str(listening.fileno()), *packages],
@@ -65,14 +74,15 @@ def fork_server(
         )
     with process:
         try:
-            yield
+            yield True
         finally:
             process.kill()
 
 
 def can_fork() -> bool:
     """Not where there is a GPU, which an import may begin to use: no process can after a fork."""
-    return sys.platform == "linux" and not any(DEVICES.glob("nvidia[0-9]*"))
+    gpus = (device for pattern in GPUS for device in DEVICES.glob(pattern))
+    return sys.platform == "linux" and not any(gpus)
 
 
 @dataclass(frozen=True)
@@ -111,10 +121,13 @@ def answer(listening: socket.socket, seconds: float) -> Request | None:
         return None
     connection, _ = listening.accept()
     size, streams, _, _ = socket.recv_fds(connection, 8, 3)
-    if streams and os.fork() == 0:
+    if len(streams) == 3 and os.fork() == 0:
         listening.close()
         with connection.makefile("rb") as file:
-            words, folder, environment = json.loads(file.read(int.from_bytes(size, "big")))
+            told = file.read(int.from_bytes(size, "big"))
+        if len(told) < int.from_bytes(size, "big"):
+            os._exit(1)  # whoever asked was killed
+        words, folder, environment = json.loads(told)
         return look_after(connection, Request(words, folder, environment, streams))
     connection.close()
     for stream in streams:
@@ -124,8 +137,10 @@ def answer(listening: socket.socket, seconds: float) -> Request | None:
 
 def look_after(connection: socket.socket, request: Request) -> Request:
     """Fork once more and tell how that one ends. It is killed if nobody waits for it any more."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     pid = os.fork()
     if pid == 0:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         os.setpgid(0, 0)  # so that its own processes end with it
         connection.close()
         return request
@@ -183,12 +198,14 @@ def exit_code(module: str) -> int:
 
 def end(status: int) -> NoReturn:
     """As Python ends, but for taking apart the thousands of modules: half a second of a stage."""
-    with suppress(BaseException):
-        threading._shutdown()  # type: ignore[attr-defined]  # waits for threads
-        atexit._run_exitfuncs()
+    for step in (threading._shutdown, atexit._run_exitfuncs):  # type: ignore[attr-defined]
+        with suppress(BaseException):
+            step()
     for text in (sys.stdout, sys.stderr):
-        with suppress(OSError):
+        try:
             text.flush()
+        except OSError:
+            status = status or NOT_FLUSHED
     os._exit(status)
 
 

@@ -11,25 +11,20 @@ import select
 import signal
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
-
-PASSED_ON = (signal.SIGTERM, signal.SIGINT)
-"""To the stage."""
 
 
 def main(path: str, words: list[str]) -> int:
     """The exit code of the stage; a signal that ended it ends this process as well."""
-    passed_on = {*PASSED_ON, signal.SIGTSTP, signal.SIGCONT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, passed_on)  # until there is a stage to tell
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # as of SIGTERM: a stage that begins is killed
     try:
         server = ask(path, words)
         told = server.makefile()
         pid = int(told.readline())
     except (OSError, ValueError):  # it is not there, or has ended
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, passed_on)
         os.execv(sys.executable, [sys.executable, "-m", *words])  # noqa: S606 - no shell
     pass_signals_on(pid)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, passed_on)
     wait_for(server)
     status = int(told.readline() or -signal.SIGKILL)
     if status < 0:
@@ -49,16 +44,25 @@ def ask(path: str, words: list[str]) -> socket.socket:
 
 
 def pass_signals_on(pid: int) -> None:
-    """To the stage, which leads a process group; it pauses and goes on with this process."""
+    """To the stage, which leads a process group: SIGTERM to it alone, as whoever asked would send
+    it, and to all of them what a terminal sends to all. It may just have ended."""
 
-    def pause(_number: int, _frame: object) -> None:
-        os.killpg(pid, signal.SIGSTOP)
+    def to_the_stage(number: int, _frame: object) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+    def to_all(number: int, _frame: object) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(pid, number)
+
+    def pause(_number: int, frame: object) -> None:
+        to_all(signal.SIGSTOP, frame)
         os.kill(os.getpid(), signal.SIGSTOP)
 
-    for number in PASSED_ON:
-        signal.signal(number, lambda number, _frame: os.kill(pid, number))
+    signal.signal(signal.SIGTERM, to_the_stage)
+    signal.signal(signal.SIGINT, to_all)
     signal.signal(signal.SIGTSTP, pause)
-    signal.signal(signal.SIGCONT, lambda number, _frame: os.killpg(pid, number))
+    signal.signal(signal.SIGCONT, to_all)
 
 
 def wait_for(server: socket.socket) -> None:

@@ -79,8 +79,8 @@ def repro() -> int:
         return dvc("repro")
     with TemporaryDirectory(prefix="mmctr-") as folder:
         path = Path(folder) / "socket"
-        with fork_server(path, environment()):
-            return dvc("repro", **{FORK_SERVER: str(path)})
+        with fork_server(path, environment()) as forking:
+            return dvc("repro", **({FORK_SERVER: str(path)} if forking else {}))
 
 
 def dvc(*arguments: str, **variables: str) -> int:

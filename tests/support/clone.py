@@ -35,15 +35,14 @@ Finished = subprocess.CompletedProcess[str]
 
 
 class Clone:
-    def __init__(self, folder: Path, *programs: Path) -> None:
-        """`programs` are the `bin` of a virtual environment, which may have to be made yet, and
-        what is found before it."""
+    def __init__(self, folder: Path, programs: Path) -> None:
+        """`programs` are the `bin` of a virtual environment, which may have to be made yet."""
         self.folder = folder
         foreign = (str(HERE), str(Path(sys.prefix) / "bin"))
         path = [part for part in os.environ["PATH"].split(os.pathsep) if part not in foreign]
         kept = {name: os.environ[name] for name in os.environ if not name.startswith(NOT_KEPT)}
         self.environment = kept | {
-            "PATH": os.pathsep.join([*map(str, programs), *path]),
+            "PATH": os.pathsep.join([str(programs), *path]),
             "PYTHON": str(PYTHON),
             "PYTHONPATH": str(folder),  # the tests' environment may know another copy
             "OMP_WAIT_POLICY": "passive",  # other tests may run beside

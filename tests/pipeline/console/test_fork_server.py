@@ -19,6 +19,8 @@ from pipeline.console import fork_server as module
 from pipeline.console.fork_server import fork_server
 
 ROOT = Path(__file__).resolve().parents[3]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux alone")
+
 PACKAGE = "decimal"
 """Imported by the server, and by nothing else here."""
 PROBE = """
@@ -34,9 +36,13 @@ PATIENT = """
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
+read, write = os.pipe()
 worker = os.fork()
 if worker:
+    os.read(read, 1)
     print(os.getpid(), worker, flush=True)
+else:
+    os.write(write, b"1")  # it has begun
 while True:
     time.sleep(0.01)
 """
@@ -60,7 +66,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(module, "DEVICES", Path("/nowhere"))
     with TemporaryDirectory() as short:
         path = Path(short) / "socket"
-        with fork_server(path, os.environ, [PACKAGE]):
+        with fork_server(path, os.environ, [PACKAGE]) as forking:
+            assert forking
             run(str(path), "this")  # the first may come before the import
             yield str(path)
 
@@ -164,10 +171,22 @@ def test_it_runs_the_code_of_the_moment(server: str, folder: Path) -> None:
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals_reach_it(server: str, number: signal.Signals, status: int) -> None:
-    with started(server) as (process, (stage, _)):
+    with started(server) as (process, (stage, worker)):
         process.send_signal(number)
         assert process.wait(SECONDS) == status
         assert ended(stage)
+        if number == signal.SIGINT:  # which a terminal sends to all
+            wait_until(lambda: ended(worker))
+
+
+def test_a_signal_to_all_of_them_leaves_the_stage_its_end(server: str) -> None:
+    """As a scheduler sends it to whatever it has started."""
+    with started(server) as (process, (stage, _)):
+        (parent,) = [psutil.Process(stage).parent()]
+        assert parent is not None
+        for pid in (parent.pid, process.pid, stage):
+            os.kill(pid, signal.SIGTERM)
+        assert process.wait(SECONDS) == 143
 
 
 def test_it_is_killed_with_whoever_asked(server: str) -> None:
@@ -238,17 +257,25 @@ def test_the_server_ends_with_a_process_that_is_killed(folder: Path) -> None:
     wait_until(lambda: ended(server.pid))
 
 
-@pytest.mark.parametrize("word", ["a GPU", "a long path"])
-def test_where_it_cannot_be_there_is_none(
-    folder: Path, word: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("gpu", ["nvidia0", "dxg", "kfd"])
+def test_where_there_is_a_gpu_there_is_none(
+    folder: Path, gpu: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "DEVICES", folder)
-    path = folder / ("socket" if word == "a GPU" else "s" * module.LONGEST_PATH)
-    if word == "a GPU":
-        (folder / "nvidia0").touch()
-    with fork_server(path, os.environ, [PACKAGE]):
+    (folder / gpu).touch()
+    with fork_server(folder / "s", os.environ, [PACKAGE]) as forking:
+        assert not forking
         assert of_the_server() == []
-        assert not json.loads(run(str(path), "probe").stdout)["imported"]
+
+
+def test_where_no_socket_can_be_there_is_none(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "DEVICES", Path("/nowhere"))
+    for path in (folder / "s" / "in no folder", folder / ("é" * 100)):
+        with fork_server(path, os.environ, [PACKAGE]) as forking:
+            assert not forking
+            assert of_the_server() == []
 
 
 @pytest.mark.parametrize("words", [["python"], ["--launch", *ONE], [*guard.LAUNCHER, *ONE]])
