@@ -182,9 +182,7 @@ def test_signals_reach_it(server: str, number: signal.Signals, status: int) -> N
 def test_a_signal_to_all_of_them_leaves_the_stage_its_end(server: str) -> None:
     """As a scheduler sends it to whatever it has started."""
     with started(server) as (process, (stage, _)):
-        (parent,) = [psutil.Process(stage).parent()]
-        assert parent is not None
-        for pid in (parent.pid, process.pid, stage):
+        for pid in (psutil.Process(stage).ppid(), process.pid, stage):
             os.kill(pid, signal.SIGTERM)
         assert process.wait(SECONDS) == 143
 
@@ -264,8 +262,7 @@ def test_where_there_is_a_gpu_there_is_none(
     monkeypatch.setattr(module, "DEVICES", folder)
     (folder / gpu).touch()
     with fork_server(folder / "s", os.environ, [PACKAGE]) as forking:
-        assert not forking
-        assert of_the_server() == []
+        assert (forking, of_the_server()) == (False, [])
 
 
 def test_where_no_socket_can_be_there_is_none(
@@ -274,8 +271,7 @@ def test_where_no_socket_can_be_there_is_none(
     monkeypatch.setattr(module, "DEVICES", Path("/nowhere"))
     for path in (folder / "s" / "in no folder", folder / ("é" * 100)):
         with fork_server(path, os.environ, [PACKAGE]) as forking:
-            assert not forking
-            assert of_the_server() == []
+            assert (forking, of_the_server()) == (False, [])
 
 
 @pytest.mark.parametrize("words", [["python"], ["--launch", *ONE], [*guard.LAUNCHER, *ONE]])
