@@ -165,7 +165,8 @@ def test_it_runs_the_code_of_the_moment(server: str, folder: Path) -> None:
     for number in range(2):
         (folder / "changing.py").write_text(f"from part import x\nprint({number}, x)")
         (folder / "part.py").write_text(f"x = {number + 10}")
-        os.utime(folder / "part.py", (number, number))  # or its compiled form would be taken
+        for name in ("changing.py", "part.py"):
+            os.utime(folder / name, (number, number))  # or its compiled form would be taken
         assert run(server, "changing").stdout == f"{number} {number + 10}\n"
 
 
