@@ -39,9 +39,9 @@ GPUS = ("nvidia[0-9]*", "dxg", "kfd")
 """Of NVIDIA, in Windows' subsystem for Linux, of AMD."""
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """What ends a stage, and whoever asked for it, but not who tells of its end."""
-AT_ONCE = 0.0
 NOT_FLUSHED = 120
 """Python's own exit code where the last of the output is lost."""
+AT_ONCE = 0.0
 MOMENT, INSTANT = 1.0, 0.005
 """Seconds between two looks: after stages that have ended; after one that is at work."""
 
@@ -56,12 +56,7 @@ def fork_server(
     at work then goes on.
     """
     with socket.socket(socket.AF_UNIX) as listening:
-        try:
-            listening.bind(str(path))
-        except OSError:  # too long a name, or a file system without sockets
-            yield False
-            return
-        if not can_fork():
+        if not (can_fork() and bound(listening, path)):
             yield False
             return
         listening.listen(64)
@@ -83,6 +78,15 @@ def can_fork() -> bool:
     """Not where there is a GPU, which an import may begin to use: no process can after a fork."""
     gpus = (device for pattern in GPUS for device in DEVICES.glob(pattern))
     return sys.platform == "linux" and not any(gpus)
+
+
+def bound(listening: socket.socket, path: Path) -> bool:
+    """Not to too long a name, or on a file system without sockets."""
+    try:
+        listening.bind(str(path))
+    except OSError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
