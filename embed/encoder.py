@@ -37,6 +37,8 @@ from pipeline.settings.embed.encoder import Encoder
 HELD_OUT = 0.1
 MIN_PAIRS = 20
 """Fewer leave less than two titles to retrieve among."""
+TITLES = 1_000
+"""That are made tokens at a time: who ends the stage waits for no more."""
 
 
 def main(section: Encoder) -> None:
@@ -125,16 +127,20 @@ def _pairs(
         readable = np.zeros(len(titles), bool)
         to_pixels = ResizeToPixels(preprocess)
         tokenize = open_clip.SimpleTokenizer(context_length=section.context_length)
-        with ThreadPoolExecutor(1) as beside:
-            tokens: Future[Tensor] | None = None
+        beside, tokens = ThreadPoolExecutor(1), list[Future[Tensor]]()
+        try:
             for batch in read_covers(COVERS, section.batch_size, to_pixels, os.cpu_count() or 1):
                 pixels[batch.items] = batch.pixels.reshape(-1, 3, side, side)
                 readable[batch.items] = True
-                tokens = tokens or beside.submit(tokenize, titles)  # workers are forked by now
-        items = np.flatnonzero(has_title & readable)
-        _check_count(len(items), int(has_title.sum()), int(readable.sum()))
-        assert tokens is not None
-        yield Pairs(pixels, tokens.result(), preprocess), items
+                if not tokens:  # workers are forked by now
+                    parts = (titles[at : at + TITLES] for at in range(0, len(titles), TITLES))
+                    tokens += [beside.submit(tokenize, part) for part in parts]
+            items = np.flatnonzero(has_title & readable)
+            _check_count(len(items), int(has_title.sum()), int(readable.sum()))
+            pairs = Pairs(pixels, torch.cat([part.result() for part in tokens]), preprocess)
+        finally:
+            beside.shutdown(cancel_futures=True)
+        yield pairs, items
 
 
 def _reserve(file: IO[bytes], size: int) -> None:

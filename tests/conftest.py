@@ -3,7 +3,7 @@ import pickle
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,9 +48,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     )
 
 
-def pytest_collection_finish() -> None:
-    """What is imported by now stays: the collections that Accelerate asks for need not look at it,
-    nor copy it in what forks."""
+def pytest_runtest_logstart(location: tuple[str, int | None, str]) -> None:
+    forget_garbage_of(location[0])
+
+
+@lru_cache(maxsize=1)
+def forget_garbage_of(_file: str) -> None:
+    """When another file begins, what is there stays: the collections that Accelerate asks for need
+    not look at it, nor copy it in what forks."""
     gc.collect()
     gc.freeze()
 

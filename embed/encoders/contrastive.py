@@ -88,7 +88,7 @@ class Words:
     """The rows of a model's table of tokens that titles use, which is all that training moves.
 
     Nine tenths of a small CLIP are that table; of the rows of tokens that no title has AdamW makes
-    what its decay of the weights leaves. `model` has a table of the others alone until `put_back`.
+    what its decay of the weights leaves. `model` has a table of those rows alone until `put_back`.
     """
 
     def __init__(self, model: CLIP, tokens: Tensor) -> None:
@@ -99,6 +99,7 @@ class Words:
         self.used = tokens.unique()  # ascending, so the last token of a title stays the largest
         rows = weight[self.used.to(weight.device)]
         model.token_embedding = nn.Embedding.from_pretrained(rows, freeze=False)
+        self.rows = model.token_embedding.weight
         self.left = 1.0
 
     def places(self, tokens: Tensor) -> Tensor:
@@ -106,15 +107,14 @@ class Words:
         return torch.searchsorted(self.used, tokens).clamp_(max=len(self.used) - 1)
 
     def decay(self, optimizer: torch.optim.AdamW) -> None:
-        """Before a step."""
-        of_matrices = optimizer.param_groups[0]
-        self.left *= 1 - of_matrices["lr"] * of_matrices["weight_decay"]
+        """Before a step, which decays the others' rows as it does these."""
+        (group,) = (x for x in optimizer.param_groups if any(p is self.rows for p in x["params"]))
+        self.left *= 1 - group["lr"] * group["weight_decay"]
 
     @torch.no_grad()
     def put_back(self) -> None:
-        rows = self.model.token_embedding.weight
         self.table.weight.mul_(self.left)
-        self.table.weight[self.used.to(rows.device)] = rows
+        self.table.weight[self.used.to(self.rows.device)] = self.rows
         self.model.token_embedding = self.table
 
 

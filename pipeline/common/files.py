@@ -5,6 +5,7 @@ provenance in a JSON file beside it.
 """
 
 import errno
+import functools
 import json
 import os
 import shutil
@@ -133,4 +134,8 @@ def read_array(path: Path, mode: Literal["r", "c"] = "r") -> np.ndarray:
 
 def versions(*packages: str) -> dict[str, str]:
     """Installed versions of `packages`, for an array's provenance."""
-    return {package: version(package) for package in packages}
+    return {package: installed_version(package) for package in packages}
+
+
+installed_version = functools.cache(version)
+"""It reads a file each time, and stages ask for the same again."""

@@ -1,6 +1,8 @@
 """The settings in `params.yaml`, checked before any work: a section a stage, every key required."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -230,7 +232,7 @@ def faults_of_override(
 def load_params(path: Path = PARAMS) -> Params:
     """Read and check all settings; every fault is reported in one InputError, by key and value."""
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        content = deepcopy(parsed(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise InputError(f"{path}: not found; run from the repository's root") from None
     except (YAMLError, UnicodeDecodeError) as error:
@@ -242,6 +244,12 @@ def load_params(path: Path = PARAMS) -> Params:
     except ValidationError as error:
         faults = "\n  ".join(_fault(dict(details), Params) for details in error.errors())
         raise InputError(f"{path}:\n  {faults}") from None
+
+
+@lru_cache
+def parsed(text: str) -> Any:
+    """As DVC reads it, which takes a tenth of a second: the same text is read once."""
+    return YAML(typ="safe", pure=True).load(text)
 
 
 def _fault(details: dict[str, object], root: type[BaseModel], prefix: str = "") -> str:
