@@ -51,7 +51,7 @@ RUN_ELSEWHERE = {
     "python -m serving.export --to scoring.pt2": "tests/serving/test_export.py",
     "python -m serving.service": "tests/serving/service/test_main.py",
     **{
-        "accelerate launch --num_processes 16 --multi_gpu --num_machines 2 "
+        "accelerate-launch --num_processes 16 --multi_gpu --num_machines 2 "
         "--machine_rank <0 or 1> --main_process_ip <address of machine 0> "
         f"--main_process_port 29500 {stage}.py": f"several processes of one machine in {test}"
         for stage, test in (
@@ -65,7 +65,7 @@ START = "dvc queue start"
 """The experiments that are queued run in the long form alone; in the short form others run."""
 HERE_RUN = [
     "dvc repro",
-    "accelerate launch ctr/train.py",
+    "accelerate-launch ctr/train.py",
     "dvc metrics show",
     "dvc metrics diff",
     "dvc plots show",
@@ -136,7 +136,7 @@ def test_the_commands_do_what_is_said(clone: Clone, long: bool) -> None:
         if command == START:
             wait_for_queue(clone)
     assert "up to date" in printed["dvc repro"]
-    trained = printed["accelerate launch ctr/train.py"]
+    trained = printed["accelerate-launch ctr/train.py"]
     assert "\nepoch   2" in trained
     assert "\nepoch   3" not in trained
     assert "metrics/summary.json" in printed["dvc metrics show"]
@@ -183,7 +183,7 @@ def test_going_back_takes_the_results_from_the_cache(clone: Clone) -> None:
         clone.change("train", rows=1)
         assert "\nepoch " not in clone("dvc", "repro", "train@main").stdout
         clone.change("data", source="sample")
-        refused = clone("accelerate", "launch", "ctr/train.py", status=1)
+        refused = clone("accelerate-launch", "ctr/train.py", status=1)
         assert "params.yaml says data.source: sample. Type `dvc repro train@main`" in refused.stderr
         assert clone.read("models/main/model.safetensors") == trained
     finally:
