@@ -19,6 +19,8 @@ from tests.support.shared import made_once, shared
 if TYPE_CHECKING:
     import torch  # which takes seconds, and not every session needs it
 
+gc.disable()  # while the tests' modules are imported: a sixth of that time, and nothing to be found
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -46,6 +48,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             not item.path.is_relative_to(whole),
         )
     )
+
+
+def pytest_collection_finish() -> None:
+    gc.enable()
 
 
 def pytest_runtest_logstart(location: tuple[str, int | None, str]) -> None:

@@ -3,8 +3,9 @@
 The system's Chromium is driven by playwright, which downloads none.
 """
 
+import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -30,6 +31,9 @@ OPTIONS = [
 ]
 WIDTHS = (390, 1280)
 SCHEMES = ("light", "dark")
+EVERY_VIEW = tuple(itertools.product(WIDTHS, SCHEMES))
+EACH_ONCE = tuple(zip(WIDTHS, reversed(SCHEMES), strict=True))
+"""Every width and both schemes, in half as many views."""
 TEXT_CONTRAST = 4.5
 """The least of WCAG 2 for text of usual size (level AA)."""
 FEW_COLORS = 8
@@ -150,20 +154,21 @@ def opened(browser: Browser, path: Path, width: int, scheme: Any) -> Iterator[tu
         context.close()
 
 
-def assert_good_page(path: Path, pictures: int) -> None:
-    """At every width and in both schemes; it has at least so many `pictures`."""
+def assert_good_page(
+    path: Path, pictures: int, views: Iterable[tuple[int, str]] = EVERY_VIEW
+) -> None:
+    """In all `views` (width and scheme); it has at least so many `pictures`."""
     with chromium() as browser:
-        for width in WIDTHS:
-            for scheme in SCHEMES:
-                with opened(browser, path, width, scheme) as (page, seen):
-                    assert painted(page) >= pictures
-                    assert scrolls_sideways(page) is False
-                    assert page.evaluate(LOW_CONTRAST, TEXT_CONTRAST) == []
-                    assert page.evaluate(CUT_OFF) == []
-                assert seen.problems == []
-                assert [url for url in seen.requests if not url.startswith("data:")] == [
-                    path.resolve().as_uri()
-                ]
+        for width, scheme in views:
+            with opened(browser, path, width, scheme) as (page, seen):
+                assert painted(page) >= pictures
+                assert scrolls_sideways(page) is False
+                assert page.evaluate(LOW_CONTRAST, TEXT_CONTRAST) == []
+                assert page.evaluate(CUT_OFF) == []
+            assert seen.problems == []
+            assert [url for url in seen.requests if not url.startswith("data:")] == [
+                path.resolve().as_uri()
+            ]
 
 
 def scrolls_sideways(page: Page) -> bool:

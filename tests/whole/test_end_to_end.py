@@ -14,6 +14,8 @@ import pytest
 
 from pipeline.common.paths import ENVIRONMENT, REPORT
 from tests.support.browser import (
+    EACH_ONCE,
+    EVERY_VIEW,
     WIDTHS,
     assert_good_page,
     chromium,
@@ -177,9 +179,9 @@ def test_the_report_is_made_and_small(clone: Clone, report: str) -> None:
 
 
 @needs_chromium
-def test_the_report_is_painted_in_chromium(clone: Clone, report: str) -> None:
+def test_the_report_is_painted_in_chromium(clone: Clone, report: str, long: bool) -> None:
     assert report
-    assert_good_page(clone.folder / REPORT, pictures=300)
+    assert_good_page(clone.folder / REPORT, 300, EVERY_VIEW if long else EACH_ONCE)
 
 
 @needs_chromium

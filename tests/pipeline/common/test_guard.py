@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,7 +80,7 @@ def test_a_command_that_cannot_be_started(
 
 
 def test_the_launcher_that_fails(workspace: Path) -> None:
-    command = [str(HERE / "accelerate"), "launch", "--config_file", "missing.yaml", "x.py"]
+    command = [str(HERE / "accelerate-launch"), "--config_file", "missing.yaml", "x.py"]
     assert guard.main(command) == 1
     assert (workspace / "embeddings/item/vectors.npy").read_text() == "old"
 
@@ -226,62 +225,6 @@ def test_a_real_dvc_and_a_module_that_cannot_be_imported(tmp_path: Path, guarded
     assert repro(tmp_path) != 0
     found = {path: text for path, text in contents(tmp_path).items() if text == "first"}
     assert found == ({"file": "first", "folder/in/it": "first"} if guarded else {})
-
-
-PATIENT = """
-import signal, sys, time
-def stop(number, frame):
-    print(number, flush=True)
-    sys.exit(128 + number)
-signal.signal(signal.SIGTERM, stop)
-signal.signal(signal.SIGINT, stop)
-print("ready", flush=True)
-time.sleep(60)
-"""
-
-
-def started(*command: str) -> subprocess.Popen[str]:
-    """The guard in a process group of its own, when its command is ready."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.common.guard", *command],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout
-    assert process.stdout.readline() == "ready\n"
-    time.sleep(0.1)  # the guard may still be about to listen
-    return process
-
-
-def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    output, _ = process.communicate(timeout=60)
-    return process.returncode, output
-
-
-@pytest.mark.usefixtures("workspace")
-def test_a_scheduler_that_knows_the_first_process_reaches_the_stage() -> None:
-    process = started(sys.executable, "-c", PATIENT)
-    process.terminate()
-    assert ended(process) == (143, "15\n")
-
-
-@pytest.mark.parametrize("launcher", [["accelerate", "launch"], ["accelerate-launch"]])
-def test_it_reaches_the_stage_through_the_launcher(workspace: Path, launcher: list[str]) -> None:
-    """Which would end at once, and leave the stage behind."""
-    (workspace / "patient.py").write_text(PATIENT)
-    flags = ["--quiet", "--config_file", str(ROOT / "pipeline/accelerate.yaml")]
-    process = started(str(HERE / launcher[0]), *launcher[1:], *flags, "patient.py")
-    process.terminate()
-    assert ended(process) == (1, "15\n")
-
-
-@pytest.mark.usefixtures("workspace")
-def test_ctrl_c_reaches_the_stage_once_and_is_waited_for() -> None:
-    process = started(sys.executable, "-c", PATIENT)
-    os.killpg(process.pid, signal.SIGINT)
-    assert ended(process) == (130, "2\n")
 
 
 def test_a_killed_stage_gets_its_outputs_back(workspace: Path) -> None:
