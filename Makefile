@@ -77,7 +77,8 @@ end-to-end: $(VENV)/.installed-dev
 	$(ACTIVE) $(ALONE) pytest -m slow $(TOGETHER)
 
 # Kills, damaged inputs, equal bytes and leaks, many more of each than in `make test`; an installation
-# of every package, and another source there; queued experiments; the benchmarks' commands.
+# of every package, and another source there; every experiment and view of the report that documents
+# and tests speak of; the benchmarks' commands.
 trust: $(VENV)/.installed-dev
 	$(ACTIVE) pytest --long $(TRUST)
 

@@ -88,7 +88,7 @@ class Words:
     """The rows of a model's table of tokens that titles use, which is all that training moves.
 
     Nine tenths of a small CLIP are that table; of the rows of tokens that no title has AdamW makes
-    what its decay of the weights leaves. `model` has a table of those rows alone until `put_back`.
+    what its decay of the weights leaves. `model` has the used rows alone until `put_back`.
     """
 
     def __init__(self, model: CLIP, tokens: Tensor) -> None:

@@ -1,15 +1,21 @@
 import errno
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
 import pytest
 from safetensors.numpy import load_file
+from torch import Tensor
 
 from embed import encoder
+from embed.covers.batches import CoverBatch, read_covers
 from embed.encoder import HELD_OUT, split
 from pipeline.common.files import InputError, read_json
 from pipeline.common.paths import COVERS, ENCODER, metrics_path
+from pipeline.common.stage import StoppedError
 from pipeline.settings.params import Params
 from tests.embed.conftest import Catalogue, N, write_catalogue
 
@@ -39,9 +45,14 @@ def test_metrics(trained: Catalogue) -> None:
 
 
 def test_same_seed_gives_the_same_bytes(
-    catalogue: Catalogue, params: Params, trained_files: dict[str, bytes]
+    catalogue: Catalogue,
+    params: Params,
+    trained_files: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """However many titles are read at a time."""
     assert catalogue.covers
+    monkeypatch.setattr(encoder, "TITLES", 7)
     encoder.main(params.encoder)
     assert {name: Path(name).read_bytes() for name in trained_files} == trained_files
 
@@ -95,6 +106,32 @@ def test_a_full_disk_is_told_before_any_work(
     with pytest.raises(InputError, match=r"models/encoder: no room for 125,952 .*No space left"):
         encoder.main(params.encoder)
     assert list(ENCODER.iterdir()) == []
+
+
+def test_who_ends_it_waits_for_few_titles(
+    catalogue: Catalogue, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Sequence[str]] = []
+    tokenizer = open_clip.SimpleTokenizer()
+
+    def end_after_the_first(*arguments: Any) -> Iterator[CoverBatch]:
+        yield next(read_covers(*arguments))
+        while not read:
+            time.sleep(0.001)
+        raise StoppedError("", 15)
+
+    def slowly(titles: Sequence[str]) -> Tensor:
+        read.append(titles)
+        time.sleep(0.05)
+        return tokenizer(titles)
+
+    monkeypatch.setattr(encoder, "read_covers", end_after_the_first)
+    monkeypatch.setattr(open_clip, "SimpleTokenizer", lambda **_: slowly)
+    monkeypatch.setattr(encoder, "TITLES", 1)
+    with pytest.raises(StoppedError):
+        encoder.main(params.encoder)
+    assert 1 <= len(read) < len(catalogue.titles) / 2
+    assert [path.name for path in ENCODER.iterdir()] == []
 
 
 def test_split_shares_no_title() -> None:

@@ -32,7 +32,7 @@ def test_the_launch_command_scores_every_row_once_and_prints_a_line_an_epoch() -
     params = tiny_params(epochs=3, batch_size=26)
     write_params(params)
     flags = "--num_machines 1 --mixed_precision no --dynamo_backend no --num_processes 2"
-    command = [str(BIN / "accelerate-launch"), *flags.split(), "--multi_gpu"]
+    command = [str(BIN / "accelerate"), "launch", *flags.split(), "--multi_gpu"]
     output = run_command([*command, str(Path(train.__file__))])
     assert "were not passed" not in output  # the launcher warns of every flag it has to guess
     metrics, found = read_json(paths.MAIN.metrics), rescored(batch_size=151)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.common import guard
+
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = """#!{python}
 import sys
@@ -30,15 +32,14 @@ time.sleep(60)
 
 
 @pytest.fixture(autouse=True)
-def of_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DVC_STAGE", "fuse")
 
 
 def started(*command: str) -> subprocess.Popen[str]:
     """The guard in a process group of its own, when its command is ready."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.common.guard", *command],
+        [sys.executable, "-m", guard.__name__, *command],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         text=True,

@@ -271,7 +271,7 @@ def test_where_no_socket_can_be_there_is_none(
 ) -> None:
     monkeypatch.setattr(module, "DEVICES", Path("/nowhere"))
     for path in (folder / "s" / "in no folder", folder / ("é" * 100)):
-        with fork_server(path, os.environ | {"PYTHONPATH": ""}, [PACKAGE]) as forking:
+        with fork_server(path, os.environ, [PACKAGE]) as forking:
             assert (forking, of_the_server()) == (False, [])
 
 
