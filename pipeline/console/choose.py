@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 NAMED = ("sample", "microlens_1m")
 SOURCES = f"{', '.join(NAMED)}, or a folder in the raw layout"
+CLICKS = "MicroLens_1M_x1"
+"""A folder in the raw layout has it, as `pipeline/raw/clicks.py` says, which imports more."""
 KEPT = f"{PARAMS}.before-"
 """What the names of earlier settings begin with."""
 LONGEST = 2**16
@@ -66,6 +68,11 @@ def source_named(source: str) -> str:
     folder = from_home(source).absolute()
     if not folder.is_dir():
         raise InputError(f"SOURCE={folder} is not a folder; expected {SOURCES}")
+    if not (folder / CLICKS).is_dir():
+        raise InputError(
+            f"SOURCE={folder} is not in the raw layout, in which clicks are in {CLICKS}/ "
+            "(docs/data.md); the settings are as they were"
+        )
     return str(folder)
 
 

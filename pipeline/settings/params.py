@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -262,7 +263,9 @@ def _fault(details: dict[str, object], root: type[BaseModel], prefix: str = "") 
     key = ".".join(str(part) for part in (prefix, *location) if part != "")
     match details["type"]:
         case "extra_forbidden":
-            return f"{key}: unknown key; known here: {', '.join(_known_keys(root, location[:-1]))}"
+            known = _known_keys(root, location[:-1])
+            near = "; perhaps ".join(["", *get_close_matches(str(location[-1]), known, 1)])
+            return f"{key}: unknown key; known here: {', '.join(known)}{near}"
         case "missing":
             return f"{key}: missing"
         case "value_error":

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.common.files import InputError
+from pipeline.console import choose
 from pipeline.console.choose import take_settings
+from pipeline.raw.clicks import CLICKS
 from pipeline.settings.params import load_params
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -20,7 +22,8 @@ RECIPE = BEFORE.replace(b"epochs: 24", b"epochs: 2")
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The settings, and a source beside another file of settings."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / CLICKS).mkdir(parents=True)
+    (tmp_path / "other").mkdir()
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes/short.yaml").write_bytes(RECIPE)
     monkeypatch.chdir(tmp_path)
@@ -86,9 +89,13 @@ def test_both_at_once(workspace: Path) -> None:
 )
 def test_what_a_source_is_called(workspace: Path, source: str, expected: str) -> None:
     for folder in ("home/clicks", "home/clicks: a # b", "~no_such_user/raw"):
-        Path(folder).mkdir(parents=True)
+        Path(folder, CLICKS).mkdir(parents=True)
     take_settings(source, params="")
     assert load_params().data.source == expected.format(here=workspace)
+
+
+def test_the_raw_layout_is_the_one_that_is_read() -> None:
+    assert choose.CLICKS == CLICKS
 
 
 def test_settings_at_home() -> None:
@@ -127,6 +134,7 @@ def test_no_earlier_settings_are_ever_overwritten() -> None:
         ("nowhere", "", "SOURCE=.*/nowhere is not a folder; expected sample, microlens_1m, or a f"),
         ("", "nowhere.yaml", r"PARAMS=nowhere\.yaml: not found"),
         ("params.yaml", "", r"SOURCE=.*/params\.yaml is not a folder"),
+        ("other", "", r"SOURCE=.*/other is not in the raw layout, in which .* MicroLens_1M_x1/"),
         ("raw", "recipes/bad.yaml", r"recipes/bad\.yaml:\n  train.epochs: .*found -1"),
         ("", "raw", "PARAMS=raw: not found"),
     ],
