@@ -9,6 +9,7 @@ from pipeline.common import paths
 from pipeline.common.files import InputError, write_json
 from pipeline.common.guard import FORK_SERVER
 from pipeline.console import fork_server, submission
+from pipeline.raw.clicks import CLICKS
 from pipeline.settings.params import load_params
 from tests.support.code.graph import graph, makers
 
@@ -42,7 +43,7 @@ stages:
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / CLICKS).mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -129,9 +129,7 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
     assert "train.patience: missing" in message
     assert f"train.patiense: unknown key; known here: {FIRST_KEYS}" in message
     assert "trane: unknown key; known here: data, encoder" in message
-    assert [line[-18:] for line in message.splitlines() if "patiense" in line] == [
-        "; perhaps patience"
-    ]
+    assert "; perhaps patience\n" in message
 
 
 def test_unknown_key_of_a_nested_section(tmp_path: Path) -> None:
