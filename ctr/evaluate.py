@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ctr.evaluation.baselines import RowNumbers, best_numbers, counts, single_feature_aucs
+from ctr.evaluation.baselines import RowNumbers, best_numbers, counts, single_features
 from ctr.evaluation.curves import HISTORY_STARTS, POPULARITY_STARTS, auc_by, roc, scores
 from ctr.evaluation.metrics import auc, calibration, calibration_error, gauc, logloss
+from ctr.evaluation.uncertainty import auc_error, auc_gain_error, gauc_error, logloss_error
 from pipeline.common import paths
 from pipeline.common.files import InputError, Outputs, read_array, read_json
 from pipeline.common.stage import made, run, shown
@@ -31,12 +32,12 @@ def main(settings: Evaluate) -> None:
     with Outputs() as outputs:
         for group, values in metrics.items():
             outputs.json(paths.valid_metrics_path(group), values)
-        for feature, feature_auc in single_feature_aucs(train, valid).items():
-            values = {"auc": feature_auc, "rows": len(valid)}
-            outputs.json(paths.baseline_metrics_path(feature), values)
-        for kind, best in best_numbers(train, valid, numbers).items():
-            values = {"auc": best.auc, "rows": len(valid), "name": best.name}
-            outputs.json(paths.baseline_metrics_path(kind), values)
+        for feature, score in single_features(train, valid).items():
+            outputs.json(paths.baseline_metrics_path(feature), alone(valid, score, probability))
+        for kind, best in best_numbers(train, numbers).items():
+            values = alone(valid, best.score if best else None, probability)
+            named = {"name": best.name if best else None}
+            outputs.json(paths.baseline_metrics_path(kind), values | named)
         for curve, table in plots(train, valid, probability, settings).items():
             table.to_csv(outputs.path(curve), index=False)
     made(f"valid AUC {shown(overall['auc'])} over {len(valid):,} rows")
@@ -58,14 +59,29 @@ def refuse_other_length(path: Path, found: Sized, name: str, split: Split) -> No
 
 
 def rated(valid: Split, probability: np.ndarray, bins: int) -> dict[str, Any]:
-    """The metrics of some rows; None where they have but one class, or no user has both."""
+    """The metrics of some rows, and `<metric>_se`, their standard errors over users; None where the
+    rows have but one class, or no user has both."""
+    label, user = valid.label, valid.user
     return {
         "rows": len(valid),
-        "auc": auc(valid.label, probability),
-        "gauc": gauc(valid.label, probability, valid.user),
-        "logloss": logloss(valid.label, probability),
-        "calibration_error": calibration_error(valid.label, probability, bins),
+        "users": len(np.unique(user)),
+        "auc": auc(label, probability),
+        "auc_se": auc_error(label, probability, user),
+        "gauc": gauc(label, probability, user),
+        "gauc_se": gauc_error(label, probability, user),
+        "logloss": logloss(label, probability),
+        "logloss_se": logloss_error(label, probability, user),
+        "calibration_error": calibration_error(label, probability, bins),
     }
+
+
+def alone(valid: Split, score: np.ndarray | None, probability: np.ndarray) -> dict[str, Any]:
+    """AUC of one feature's `score`, if there is one, and the standard error of how far that of the
+    predictions lies above it: the rows are the same, so it is less than their own errors say."""
+    if score is None:
+        return {"auc": None, "gain_se": None, "rows": len(valid)}
+    error = auc_gain_error(valid.label, probability, score, valid.user)
+    return {"auc": auc(valid.label, score), "gain_se": error, "rows": len(valid)}
 
 
 def oracle(model_auc: float | None, stats: dict[str, Any]) -> dict[str, float]:

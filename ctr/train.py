@@ -45,6 +45,14 @@ INPUTS = (
     paths.companions_path("train"),
     paths.companions_path("valid"),
 )
+OF_TREES = (
+    paths.split_path("train"),
+    paths.split_path("valid"),
+    paths.ROW_FEATURES,
+    paths.companions_path("train"),
+    paths.companions_path("valid"),
+)
+"""What trees read of `INPUTS`."""
 
 
 def main(settings: Train, model: str = MAIN_MODEL) -> None:
@@ -78,7 +86,7 @@ def train_trees(settings: Train, model: str) -> None:
     if state.is_main_process:
         lightgbm = library(section)
         tell(section, lightgbm, state.num_processes)
-        with saving(stage_of("train", model), settings, INPUTS, state) as saved:
+        with saving(stage_of("train", model), settings, OF_TREES, state) as saved:
             grown = grow(lightgbm, load_rows(settings), settings, saved)
             write(grown, grown.text.encode(), files.trees, trees_described(settings), files)
 

@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,6 @@ from gallery.page.charts import charts
 from gallery.page.features import features
 from gallery.page.page import Map, Page, Part, render
 from gallery.page.tables import blend, by_rows, item_vectors, training
-from gallery.page.uncertainty import Errors, errors
 from gallery.page.verdict import verdict
 from gallery.pictures import embedding_map
 from gallery.pictures.encoder_neighbors import Strip, encoder_strips
@@ -44,7 +42,7 @@ def main(settings: Report, encoders: Sequence[VectorFiles]) -> None:
     uses = ((mapped.tolist(), settings.tile), (small, half), (shown, full))
     pictures, catalogue = thumbnails(paths.COVERS, largest(uses)), Catalogue.load()
     page = Page(
-        verdict=verdict(errors_on(valid), len(np.unique(valid.user))),
+        verdict=verdict(),
         features=features(),
         sheet=sheet,
         strips=strips,
@@ -61,19 +59,6 @@ def main(settings: Report, encoders: Sequence[VectorFiles]) -> None:
     made(f"{paths.REPORT}, {len(mapped):,} items on the map")
 
 
-def errors_on(valid: Split) -> Errors:
-    """The standard errors of the metrics that stage `evaluate` has of all rows."""
-    path = paths.predictions_path("valid")
-    probability = pd.read_parquet(path)["probability"].to_numpy(np.float64)
-    refuse_other_length(path, len(probability), valid)
-    return errors(valid.label, probability, valid.user)
-
-
-def refuse_other_length(path: Path, rows: int, valid: Split) -> None:
-    if rows != len(valid):
-        raise InputError(f"{path}: has {rows} rows, valid has {len(valid)}; run `dvc repro`")
-
-
 def neighbor_sheet(settings: Report) -> list[Entry]:
     with np.load(paths.NEIGHBORS, allow_pickle=False) as file:
         ids, cosine = (file[name][:, : settings.sheet_neighbors] for name in ("ids", "cosine"))
@@ -88,7 +73,9 @@ def neighbor_sheet(settings: Report) -> list[Entry]:
 def attention_sheet(valid: Split, settings: Report) -> Attention | None:
     path = paths.logits_path(paths.MAIN_MODEL, "valid")  # of the model that is shown
     probability = expit(pd.read_parquet(path)["logit"].to_numpy(np.float64))
-    refuse_other_length(path, len(probability), valid)
+    if len(probability) != len(valid):
+        rows = f"{len(probability)} rows, valid has {len(valid)}"
+        raise InputError(f"{path}: has {rows}; run `dvc repro`")
     return attention(valid, probability, settings.users, settings.attention_rows, settings.seed)
 
 

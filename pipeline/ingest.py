@@ -16,7 +16,6 @@ from pipeline.common.files import InputError, Outputs, read_array
 from pipeline.common.stage import made, run
 from pipeline.download.files import challenge
 from pipeline.raw.clicks import (
-    CLICKS,
     distinct_users,
     open_clicks,
     read_ids,
@@ -77,17 +76,17 @@ def raw_folder(data: Data) -> Iterator[tuple[Path, dict[str, float]]]:
 def files_read(folder: Path) -> list[Path]:
     """What `ingest` reads in a folder in the raw layout, as far as it is there."""
     place = locate(folder)
-    for part in (folder / CLICKS, place):
+    for part in (folder / paths.CLICKS, place):
         refuse_linked_folder(part)
     covers = list(files_below(place)) if place.is_dir() else [place]
-    tables = [folder / "item_feature.parquet", *sorted((folder / CLICKS).glob("*.parquet"))]
+    tables = [folder / "item_feature.parquet", *sorted((folder / paths.CLICKS).glob("*.parquet"))]
     return [path for path in tables if path.is_file()] + covers
 
 
 def ingest(folder: Path, data: Data, outputs: Outputs) -> dict[str, Any]:
     """Check and convert everything in `folder`; returns the statistics."""
     tables = {split: open_clicks(folder, split) for split in paths.SPLITS}
-    items = read_items(folder, folder / CLICKS / "item_info.parquet", data.tags)
+    items = read_items(folder, folder / paths.CLICKS / "item_info.parquet", data.tags)
     tags = tag_ids(items)
     covers = find_covers(folder, items.ids)
     clicks = write_clicks(tables, items.ids, data.history, outputs)

@@ -23,9 +23,8 @@ import pandas as pd
 from benchmarks.support.memory import memory
 from benchmarks.support.raw_layout import HISTORY, ITEMS, ROWS, TAGS, write_raw
 from pipeline.common.files import Outputs
-from pipeline.common.paths import SPLITS
+from pipeline.common.paths import CLICKS, SPLITS
 from pipeline.ingest import ingest
-from pipeline.raw.clicks import CLICKS
 from pipeline.settings.data import Data
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.raw.clicks import CLICKS
+from pipeline.common.paths import CLICKS
 
 LABELS = "test_labels.parquet"
 

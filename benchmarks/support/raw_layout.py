@@ -12,8 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.common.paths import SPLITS
-from pipeline.raw.clicks import CLICKS
+from pipeline.common.paths import CLICKS, SPLITS
 from pipeline.tables.split import LEVELS
 
 HISTORY = 100

@@ -245,7 +245,7 @@ def identity(
 ) -> dict[str, Any]:
     """All that the run's result depends on."""
     return {
-        "settings": settings.model_dump(exclude={"checkpoint_minutes", "launch", "residence"}),
+        "settings": settings.deciding(),
         "inputs": {str(path): scratch.file_sha256(path) for path in inputs if path.is_file()},
         "code": scratch.code_sha256(*CODE, *scratch.files_of(type(settings))),
         "versions": versions("accelerate", "numpy", "scipy", "torch"),
@@ -260,9 +260,13 @@ def begin(stage: Path, identity: Mapping[str, Any]) -> str:
     for path in sorted(stage.glob(f"*/{IDENTITY}")):
         if path.parent.name != fingerprint:
             changed = ", ".join(scratch.differences(read_identity(path), identity)[:3])
-            log.info("%s is of another run and is not used; changed: %s", path.parent, changed)
-    if (stage / fingerprint / FINISHED).exists() and not scratch.under_dvc():
-        shutil.rmtree(stage / fingerprint)  # to train once more is what was asked for
+            earlier = f"{stage}/{path.parent.name[:8]}..."
+            log.info("%s is of another run and is not used; changed: %s", earlier, changed)
+    if (stage / fingerprint / FINISHED).exists():
+        if scratch.under_dvc():
+            log.info("nothing that the result depends on has changed: it is that of the last run")
+        else:
+            shutil.rmtree(stage / fingerprint)  # to train once more is what was asked for
     write_json(stage / fingerprint / IDENTITY, identity)
     return fingerprint
 

@@ -126,7 +126,7 @@ def fit(
         started = time.perf_counter()
         batches = shuffled_batches(data.train, settings.batch_size, settings.seed, epoch)
         if watch is None:
-            watch = watched(len(batches), settings.epochs, accelerator)
+            watch = watched(len(batches), settings, accelerator)
         after_batch = in_turn(watch, checkpoints)
         entry["train_loss"] = train_epoch(learner, data, batches, progress, after_batch)
         samples = data.train.total * (1 - done / len(batches))
@@ -144,17 +144,18 @@ def fit(
     return Trained(progress.curve, progress.best_epoch, progress.best_weights, parameters)
 
 
-def watched(batches: int, epochs: int, accelerator: Accelerator) -> Watch:
+def watched(batches: int, settings: Settings, accelerator: Accelerator) -> Watch:
     """Tells, in the main process, what an epoch takes."""
+    epochs, patience = settings.epochs, settings.patience
 
     def tell(seconds: float) -> None:
+        told = f"an epoch takes about {duration(seconds)} without scoring valid"
+        if epochs > 1:
+            told += f", all {epochs} of them {duration(seconds * epochs)}"
+        if epochs > patience:
+            told += ", unless patience ends it"
         if accelerator.is_main_process:
-            log.info(
-                "an epoch takes about %s without scoring valid, all %d of them %s",
-                duration(seconds),
-                epochs,
-                duration(seconds * epochs),
-            )
+            log.info(told)
 
     return Watch(batches, tell)
 

@@ -32,15 +32,15 @@ class RowNumbers:
 class Best(NamedTuple):
     """Of a kind the number that ranks train best."""
 
-    name: str | None
-    """With a minus before it where the lower ranks higher; None where train has but one class."""
-    auc: float | None
-    """On valid."""
+    name: str
+    """With a minus before it where the lower ranks higher."""
+    score: np.ndarray
+    """float32 (m,), of valid's rows."""
 
 
-def single_feature_aucs(train: Split, valid: Split) -> dict[str, float | None]:
-    """AUC on valid of ranking by one feature, its statistics taken from train alone."""
-    scores = {
+def single_features(train: Split, valid: Split) -> dict[str, np.ndarray]:
+    """Scores (m,) of valid's rows by one feature, its statistics taken from train alone."""
+    return {
         "item_count": counts(train.target, valid.target),
         "item_mean": mean_labels(train.target, train.label, valid.target),
         "user_mean": mean_labels(train.user, train.label, valid.user),
@@ -48,25 +48,23 @@ def single_feature_aucs(train: Split, valid: Split) -> dict[str, float | None]:
         "views_level": valid.column("views_level"),
         "history_length": (valid.history > 0).sum(axis=1),
     }
-    return {name: auc(valid.label, score) for name, score in scores.items()}
 
 
-def best_numbers(train: Split, valid: Split, numbers: RowNumbers) -> dict[str, Best]:
-    """Of each kind the best single number: name and direction by train, AUC on valid."""
+def best_numbers(train: Split, numbers: RowNumbers) -> dict[str, Best | None]:
+    """Of each kind the best single number, its direction as well by train; None where train has but
+    one class."""
     last = slice(-CHOICE_ROWS, None)
     label, rows = train.label[last], np.asarray(numbers.train[last], np.float32)
     place = {name: number for number, name in enumerate(numbers.names)}
 
-    def best(names: Sequence[str]) -> Best:
+    def best(names: Sequence[str]) -> Best | None:
         found = {name: auc(label, rows[:, place[name]]) for name in names}
         lift = {name: value - 0.5 for name, value in found.items() if value is not None}
         if not lift:
-            return Best(None, None)
+            return None
         name = max(lift, key=lambda name: abs(lift[name]))
         score = np.asarray(numbers.valid[:, place[name]], np.float32)
-        if lift[name] < 0:
-            return Best(f"-{name}", auc(valid.label, -score))
-        return Best(name, auc(valid.label, score))
+        return Best(f"-{name}", -score) if lift[name] < 0 else Best(name, score)
 
     return {kind: best(names) for kind, names in numbers.kinds.items()}
 

@@ -1,6 +1,7 @@
 """What features are worth: each alone, and to the boosted trees that read them all."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -47,32 +48,39 @@ class Features:
     """Of each model of boosted trees."""
 
 
+class Alone(NamedTuple):
+    """One feature, by which valid is ranked."""
+
+    words: str
+    auc: float | None
+    gain_se: float | None
+    """Standard error of how far the predictions' AUC lies above it."""
+
+
 def features() -> Features:
     return Features(lead(), by_one_feature(), [gains(name) for name in forests()])
 
 
 def lead() -> str:
-    whole, (name, alone) = read(valid_metrics_path("all")).get("auc"), best_alone()
+    whole, best = read(valid_metrics_path("all")).get("auc"), best_alone()
     return (
-        f"The best of them alone, {name}, ranks valid with an AUC of {number(alone)}; the "
+        f"The best of them alone, {best.words}, ranks valid with an AUC of {number(best.auc)}; the "
         f"predictions reach {number(whole)}."
     )
 
 
-def aucs_alone() -> dict[str, float | None]:
-    """AUC on valid of each feature in words, the best first; unknown ones last."""
-    found = {
-        words: read(baseline_metrics_path(name)).get("auc") for name, words in FEATURES.items()
-    }
+def each_alone() -> list[Alone]:
+    """The best first; those without an AUC last."""
+    told = [(words, read(baseline_metrics_path(name))) for name, words in FEATURES.items()]
     for kind in read(ROW_FEATURES)["kinds"]:
         best = read(baseline_metrics_path(kind))
-        found[f"{kind}: {best['name'] or NONE}"] = best["auc"]
-    order = sorted(found.items(), key=lambda pair: -1 if pair[1] is None else pair[1], reverse=True)
-    return dict(order)
+        told.append((f"{kind}: {best['name'] or NONE}", best))
+    found = [Alone(words, one.get("auc"), one.get("gain_se")) for words, one in told]
+    return sorted(found, key=lambda one: -1 if one.auc is None else one.auc, reverse=True)
 
 
-def best_alone() -> tuple[str, float | None]:
-    return next(iter(aucs_alone().items()))
+def best_alone() -> Alone:
+    return each_alone()[0]
 
 
 def by_one_feature() -> Bars:
@@ -80,7 +88,7 @@ def by_one_feature() -> Bars:
     auc = read(valid_metrics_path("all")).get("auc")
     rows = [
         Bar("the whole model", (number(auc),), above_chance(auc), "ours"),
-        *(Bar(words, (number(auc),), above_chance(auc)) for words, auc in aucs_alone().items()),
+        *(Bar(one.words, (number(one.auc),), above_chance(one.auc)) for one in each_alone()),
     ]
     note = "What a model has to beat. Bars from chance, 0.5, to 1."
     kinds = read(ROW_FEATURES)["kinds"]

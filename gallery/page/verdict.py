@@ -8,7 +8,6 @@ from typing import NamedTuple
 from gallery.page.calibration import Calibration, calibration, click_rate, load_bins
 from gallery.page.features import FEATURES, best_alone
 from gallery.page.tables import Bar, Bars, Metrics, above_chance, number, read
-from gallery.page.uncertainty import Errors
 from pipeline.common.paths import (
     BLEND_METRICS,
     TASK1_METRICS,
@@ -65,14 +64,13 @@ class Model:
     logloss: float | None
 
 
-def verdict(errors: Errors, users: int) -> Verdict:
-    """`errors` are those of all rows of valid, which are of so many `users`."""
+def verdict() -> Verdict:
     valid, bins = read(valid_metrics_path("all")), load_bins()
     clicked = click_rate(bins)
     return Verdict(
         title(valid),
-        subject(valid["rows"], users, clicked),
-        figures(valid, errors),
+        subject(valid["rows"], valid["users"], clicked),
+        figures(valid),
         groups(),
         ladder(valid, clicked),
         calibration(valid.get("calibration_error"), bins),
@@ -80,7 +78,7 @@ def verdict(errors: Errors, users: int) -> Verdict:
 
 
 def title(valid: Metrics) -> str:
-    auc, (name, alone) = valid.get("auc"), best_alone()
+    auc, (name, alone, error) = valid.get("auc"), best_alone()
     if auc is None:
         return "No AUC: all labels of valid are the same"
     if "oracle_share" in valid:
@@ -88,7 +86,7 @@ def title(valid: Metrics) -> str:
     if alone is None:
         return f"AUC {auc:.4f} on valid"
     way = "above" if auc >= alone else "below"
-    return f"AUC {abs(auc - alone):.4f} {way} the best feature alone, {name}"
+    return f"AUC {abs(auc - alone):.4f}{plus_minus(error)} {way} the best feature alone, {name}"
 
 
 def subject(rows: int, users: int, clicked: float | None) -> str:
@@ -98,16 +96,21 @@ def subject(rows: int, users: int, clicked: float | None) -> str:
     return f"Predictions of {whose} for valid: {rows:,} rows of {users:,} users{share}."
 
 
-def figures(valid: Metrics, errors: Errors) -> list[Figure]:
+def figures(valid: Metrics) -> list[Figure]:
     told = (
-        ("AUC", "auc", errors.auc, "over all rows"),
-        ("gAUC", "gauc", errors.gauc, "within users"),
-        ("logloss", "logloss", errors.logloss, "lower is better"),
+        ("AUC", "auc", "over all rows"),
+        ("gAUC", "gauc", "within users"),
+        ("logloss", "logloss", "lower is better"),
     )
     return [
-        Figure(name, number(valid.get(key)), "" if error is None else f"± {error:.4f}", note)
-        for name, key, error, note in told
+        Figure(name, number(valid.get(key)), plus_minus(valid.get(f"{key}_se")).strip(), note)
+        for name, key, note in told
     ]
+
+
+def plus_minus(error: float | None) -> str:
+    """A standard error as it stands after its number; "" where it is not known."""
+    return "" if error is None else f" ± {error:.4f}"
 
 
 def groups() -> str:
@@ -137,7 +140,7 @@ def rungs(valid: Metrics, clicked: float | None) -> Iterator[Rung]:
     yield from ranked(valid)
     task1 = read(TASK1_METRICS)
     yield Rung("Task 1's vectors, by DIN", task1.get("auc"), task1.get("logloss"))
-    name, alone = best_alone()
+    name, alone, _ = best_alone()
     yield Rung(f"best feature alone, {name}", alone)
     popular = FEATURES["item_count"]
     if name != popular:

@@ -32,6 +32,9 @@ def encoder_files(modality: Modality, encoder: str) -> VectorFiles:
     return VectorFiles(folder / "vectors.npy", folder / "present.npy")
 
 
+# the source
+CLICKS = "MicroLens_1M_x1"
+"""The raw layout's folder of splits."""
 # ingest
 ITEMS = Path("data/items.parquet")
 COVERS = Path("data/covers.parquet")

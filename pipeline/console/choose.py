@@ -14,15 +14,13 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipeline.common.files import InputError, replacing
-from pipeline.common.paths import PARAMS
+from pipeline.common.paths import CLICKS, PARAMS
 from pipeline.settings.params import load_params
 
 log = logging.getLogger(__name__)
 
 NAMED = ("sample", "microlens_1m")
 SOURCES = f"{', '.join(NAMED)}, or a folder in the raw layout"
-CLICKS = "MicroLens_1M_x1"
-"""A folder in the raw layout has it, as `pipeline/raw/clicks.py` says, which imports more."""
 KEPT = f"{PARAMS}.before-"
 """What the names of earlier settings begin with."""
 LONGEST = 2**16

@@ -11,9 +11,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -51,10 +52,10 @@ def main() -> None:
     try:
         with alone():
             take_settings(arguments.source, arguments.params)
-            started = time.time()
+            started, before = time.time(), measured()
             status = repro()
             if status == 0:
-                report(started)
+                report(started, before)
     except (InputError, OSError) as error:
         sys.exit(f"error: {error}")
     sys.exit(1 if status else 0)
@@ -89,10 +90,33 @@ def dvc(*arguments: str, **variables: str) -> int:
     return subprocess.run(command, env=os.environ | variables, check=False).returncode
 
 
-def report(started: float) -> None:
+class Measured(NamedTuple):
+    """What valid says of the predictions."""
+
+    valid: str
+    """A digest of its rows."""
+    whole: dict[str, Any]
+    cold: dict[str, Any]
+    """Of the items that train does not have."""
+
+
+def measured() -> Measured | None:
+    """By the run whose metrics lie there; None where there are none, or damaged ones."""
+    with suppress(OSError, ValueError):
+        digest = scratch.file_sha256(paths.split_path("valid"))
+        whole, cold = (read_json(paths.valid_metrics_path(x)) for x in ("all", "cold_items"))
+        return Measured(digest, whole, cold)
+    return None
+
+
+def report(started: float, before: Measured | None) -> None:
     """What valid says of both tasks, the seconds of each stage, where the files lie, what next."""
     console = Console(highlight=False, soft_wrap=True)
-    console.print(scores())
+    if found := measured():
+        console.print(scores(found, before))
+        if found.cold["rows"]:
+            rows = f"{found.cold['rows']:,} of {found.whole['rows']:,} rows"
+            console.print(f"Cold items, which train does not have, are in {rows}.\n")
     console.print(seconds(started))
     console.print(f"Report: {paths.REPORT}")
     console.print(f"Task 1: {paths.ITEM_INFO}")
@@ -102,19 +126,25 @@ def report(started: float) -> None:
         console.print(f"- {step}")
 
 
-def scores() -> Table:
-    ranked, judged = (read_json(paths.valid_metrics_path("all")), read_json(paths.TASK1_METRICS))
-    cold = read_json(paths.valid_metrics_path("cold_items"))["auc"]
+def scores(found: Measured, before: Measured | None) -> Table:
+    """With the figures of the run `before`, if it was of the same rows and others."""
+    judged = read_json(paths.TASK1_METRICS)
     table = plain_table("on valid", "AUC", "gAUC", "logloss", "AUC of cold items")
-    for name, found, of_cold in (
-        ("Task 2", ranked, cold),
-        ("Task 1, by DIN", judged, judged["auc_cold_items"]),
-    ):
-        figures = (found["auc"], found["gauc"], found["logloss"], of_cold)
-        table.add_row(name, *map(shown, figures))
-    if "oracle_auc" in ranked:
-        table.add_row("the best possible", shown(ranked["oracle_auc"]))
+    table.add_row("Task 2", *ranked(found))
+    table.add_row("  ± over users", *ranked(found, "_se"))
+    if before and before.valid == found.valid and ranked(before) != ranked(found):
+        table.add_row("  before this run", *ranked(before))
+    figures = (judged["auc"], judged["gauc"], judged["logloss"], judged["auc_cold_items"])
+    table.add_row("Task 1, by DIN", *map(shown, figures))
+    if "oracle_auc" in found.whole:
+        table.add_row("the best possible", shown(found.whole["oracle_auc"]))
     return table
+
+
+def ranked(found: Measured, kind: str = "") -> list[str]:
+    """The metrics, or of `kind` "_se" their standard errors."""
+    figures = [found.whole.get(f"{name}{kind}") for name in ("auc", "gauc", "logloss")]
+    return [shown(figure) for figure in (*figures, found.cold.get(f"auc{kind}"))]
 
 
 def seconds(started: float) -> Table:

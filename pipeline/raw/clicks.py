@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.common.files import InputError
+from pipeline.common.paths import CLICKS
 from pipeline.raw.ids import UNKNOWN, DenseIds
 from pipeline.raw.items import MAX_ID
 from pipeline.tables.split import LEVEL_COLUMNS, LEVELS, Split
 from pipeline.tables.table import Column, RawTable
 
-CLICKS = "MicroLens_1M_x1"
-"""The raw layout's folder of splits."""
 MERGE = 1 << 20
 """Users that are collected before they are merged, at the least."""
 

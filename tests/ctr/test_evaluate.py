@@ -50,9 +50,13 @@ def test_a_group_of_one_class_has_no_auc() -> None:
     assert groups["warm_items"]["rows"] == 1
     assert groups["cold_items"] == {
         "rows": 0,
+        "users": 0,
         "auc": None,
+        "auc_se": None,
         "gauc": None,
+        "gauc_se": None,
         "logloss": None,
+        "logloss_se": None,
         "calibration_error": None,
     }
 
@@ -85,17 +89,17 @@ def test_files() -> None:
     params = load_params(ROOT / "params.yaml")
     main(params.evaluate)
     metrics = read_json(paths.valid_metrics_path("all"))
-    assert metrics["auc"] == 0.75
+    assert (metrics["auc"], metrics["auc_se"]) == (0.75, 0.5)
     assert metrics["gauc"] == 0.5
-    assert metrics["rows"] == 4
+    assert (metrics["rows"], metrics["users"]) == (4, 2)
     assert metrics["oracle_share"] == pytest.approx(0.625)
     assert metrics["logloss"] == pytest.approx(-np.log([0.9, 0.8, 0.3, 0.4]).mean())
     assert read_json(paths.valid_metrics_path("cold_items"))["auc"] == 0.0
     user_mean = read_json(paths.baseline_metrics_path("user_mean"))
-    assert user_mean == {"auc": 0.5, "rows": 4}
+    assert user_mean == {"auc": 0.5, "rows": 4, "gain_se": 0.5}
     one, two = (read_json(paths.baseline_metrics_path(kind)) for kind in KINDS)
-    assert one == {"name": "-a", "auc": 0.75, "rows": 4}
-    assert two == {"name": "c", "auc": 0.75, "rows": 4}
+    assert one == {"name": "-a", "auc": 0.75, "rows": 4, "gain_se": 0.25}
+    assert two == {"name": "c", "auc": 0.75, "rows": 4, "gain_se": 0.25}
     assert pd.read_csv(paths.CALIBRATION)["rows"].sum() == 4
     assert pd.read_csv(paths.ROC).columns.tolist() == [
         "false_positive_rate",

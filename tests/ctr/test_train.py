@@ -86,8 +86,15 @@ def test_it_tells_on_what_it_trains_and_what_an_epoch_takes(
     told = [line for line in caplog.messages if not line.startswith("epoch ")]
     assert len(told) == 2
     assert re.fullmatch(r"train: on 1 thread of a CPU \(\w+\), bf16", told[0])
-    expected = r"an epoch takes about \d+ s without scoring valid, all 3 of them \d+ s"
-    assert re.fullmatch(expected, told[1])
+    expected = r"an epoch takes about \d+ s without scoring valid"
+    all_of_them = r", all 3 of them \d+ s"
+    assert re.fullmatch(f"{expected}{all_of_them}, unless patience ends it", told[1])
+    for epochs, more in ((1, ""), (3, all_of_them)):
+        caplog.clear()
+        forget_accelerator()
+        with caplog.at_level(logging.INFO):
+            train.main(tiny_params(epochs=epochs, patience=3, batch_size=50).train)
+        assert any(re.fullmatch(expected + more, line) for line in caplog.messages)
 
 
 def test_equal_seeds_give_equal_bytes_and_others_do_not() -> None:

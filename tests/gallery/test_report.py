@@ -5,7 +5,6 @@ from html import unescape
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from safetensors.torch import load_file, save_file
 
@@ -14,7 +13,6 @@ from ctr.models.trained_on import item_digests
 from gallery import report
 from gallery.page import attention
 from gallery.page.attention import Attention, Reader
-from gallery.page.uncertainty import errors
 from gallery.pictures.embedding_map import FEW
 from gallery.pictures.encoder_neighbors import Strip
 from gallery.pictures.neighbor_sheet import AT_RANDOM, Entry, Near
@@ -44,7 +42,6 @@ READ = (
     paths.MAIN.weights,
     paths.logits_path(paths.MAIN_MODEL, "valid"),
     paths.split_path("valid"),
-    paths.predictions_path("valid"),
     paths.valid_metrics_path("all"),
     paths.CALIBRATION,
     *(files.vectors for files in VECTOR_FILES),
@@ -106,11 +103,11 @@ def test_the_sheet_has_the_neighbours_and_cosines_of_the_file() -> None:
 @pytest.mark.usefixtures("run")
 def test_the_first_screen_has_the_runs_own_errors() -> None:
     html = made(report_params())
-    valid = Split.load("valid")
-    probability = pd.read_parquet(paths.predictions_path("valid"))["probability"].to_numpy()
-    found = errors(valid.label, probability, valid.user)
+    valid, found = Split.load("valid"), read_json(paths.valid_metrics_path("all"))
     screen = html[: html.index("<nav")]
-    assert re.findall(r"± (\d\.\d{4})</span>", screen) == [f"{error:.4f}" for error in found]
+    assert re.findall(r"± (\d\.\d{4})</span>", screen) == [
+        f"{found[name]:.4f}" for name in ("auc_se", "gauc_se", "logloss_se")
+    ]
     assert f"of {len(set(valid.user.tolist()))} users" in screen
 
 

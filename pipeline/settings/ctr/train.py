@@ -10,6 +10,8 @@ from pipeline.settings.ctr.training import NUMBERS, Features, Training
 
 OF_TREES = (*NUMBERS, "levels")
 """What boosted trees read of `train.features`."""
+QINS = ("attention_dim", "layers", "rows", "collapsed")
+"""What QIN alone reads."""
 
 
 class TransformerDCN(Section):
@@ -69,7 +71,7 @@ class Train(Training):
     """The last items of each history that are read."""
     embedding_dim: Count
     attention_dim: Count
-    """QIN's, as are `layers`, `rows` and `collapsed`."""
+    """QIN's, as are all of `QINS`."""
     layers: Annotated[int, Field(ge=1, le=64)]
     rows: Annotated[int, Field(ge=1, le=64)]
     """Khatri-Rao rows R of each QNN layer."""
@@ -92,6 +94,16 @@ class Train(Training):
     """Whether `torch.compile` fuses the model's operations (a minute or more at the start)."""
     deterministic: bool
     """Refuse operations of a GPU that may give other bytes the next time; a CPU has none."""
+
+    def deciding(self) -> dict[str, Any]:
+        """Without what only other models read."""
+        found = super().deciding()
+        if self.model == "lightgbm":
+            features = {name: on for name, on in found["features"].items() if name in OF_TREES}
+            read = ("model", "lightgbm", "new_targets", "seed")
+            return {"features": features} | {name: found[name] for name in read}
+        others = ("transformer_dcn",) if self.model == "qin" else QINS
+        return {name: found[name] for name in found if name not in ("lightgbm", *others)}
 
     @model_validator(mode="after")
     def _trees_read_something(self) -> Self:

@@ -1,6 +1,6 @@
 """What the sections `train` and `judge` share."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -51,6 +51,10 @@ class Training(Section):
     launch: Launch
     """Flags of `accelerate launch` for this stage; results depend on the number of processes."""
     seed: Seed
+
+    def deciding(self) -> dict[str, Any]:
+        """Those that the result depends on, as `model_dump` has them."""
+        return self.model_dump(exclude={"checkpoint_minutes", "launch", "residence"})
 
     @property
     def last_rows(self) -> int:

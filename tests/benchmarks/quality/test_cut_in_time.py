@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.quality import cut_in_time
 from benchmarks.quality.cut_in_time import LABELS, cut
-from pipeline.raw.clicks import CLICKS
+from pipeline.common.paths import CLICKS
 
 ROWS = 200
 

@@ -12,8 +12,10 @@ from ctr import train
 from ctr.boosting.forest import Forest
 from ctr.boosting.saved import FILE, Saved
 from ctr.engine.checkpoint import FINISHED
+from ctr.models.trained_on import item_digests
 from pipeline.common import paths
 from pipeline.common.files import InputError, read_json
+from pipeline.common.scratch import file_sha256
 from pipeline.common.stage import StoppedError
 from pipeline.settings.params import Params
 from tests.support.stage_processes import StageProcesses
@@ -180,6 +182,34 @@ def test_within_dvc_the_state_stays_until_the_next_run(monkeypatch: pytest.Monke
     assert not grown
     monkeypatch.delenv("DVC_STAGE")
     assert trained(params()) == expected
+    assert len(grown) == TREES
+
+
+def test_within_dvc_what_trees_do_not_read_grows_none(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("DVC_STAGE", "train@trees")
+    trained(params())
+    first, grown = FILES.trees.read_bytes(), count_trees(monkeypatch)
+    settings = params().ranking_model("trees")
+    features = settings.features.model_copy(update={"id": not settings.features.id})
+    other = settings.model_copy(
+        update={"learning_rate": 0.5, "layers": 1, "history": 2, "features": features}
+    )
+    neighbors = paths.NEIGHBORS.read_bytes()
+    paths.NEIGHBORS.write_bytes(neighbors + b"\0")  # which the model's items are told by
+    forget_accelerator()
+    with caplog.at_level(logging.INFO):
+        train.main(other, "trees")
+    assert not grown
+    assert "nothing that the result depends on has changed" in caplog.text
+    assert FILES.trees.read_bytes() == first
+    assert read_json(FILES.config)["train"]["learning_rate"] == 0.5
+    assert read_json(FILES.config)["items"] == item_digests() | {
+        str(paths.ROW_FEATURES): file_sha256(paths.ROW_FEATURES)
+    }
+    forget_accelerator()
+    train.main(settings.model_copy(update={"seed": 6}), "trees")
     assert len(grown) == TREES
 
 

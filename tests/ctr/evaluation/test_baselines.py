@@ -1,3 +1,5 @@
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 
@@ -7,8 +9,9 @@ from ctr.evaluation.baselines import (
     best_numbers,
     counts,
     mean_labels,
-    single_feature_aucs,
+    single_features,
 )
+from ctr.evaluation.metrics import auc
 from pipeline.tables.split import Split
 
 KINDS = {"one": ["a", "b"], "two": ["c"]}
@@ -36,11 +39,21 @@ def test_aucs_use_the_labels_of_train_alone() -> None:
         "views_level": 0.0,
         "history_length": 0.0,
     }
-    assert single_feature_aucs(train, valid) == expected
+    assert aucs(single_features(train, valid), valid) == expected
     flipped = valid.rows.copy()
     flipped[:, -2] = 1 - flipped[:, -2]
-    found = single_feature_aucs(train, Split(flipped))
+    found = aucs(single_features(train, Split(flipped)), Split(flipped))
     assert found == {name: 1 - value for name, value in expected.items()}
+
+
+def aucs(scores: Mapping[str, np.ndarray], valid: Split) -> dict[str, float | None]:
+    return {name: auc(valid.label, score) for name, score in scores.items()}
+
+
+def chosen(train: Split, valid: Split, read: RowNumbers) -> dict[str, tuple[str, float | None]]:
+    """Of each kind the number, and its AUC on valid."""
+    found = best_numbers(train, read)
+    return {kind: (best.name, auc(valid.label, best.score)) for kind, best in found.items() if best}
 
 
 def labelled(*labels: int) -> Split:
@@ -56,32 +69,31 @@ def test_a_number_is_chosen_on_train_and_told_on_valid() -> None:
     """Of the first kind b has 0 on train and 1/4 on valid, where a has 1."""
     train, valid = labelled(1, 1, 0, 0), labelled(1, 0, 1, 0)
     read = numbers([[2, 0, 2], [1, 1, 2], [3, 2, 2], [0, 3, 1]], ROWS)
-    assert best_numbers(train, valid, read) == {"one": ("-b", 0.75), "two": ("c", 0.75)}
+    assert chosen(train, valid, read) == {"one": ("-b", 0.75), "two": ("c", 0.75)}
 
 
 def test_the_first_of_equally_good_numbers_is_taken() -> None:
     """a has 1 on train, b 0."""
     train, valid = labelled(1, 1, 0, 0), labelled(0, 0, 1, 1)
     read = numbers([[3, 0, 2], [2, 1, 2], [1, 2, 2], [0, 3, 1]], ROWS)
-    assert best_numbers(train, valid, read)["one"] == ("a", 0.25)
+    assert chosen(train, valid, read)["one"] == ("a", 0.25)
 
 
 def test_the_choice_is_made_on_the_last_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """On all of train a has 3/4, b 5/8; on the last three rows a has 1/2, b 1."""
     train, valid = labelled(1, 0, 1, 0), labelled(1, 0, 0, 1)
     read = numbers([[9, 0, 0], [1, 1, 0], [1, 2, 0], [1, 0, 0]], ROWS)
-    assert best_numbers(train, valid, read)["one"].name == "a"
+    assert chosen(train, valid, read)["one"][0] == "a"
     monkeypatch.setattr(baselines, "CHOICE_ROWS", 3)
-    assert best_numbers(train, valid, read)["one"] == ("b", 0.5)
+    assert chosen(train, valid, read)["one"] == ("b", 0.5)
 
 
 def test_where_train_has_one_class_no_number_is_chosen() -> None:
     read = numbers(ROWS, ROWS)
-    found = best_numbers(labelled(1, 1, 1, 1), labelled(1, 0, 1, 0), read)
-    assert found == {"one": (None, None), "two": (None, None)}
+    assert best_numbers(labelled(1, 1, 1, 1), read) == {"one": None, "two": None}
 
 
 def test_where_valid_has_one_class_the_number_has_no_auc() -> None:
     read = numbers(ROWS, ROWS)
-    found = best_numbers(labelled(1, 1, 0, 0), labelled(1, 1, 1, 1), read)
+    found = chosen(labelled(1, 1, 0, 0), labelled(1, 1, 1, 1), read)
     assert found == {"one": ("-b", None), "two": ("c", None)}

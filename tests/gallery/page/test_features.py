@@ -56,7 +56,7 @@ def test_the_best_feature_comes_first_and_an_unknown_one_last() -> None:
     assert others[-1] == ("the item's mean label in train", "-")
     values = [float(value) for _, value in others[:-1]]
     assert values == sorted(values, reverse=True)
-    assert best_alone() == ("the user's mean label in train", 0.99)
+    assert best_alone() == ("the user's mean label in train", 0.99, None)
 
 
 def test_bars_begin_at_chance() -> None:

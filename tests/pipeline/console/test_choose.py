@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.common.files import InputError
-from pipeline.console import choose
+from pipeline.common.paths import CLICKS
 from pipeline.console.choose import take_settings
-from pipeline.raw.clicks import CLICKS
 from pipeline.settings.params import load_params
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -92,10 +91,6 @@ def test_what_a_source_is_called(workspace: Path, source: str, expected: str) ->
         Path(folder, CLICKS).mkdir(parents=True)
     take_settings(source, params="")
     assert load_params().data.source == expected.format(here=workspace)
-
-
-def test_the_raw_layout_is_the_one_that_is_read() -> None:
-    assert choose.CLICKS == CLICKS
 
 
 def test_settings_at_home() -> None:

@@ -2,33 +2,36 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from dvc.repo import Repo
 
 from pipeline.common import paths
-from pipeline.common.files import InputError, write_json
+from pipeline.common.files import InputError, write_array, write_json
 from pipeline.common.guard import FORK_SERVER
+from pipeline.common.paths import CLICKS
 from pipeline.console import fork_server, submission
-from pipeline.raw.clicks import CLICKS
 from pipeline.settings.params import load_params
 from tests.support.code.graph import graph, makers
 
 ROOT = Path(__file__).resolve().parents[3]
-RANKED = {"auc": 0.9, "gauc": 0.8, "logloss": 0.4, "oracle_auc": 0.95}
+RANKED = {"auc": 0.9, "gauc": 0.8, "logloss": 0.4, "oracle_auc": 0.95, "rows": 1200}
+ERRORS = {"auc_se": 0.0125, "gauc_se": None, "logloss_se": 0.25}
+COLD = {"auc": None, "auc_se": None, "rows": 0}
 JUDGED = {"auc": 0.7, "gauc": None, "logloss": 0.5, "auc_cold_items": 0.6}
 GRAPH = """
 stages:
   ingest:
-    cmd: mkdir -p scratch/ingest && echo 12.5 > scratch/ingest/seconds && echo > data
+    cmd: mkdir -p scratch/ingest && echo 12.5 > scratch/ingest/seconds && echo > raw.txt
     params: [data.source]
-    outs: [data]
+    outs: [raw.txt]
   train:
     foreach: [main, trees]
     do:
       cmd: >-
         mkdir -p scratch/train@${item} && echo 12.5 > scratch/train@${item}/seconds
         && echo > ${item}
-      deps: [data]
+      deps: [raw.txt]
       outs: ["${item}"]
   submit:
     cmd: >-
@@ -119,8 +122,9 @@ def pipeline(workspace: Path) -> Path:
     """A small graph, and the metrics of a run."""
     Repo.init(no_scm=True)
     (workspace / "dvc.yaml").write_text(GRAPH)
-    write_json(paths.valid_metrics_path("all"), RANKED)
-    write_json(paths.valid_metrics_path("cold_items"), {"auc": None})
+    write_json(paths.valid_metrics_path("all"), RANKED | ERRORS)
+    write_json(paths.valid_metrics_path("cold_items"), COLD)
+    write_array(paths.split_path("valid"), np.arange(6))
     write_json(paths.TASK1_METRICS, JUDGED)
     return workspace
 
@@ -139,7 +143,10 @@ def test_the_report(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     assert make_submission(monkeypatch) == 0
     told = capsys.readouterr().out.splitlines()
     lines = [line.split() for line in told]
-    assert ["Task", "2", "0.9000", "0.8000", "0.4000", "none"] in lines
+    place = lines.index(["Task", "2", "0.9000", "0.8000", "0.4000", "none"])
+    assert lines[place + 1] == ["±", "over", "users", "0.0125", "none", "0.2500", "none"]
+    assert "before" not in " ".join(told)
+    assert "Cold items" not in " ".join(told)
     assert ["Task", "1,", "by", "DIN", "0.7000", "none", "0.5000", "0.6000"] in lines
     assert ["the", "best", "possible", "0.9500"] in lines
     assert told[-8:] == [
@@ -150,6 +157,47 @@ def test_the_report(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
         "Next:",
         *(f"- {step}" for step in submission.next_steps("sample")),
     ]
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_what_an_earlier_run_reached_stands_beside(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If it was measured on the same rows."""
+    changed = RANKED | ERRORS | {"auc": 0.8}
+    before = ["before", "this", "run", "0.9000", "0.8000", "0.4000", "none"]
+    for rows, beside in ((6, True), (7, False)):
+        write_json(paths.valid_metrics_path("all"), RANKED | ERRORS)
+        write_array(paths.split_path("valid"), np.arange(6))
+
+        def repro(rows: int = rows) -> int:
+            write_json(paths.valid_metrics_path("all"), changed)
+            write_json(paths.valid_metrics_path("cold_items"), COLD | {"auc": 0.75, "rows": 34})
+            write_array(paths.split_path("valid"), np.arange(rows))
+            return 0
+
+        monkeypatch.setattr(submission, "repro", repro)
+        write_json(paths.valid_metrics_path("cold_items"), COLD)
+        assert make_submission(monkeypatch) == 0
+        told = capsys.readouterr().out
+        lines = [line.split() for line in told.splitlines()]
+        assert ["Task", "2", "0.8000", "0.8000", "0.4000", "0.7500"] in lines
+        assert (before in lines) == beside
+        assert "Cold items, which train does not have, are in 34 of 1,200 rows." in told
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_damaged_metrics_of_an_earlier_run_are_no_hindrance(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def repro() -> int:
+        write_json(paths.valid_metrics_path("all"), RANKED | ERRORS)
+        return 0
+
+    monkeypatch.setattr(submission, "repro", repro)
+    paths.valid_metrics_path("all").write_text("{")
+    assert make_submission(monkeypatch) == 0
+    assert "before" not in capsys.readouterr().out
 
 
 def test_a_stage_that_fails_ends_it_without_a_report(

@@ -18,7 +18,7 @@ from ctr.engine import loop
 from embed import align, encoder, fuse, image, neighbors, text, vlm
 from pipeline import ingest
 from pipeline.common import paths
-from pipeline.raw.clicks import CLICKS
+from pipeline.common.paths import CLICKS
 from pipeline.settings.params import Params, load_params
 from pipeline.tables.split import Split
 from sample.world import WorldConfig, build

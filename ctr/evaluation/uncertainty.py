@@ -1,45 +1,49 @@
-"""Standard errors of valid's metrics: how far another draw of users would move them.
+"""Standard errors of metrics: how far another draw of users would move them.
 
 Rows of one user go together, so it is users that are drawn. What each row adds to a metric about
 its value, its influence, is summed within the user; the sums' deviation is the error. Of AUC that
 is Obuchowski's (1997), and DeLong's (1988) where every user has one row.
 
-All over numpy arrays of one length n, as `ctr.evaluation.metrics` has them.
+All over numpy arrays of one length n, as `ctr.evaluation.metrics` has them. An error is None where
+it cannot be known, as for one user alone.
 """
-
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
-
-class Errors(NamedTuple):
-    """Each None where it cannot be known, as for one user alone."""
-
-    auc: float | None
-    gauc: float | None
-    logloss: float | None
-
-
-def errors(label: np.ndarray, probability: np.ndarray, user: np.ndarray) -> Errors:
-    return Errors(
-        auc_error(label, probability, user),
-        gauc_error(label, probability, user),
-        logloss_error(label, probability, user),
-    )
+from pipeline.tables.auc import average_rank
 
 
 def auc_error(label: np.ndarray, score: np.ndarray, user: np.ndarray) -> float | None:
     """None where only one class occurs."""
-    positive = label == 1
-    if positive.all() or not positive.any():
+    return over_users(auc_influence(label, score), user) if has_both(label) else None
+
+
+def auc_gain_error(
+    label: np.ndarray, score: np.ndarray, other: np.ndarray, user: np.ndarray
+) -> float | None:
+    """Of the AUC of `score` less that of `other`, on the same rows."""
+    if not has_both(label):
         return None
-    rank, influence = rankdata(score), np.empty(len(label))
+    return over_users(auc_influence(label, score) - auc_influence(label, other), user)
+
+
+def has_both(label: np.ndarray) -> bool:
+    return len(np.unique(label)) == 2
+
+
+def auc_influence(label: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """float64 (n,), of rows of both classes."""
+    positive = label == 1
+    rank, influence = ranks(score), np.empty(len(label))
     for own, sign in ((positive, 1), (~positive, -1)):
-        below = (rank[own] - rankdata(score[own])) / (~own).sum()  # share of the other class
+        below = (rank[own] - ranks(score[own])) / (~own).sum()  # share of the other class
         influence[own] = sign * (below - below.mean()) / own.sum()
-    return over_users(influence, user)
+    return influence
+
+
+def ranks(score: np.ndarray) -> np.ndarray:
+    return average_rank(np.zeros(len(score), int), score)
 
 
 def gauc_error(label: np.ndarray, score: np.ndarray, user: np.ndarray) -> float | None:

@@ -1,10 +1,16 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 
 from ctr.evaluation.metrics import auc, gauc, logloss
-from gallery.page.uncertainty import auc_error, errors, gauc_error, logloss_error, over_users
+from ctr.evaluation.uncertainty import (
+    auc_error,
+    auc_gain_error,
+    gauc_error,
+    logloss_error,
+    over_users,
+)
 
 USERS, MOST = 300, 8
 METRICS: dict[str, Callable[..., float | None]] = {
@@ -12,6 +18,7 @@ METRICS: dict[str, Callable[..., float | None]] = {
     "gauc": gauc,
     "logloss": lambda label, score, _: logloss(label, score),
 }
+ERRORS = {"auc": auc_error, "gauc": gauc_error, "logloss": logloss_error}
 
 
 def world(seed: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -26,19 +33,35 @@ def world(seed: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return label, (1 / (1 + np.exp(-fit - 2 * taste))).round(2).clip(0.01, 0.99), user
 
 
+def redrawn(user: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The rows of as many users, drawn with replacement, and whose they are as drawn."""
+    rng, rows = np.random.default_rng(1), [np.flatnonzero(user == one) for one in np.unique(user)]
+    for _ in range(600):
+        drawn = [rows[place] for place in rng.integers(0, len(rows), len(rows))]
+        yield np.concatenate(drawn), np.repeat(np.arange(len(drawn)), [*map(len, drawn)])
+
+
 @pytest.mark.parametrize("name", METRICS)
 def test_the_error_is_how_far_other_users_move_the_metric(name: str) -> None:
     label, score, user = world()
-    rng, rows = np.random.default_rng(1), [np.flatnonzero(user == one) for one in np.unique(user)]
-    found = []
-    for _ in range(600):
-        drawn = [rows[place] for place in rng.integers(0, len(rows), len(rows))]
-        place = np.concatenate(drawn)
-        as_drawn = np.repeat(np.arange(len(drawn)), [len(each) for each in drawn])
-        found.append(METRICS[name](label[place], score[place], as_drawn))
-    assert getattr(errors(label, score, user), name) == pytest.approx(
+    found = [METRICS[name](label[place], score[place], who) for place, who in redrawn(user)]
+    assert ERRORS[name](label, score, user) == pytest.approx(
         np.std(np.array(found, float)), rel=0.1
     )
+
+
+def test_that_of_a_gain_is_how_far_they_move_the_difference() -> None:
+    """Both scores rank the same rows, so it is far less than those of the two AUCs."""
+    label, score, user = world()
+    other = score + np.random.default_rng(2).normal(size=len(score)) / 10
+    found = [auc(label[at], score[at]) - auc(label[at], other[at]) for at, _ in redrawn(user)]  # type: ignore[operator]
+    error = auc_gain_error(label, score, other, user)
+    assert error == pytest.approx(np.std(found), rel=0.1)
+    alone = auc_error(label, score, user)
+    assert alone is not None
+    assert error is not None
+    assert error < alone / 2
+    assert auc_gain_error(label, score, score, user) == 0
 
 
 def test_where_every_user_has_one_row_it_is_that_of_delong() -> None:
@@ -63,9 +86,10 @@ def test_what_rows_of_one_user_have_in_common_counts() -> None:
 def test_it_does_not_depend_on_the_order_of_rows() -> None:
     label, score, user = world()
     order = np.random.default_rng(0).permutation(len(label))
-    assert errors(label[order], score[order], user[order]) == pytest.approx(
-        errors(label, score, user)
-    )
+    for error in ERRORS.values():
+        assert error(label[order], score[order], user[order]) == pytest.approx(
+            error(label, score, user)
+        )
 
 
 def test_gauc_is_of_the_users_with_both_labels_alone() -> None:
@@ -81,8 +105,10 @@ def test_what_cannot_be_known_is_none() -> None:
     label, score, user = world()
     assert auc_error(np.ones_like(label), score, user) is None
     assert gauc_error(np.ones_like(label), score, user) is None
-    assert errors(label[:1], score[:1], user[:1]) == (None, None, None)
-    assert errors(label[:0], score[:0], user[:0]) == (None, None, None)
+    assert auc_gain_error(np.ones_like(label), score, score, user) is None
+    for error in ERRORS.values():
+        assert error(label[:1], score[:1], user[:1]) is None
+        assert error(label[:0], score[:0], user[:0]) is None
     assert over_users(np.array([0.5, -0.5]), np.array([4, 4])) is None
 
 
