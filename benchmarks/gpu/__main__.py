@@ -5,6 +5,7 @@
                 whether a step waits for the host
     training    QIN beside the published path; stage `train` at the challenge's size
     extraction  covers and titles beside the bare forward pass
+    candidates  ways to a faster step that are not in use yet, each alone and all together
 
 Needs no network and no faiss-gpu. Each part is a process of its own, whose figures are kept as far
 as it comes: one that fails or takes too long is told, and the others go on. Without a GPU, or with
@@ -62,6 +63,9 @@ PARTS = {
         ),
         ("bench_embed", "--covers=6", "--titles=20", "--batch-size=3", "--rounds=1"),
         150,
+    ),
+    "candidates": Part(
+        ("gpu.candidates",), ("gpu.candidates", "--items=200", "--batch=64", "--steps=1"), 150
     ),
 }
 

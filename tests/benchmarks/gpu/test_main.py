@@ -49,7 +49,7 @@ def test_the_verdicts_name_each_part() -> None:
 def test_one_that_fails_does_not_stop_the_others(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    failures = {"machine": "", "agreement": "exit code 1", "training": "", "extraction": ""}
+    failures = dict.fromkeys(PARTS, "") | {"agreement": "exit code 1"}
     asked = iter(failures.values())
     monkeypatch.setattr(gpu, "ended", lambda *_: next(asked))
     monkeypatch.setattr(sys, "argv", ["gpu", "--small", f"--json={tmp_path / 'gpu.json'}"])
