@@ -4,7 +4,7 @@
     agreement   every model and precision beside the CPU in float64; the data path; equal bytes;
                 whether a step waits for the host
     training    QIN beside the published path; stage `train` at the challenge's size
-    extraction  covers and titles beside the bare forward pass
+    extraction  covers, titles, and both by a model of 7 billion, beside the bare forward pass
     candidates  ways to a faster step that are not in use yet, each alone and all together
 
 Needs no network and no faiss-gpu. Each part is a process of its own, whose figures are kept as far
@@ -62,7 +62,7 @@ PARTS = {
             *("--batch-size=128", "--workers=8"),  # eight shards of covers, one a worker
         ),
         ("bench_embed", "--covers=6", "--titles=20", "--batch-size=3", "--rounds=1"),
-        150,
+        180,
     ),
     "candidates": Part(
         ("gpu.candidates",), ("gpu.candidates", "--items=200", "--batch=64", "--steps=1"), 150

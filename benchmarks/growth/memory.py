@@ -32,9 +32,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.support import embed_world, training_world
+from benchmarks.support import training_world
 from benchmarks.support.companions.world import World
 from benchmarks.support.companions.world import write_world as write_clicks
+from benchmarks.support.embedding import world
 from benchmarks.support.raw_layout import HISTORY, ITEMS, write_raw
 from benchmarks.support.stages import Peak, module, run_quietly, watched, write_params
 from pipeline.common import paths
@@ -75,12 +76,12 @@ def raw(rows: int) -> None:
 def catalogue(items: int, covers: bool = False) -> None:
     """Titles, few covers or one an item, and an encoder that has seen some of them."""
     encoded = min(items, 256)
-    titles = ["", *embed_world.titles(items)]
+    titles = ["", *world.titles(items)]
     write_items(titles[: encoded + 1])
-    embed_world.write_covers(encoded)
+    world.write_covers(encoded)
     run_quietly([sys.executable, "-m", "embed.encoder"])
     write_items(titles)
-    embed_world.write_covers(items if covers else encoded)
+    world.write_covers(items if covers else encoded)
     write_array(paths.GIVEN_TEXT, np.zeros((items + 1, 0), np.float32))
     write_array(paths.GIVEN_IMAGE, np.zeros((items + 1, 0), np.float32))
 
@@ -115,7 +116,7 @@ def vectors(items: int) -> None:
     write_array(paths.TEXT, rows[:, :64])
     write_array(paths.ITEM, rows)
     write_array(paths.TEXT_PRESENT, np.arange(items + 1) > 0)
-    embed_world.write_no_pictures(items)
+    world.write_no_pictures(items)
 
 
 def judged(valid_rows: int, items: int = ITEMS, train_rows: int = 24_000) -> None:

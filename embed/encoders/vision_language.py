@@ -108,7 +108,13 @@ def bounded(image: Image.Image, max_pixels: int) -> Image.Image:
 def load_vision_language(section: EmbedVlm, device: torch.device) -> tuple[Prompts, Encoder]:
     """Raises InputError if the model is unknown, unreachable, incomplete, has no such layer, or
     cannot read what its processor makes of a title and a cover."""
-    processor, model = _load(section, device)
+    return reading_with(*_load(section, device), section, device)
+
+
+def reading_with(
+    processor: Any, model: Any, section: EmbedVlm, device: torch.device
+) -> tuple[Prompts, Encoder]:
+    """Likewise with a model without its language head, on `device`, that is loaded already."""
     layers = model.config.get_text_config().num_hidden_layers + 1
     if not -layers <= section.layer < layers:
         raise InputError(

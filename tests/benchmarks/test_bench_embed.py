@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import bench_embed
 from benchmarks.bench_embed import header, summary, table
-from benchmarks.support import embed_world
+from benchmarks.support.embedding import world
 
 
 def round_of(ours: float, bare: float, plain: float) -> dict[str, dict[str, float]]:
@@ -52,10 +52,10 @@ def test_a_small_run_writes_its_figures(tmp_path: Path, monkeypatch: pytest.Monk
     path = tmp_path / "figures.json"
     sizes = ["--covers=6", "--titles=20", "--batch-size=3", "--rounds=1", f"--json={path}"]
     monkeypatch.setattr(sys, "argv", ["bench_embed", *sizes])
-    monkeypatch.setitem(embed_world.VIT, "layers", 1)
+    monkeypatch.setitem(world.VIT, "layers", 1)
     bench_embed.main()
     found = json.loads(path.read_text())
-    for name, items in (("ViT-B-32", 6), ("Lite0", 6), ("MiniLM", 20)):
+    for name, items in (("ViT-B-32", 6), ("Lite0", 6), ("MiniLM", 20), ("VLM", 2)):
         for row in ("ours", "bare", "plain"):
             assert found[name][row]["items_per_s"] > 0
         ours = found[name]["ours"]

@@ -14,7 +14,7 @@ from benchmarks.quality.cold_items import (
     without,
     world_without,
 )
-from benchmarks.support.embed_world import write_no_pictures
+from benchmarks.support.embedding.world import write_no_pictures
 from pipeline.common import paths
 from pipeline.common.files import read_json, write_array
 from pipeline.settings.params import Params
