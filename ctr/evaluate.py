@@ -10,11 +10,12 @@ import pandas as pd
 from ctr.evaluation.baselines import RowNumbers, best_numbers, counts, single_features
 from ctr.evaluation.curves import HISTORY_STARTS, POPULARITY_STARTS, auc_by, roc, scores
 from ctr.evaluation.metrics import auc, calibration, calibration_error, gauc, logloss
-from ctr.evaluation.uncertainty import auc_error, auc_gain_error, gauc_error, logloss_error
+from ctr.evaluation.uncertainty import gauc_error, logloss_error
 from pipeline.common import paths
 from pipeline.common.files import InputError, Outputs, read_array, read_json
 from pipeline.common.stage import made, run, shown
 from pipeline.settings.ctr.evaluate import Evaluate
+from pipeline.tables.auc import auc_error, auc_gain_error
 from pipeline.tables.split import Split
 
 

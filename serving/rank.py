@@ -52,7 +52,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--why", action="store_true", help="what of the history spoke for each")
     parser.add_argument("--seen", action="store_true", help="items of the history as well")
     parser.add_argument("--package", type=Path, default=DEFAULT, help=f"({DEFAULT})")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.top < 1:
+        parser.error(f"--top is {options.top}; expected 1 or more")
+    return options
 
 
 def ids(text: str) -> list[int]:
@@ -63,10 +66,11 @@ def ids(text: str) -> list[int]:
 
 
 def history_line(person: Person) -> str:
-    shown = [title_of(person, place) for place in range(len(person.items))][-SPOKE:][::-1]
-    last = f", the last: {', '.join(shown)}" if shown else ""
     count = len(person.items)
-    return f"after {count} item{'' if count == 1 else 's'}{last}"
+    shown = [title_of(person, place) for place in range(count)][-SPOKE:][::-1]
+    youngest = f", the youngest first: {', '.join(shown)}" if shown else ""
+    more = ", ..." if count > len(shown) else ""
+    return f"after {count} item{'' if count == 1 else 's'}{youngest}{more}"
 
 
 def title_of(person: Person, place: int) -> str:

@@ -261,7 +261,7 @@ def begin(stage: Path, identity: Mapping[str, Any]) -> str:
         if path.parent.name != fingerprint:
             changed = ", ".join(scratch.differences(read_identity(path), identity)[:3])
             earlier = f"{stage}/{path.parent.name[:8]}..."
-            log.info("%s is of another run and is not used; changed: %s", earlier, changed)
+            log.info("training begins anew; since the run in %s changed: %s", earlier, changed)
     if (stage / fingerprint / FINISHED).exists():
         if scratch.under_dvc():
             log.info("nothing that the result depends on has changed: it is that of the last run")

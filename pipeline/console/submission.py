@@ -7,40 +7,24 @@ import argparse
 import fcntl
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-
-from pipeline.common import paths, scratch
-from pipeline.common.files import InputError, read_json
+from pipeline.common.files import InputError
 from pipeline.common.guard import FORK_SERVER, environment
 from pipeline.common.paths import PARAMS
-from pipeline.common.stage import SECONDS, shown
 from pipeline.console.choose import SOURCES, take_settings
 from pipeline.console.fork_server import fork_server
+from pipeline.console.results import measured, report
 from pipeline.settings.params import load_params
 
 LOCK = Path(f".{PARAMS}.lock")
-CACHED = "cached"
-"""In place of its seconds, of a stage that did not run."""
-NEXT = {
-    "sample": "`make submission SOURCE=<folder>`: the same on your own data (docs/data.md)",
-    "microlens_1m": (
-        f"upload {paths.SUBMISSION} as it is: https://www.codabench.org/competitions/5372/"
-    ),
-}
-"""By `data.source`, what one would do with such a run."""
-COMPARE = "`git commit --all`: `dvc metrics diff` then compares other runs with this one"
-"""With a run on a folder."""
 
 
 def main() -> None:
@@ -55,9 +39,12 @@ def main() -> None:
             started, before = time.time(), measured()
             status = repro()
             if status == 0:
-                report(started, before)
+                report(started, before, load_params().data.source)
     except (InputError, OSError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("stopped: `make submission` goes on from what is finished", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     sys.exit(1 if status else 0)
 
 
@@ -85,102 +72,20 @@ def repro() -> int:
 
 
 def dvc(*arguments: str, **variables: str) -> int:
-    """Run DVC in this environment, with these variables; its exit code."""
-    command = [sys.executable, "-m", "dvc", *arguments]
-    return subprocess.run(command, env=os.environ | variables, check=False).returncode
+    """Run DVC in this environment, with these variables; its exit code.
 
-
-class Measured(NamedTuple):
-    """What valid says of the predictions."""
-
-    valid: str
-    """A digest of its rows."""
-    whole: dict[str, Any]
-    cold: dict[str, Any]
-    """Of the items that train does not have."""
-
-
-def measured() -> Measured | None:
-    """By the run whose metrics lie there; None where there are none, or damaged ones."""
-    with suppress(OSError, ValueError):
-        digest = scratch.file_sha256(paths.split_path("valid"))
-        whole, cold = (read_json(paths.valid_metrics_path(x)) for x in ("all", "cold_items"))
-        return Measured(digest, whole, cold)
-    return None
-
-
-def report(started: float, before: Measured | None) -> None:
-    """What valid says of both tasks, the seconds of each stage, where the files lie, what next."""
-    console = Console(highlight=False, soft_wrap=True)
-    if found := measured():
-        console.print(scores(found, before))
-        if found.cold["rows"]:
-            rows = f"{found.cold['rows']:,} of {found.whole['rows']:,} rows"
-            console.print(f"Cold items, which train does not have, are in {rows}.\n")
-    console.print(seconds(started))
-    console.print(f"Report: {paths.REPORT}")
-    console.print(f"Task 1: {paths.ITEM_INFO}")
-    console.print(f"Task 2: {paths.SUBMISSION}")
-    console.print("\nNext:")
-    for step in next_steps(load_params().data.source):
-        console.print(f"- {step}")
-
-
-def scores(found: Measured, before: Measured | None) -> Table:
-    """With the figures of the run `before`, if it was of the same rows and others."""
-    judged = read_json(paths.TASK1_METRICS)
-    table = plain_table("on valid", "AUC", "gAUC", "logloss", "AUC of cold items")
-    table.add_row("Task 2", *ranked(found))
-    table.add_row("  ± over users", *ranked(found, "_se"))
-    if before and before.valid == found.valid and ranked(before) != ranked(found):
-        table.add_row("  before this run", *ranked(before))
-    figures = (judged["auc"], judged["gauc"], judged["logloss"], judged["auc_cold_items"])
-    table.add_row("Task 1, by DIN", *map(shown, figures))
-    if "oracle_auc" in found.whole:
-        table.add_row("the best possible", shown(found.whole["oracle_auc"]))
-    return table
-
-
-def ranked(found: Measured, kind: str = "") -> list[str]:
-    """The metrics, or of `kind` "_se" their standard errors."""
-    figures = [found.whole.get(f"{name}{kind}") for name in ("auc", "gauc", "logloss")]
-    return [shown(figure) for figure in (*figures, found.cold.get(f"auc{kind}"))]
-
-
-def seconds(started: float) -> Table:
-    """Of each stage that ended since `started` (a time); the outputs of the others were there, or
-    came from DVC's cache."""
-    table = plain_table("stage", "seconds")
-    for stage in stages():
-        path = scratch.SCRATCH / stage / SECONDS
-        ran = path.is_file() and path.stat().st_mtime >= started
-        table.add_row(stage, path.read_text(encoding="utf-8").strip() if ran else CACHED)
-    return table
-
-
-def stages() -> list[str]:
-    """All of dvc.yaml, whose order is the graph's."""
-    from dvc.repo import Repo  # takes a second to import, which a fault in params need not wait for
-
-    with Repo() as repo:
-        return [stage.addressing for stage in repo.index.stages if stage.cmd]
-
-
-def next_steps(source: str) -> tuple[str, str, str]:
-    """Three things that one would do after a run on `source`."""
-    return (
-        f"open {paths.REPORT}: scores, curves, a map of the items, their neighbours",
-        NEXT.get(source, COMPARE),
-        f"change a setting in {PARAMS}, and `make submission` reruns what depends on it alone",
-    )
-
-
-def plain_table(*columns: str) -> Table:
-    """Names on the left, figures on the right."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", no_wrap=True)
-    return table
+    Ctrl-C reaches DVC as well, and its stage, which may save what it has: they are waited for.
+    """
+    command, interrupted = [sys.executable, "-m", "dvc", *arguments], False
+    with subprocess.Popen(command, env=os.environ | variables) as process:
+        while process.returncode is None:
+            try:
+                process.wait()
+            except KeyboardInterrupt:
+                interrupted = True
+    if interrupted and process.returncode:
+        raise KeyboardInterrupt
+    return process.returncode
 
 
 if __name__ == "__main__":

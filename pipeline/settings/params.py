@@ -264,8 +264,8 @@ def _fault(details: dict[str, object], root: type[BaseModel], prefix: str = "") 
     match details["type"]:
         case "extra_forbidden":
             known = _known_keys(root, location[:-1])
-            near = "; perhaps ".join(["", *get_close_matches(str(location[-1]), known, 1)])
-            return f"{key}: unknown key; known here: {', '.join(known)}{near}"
+            near = ", perhaps ".join(["", *get_close_matches(str(location[-1]), known, 1)])
+            return f"{key}: unknown key{near}; known here: {', '.join(known)}"
         case "missing":
             return f"{key}: missing"
         case "value_error":

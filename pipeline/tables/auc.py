@@ -1,7 +1,14 @@
-"""Area under the ROC curve, by ranks.
+"""Area under the ROC curve, by ranks, and its standard error.
 
 Many times as fast on few rows as scikit-learn's, which `blend` asks thousands of times, and without
 its import of seconds.
+
+The error is how far another draw of users would move it. Rows of one user go together, so it is
+users that are drawn. What each row adds to the AUC about its value, its influence, is summed within
+the user; the sums' deviation is the error. That is Obuchowski's (1997), and DeLong's (1988) where
+every user has one row.
+
+All over numpy arrays of one length n. An error is None where it cannot be known, as for one user.
 """
 
 import numpy as np
@@ -11,10 +18,52 @@ def auc(label: np.ndarray, score: np.ndarray) -> float | None:
     """Of rows (n,), `label` 0 or 1; ties are counted half. None where only one class occurs."""
     if not 0 < label.sum() < len(label):
         return None
-    rank = average_rank(np.zeros(len(label), int), finite(score))
+    rank = ranks(finite(score))
     positives = int(label.sum())
     wins = rank @ label - positives * (positives + 1) / 2
     return float(wins / (positives * (len(label) - positives)))
+
+
+def auc_error(label: np.ndarray, score: np.ndarray, user: np.ndarray) -> float | None:
+    """None where only one class occurs."""
+    return over_users(auc_influence(label, score), user) if has_both(label) else None
+
+
+def auc_gain_error(
+    label: np.ndarray, score: np.ndarray, other: np.ndarray, user: np.ndarray
+) -> float | None:
+    """Of the AUC of `score` less that of `other`, on the same rows."""
+    if not has_both(label):
+        return None
+    return over_users(auc_influence(label, score) - auc_influence(label, other), user)
+
+
+def has_both(label: np.ndarray) -> bool:
+    return len(np.unique(label)) == 2
+
+
+def auc_influence(label: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """float64 (n,), of rows of both classes."""
+    positive = label == 1
+    rank, influence = ranks(score), np.empty(len(label))
+    for own, sign in ((positive, 1), (~positive, -1)):
+        below = (rank[own] - ranks(score[own])) / (~own).sum()  # share of the other class
+        influence[own] = sign * (below - below.mean()) / own.sum()
+    return influence
+
+
+def over_users(influence: np.ndarray, user: np.ndarray) -> float | None:
+    """The standard error by the rows' `influence` (n,), which sums to 0; None for one user."""
+    users, place = np.unique(user, return_inverse=True)
+    if len(users) < 2:
+        return None
+    sums = np.bincount(place, weights=influence)
+    return float(np.sqrt(len(users) / (len(users) - 1) * (sums**2).sum()))
+
+
+def ranks(score: np.ndarray) -> np.ndarray:
+    """From 1, ties sharing their mean rank; float64 (n,)."""
+    return average_rank(np.zeros(len(score), int), score)
 
 
 def finite(values: np.ndarray) -> np.ndarray:

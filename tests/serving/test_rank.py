@@ -65,8 +65,9 @@ def test_the_most_likely_items(asked: Asked, seen: bool) -> None:
     output = asked("--history", listed(HISTORY_GIVEN), "--top", str(ITEMS), *more)
     assert rows(output) == expected(ITEMS, seen=seen)
     assert len(rows(output)) == ITEMS - (0 if seen else 4)
-    last = f"after 4 items, the last: {TITLES[12]}, item {IDS[4]}, {TITLES[9]}"
-    assert output.splitlines()[0].rstrip() == last  # item 4 has no title
+    youngest = f"{TITLES[12]}, item {IDS[4]}, {TITLES[9]}"  # item 4 has no title
+    told = f"after 4 items, the youngest first: {youngest}, ..."
+    assert output.splitlines()[0].rstrip() == told
 
 
 def test_ten_where_no_number_is_named_and_spaces_where_one_likes(asked: Asked) -> None:
@@ -116,7 +117,7 @@ def test_what_is_left_out_of_a_history_is_told(
         f"history: unknown and left out: {UNKNOWN}",
         f"history: its {len(history) - 1 - window} oldest items are not read",
     ]
-    assert output.startswith(f"after {window} items, the last: ")
+    assert output.startswith(f"after {window} items, the youngest first: ")
 
 
 @pytest.mark.parametrize("given", ["12,x", "1.5", "12;7", "12 7", "12,,7", ",12", "1_000"])
@@ -126,10 +127,15 @@ def test_ids_that_are_none(asked: Asked, given: str) -> None:
     assert f"argument --history: {given!r}: expected whole numbers and commas, as 12,7,99" in told
 
 
+def test_no_items_are_not_listed(asked: Asked) -> None:
+    code, told = asked.refused("--top", "0")
+    assert code == 2
+    assert told.endswith("error: --top is 0; expected 1 or more\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--top", "0"], "error: k: 0; expected 1 or more"),
         (["--package", "nowhere"], "error: nowhere: no such folder; expected one that "),
         (["--package", "data"], "error: data/SHA256SUMS: not there, so the package is not whole"),
     ],

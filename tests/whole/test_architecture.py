@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "sample": "pipeline/common pipeline/tables",
     "pipeline/download": "pipeline/common",
     "pipeline/raw": "pipeline/common pipeline/download pipeline/tables",
-    "pipeline/console": "pipeline/common pipeline/settings",
+    "pipeline/console": "pipeline/common pipeline/settings pipeline/tables",
     "pipeline": (
         "pipeline/common pipeline/console pipeline/download pipeline/raw pipeline/settings "
         "pipeline/tables sample"

@@ -4,13 +4,8 @@ import numpy as np
 import pytest
 
 from ctr.evaluation.metrics import auc, gauc, logloss
-from ctr.evaluation.uncertainty import (
-    auc_error,
-    auc_gain_error,
-    gauc_error,
-    logloss_error,
-    over_users,
-)
+from ctr.evaluation.uncertainty import gauc_error, logloss_error
+from pipeline.tables.auc import auc_error, auc_gain_error, over_users
 
 USERS, MOST = 300, 8
 METRICS: dict[str, Callable[..., float | None]] = {

@@ -1,18 +1,24 @@
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from dvc.repo import Repo
+from sklearn.metrics import roc_auc_score
 
 from pipeline.common import paths
 from pipeline.common.files import InputError, write_array, write_json
 from pipeline.common.guard import FORK_SERVER
 from pipeline.common.paths import CLICKS
-from pipeline.console import fork_server, submission
+from pipeline.console import fork_server, results, submission
 from pipeline.settings.params import load_params
-from tests.support.code.graph import graph, makers
+from pipeline.tables.auc import auc_gain_error
 
 ROOT = Path(__file__).resolve().parents[3]
 RANKED = {"auc": 0.9, "gauc": 0.8, "logloss": 0.4, "oracle_auc": 0.95, "rows": 1200}
@@ -124,9 +130,22 @@ def pipeline(workspace: Path) -> Path:
     (workspace / "dvc.yaml").write_text(GRAPH)
     write_json(paths.valid_metrics_path("all"), RANKED | ERRORS)
     write_json(paths.valid_metrics_path("cold_items"), COLD)
-    write_array(paths.split_path("valid"), np.arange(6))
     write_json(paths.TASK1_METRICS, JUDGED)
+    write_valid()
     return workspace
+
+
+def write_valid(rows: int = 8, seed: int = 0) -> None:
+    """Rows of four users, and predictions for them."""
+    label = np.arange(rows) % 2
+    write_array(
+        paths.split_path("valid"),
+        np.stack([*np.ones((4, rows), int), label, np.arange(rows) % 4], axis=1).astype(np.int32),
+    )
+    path = paths.predictions_path("valid")
+    path.parent.mkdir(exist_ok=True)
+    probability = np.random.default_rng(seed).random(rows)
+    pd.DataFrame({"ID": range(rows), "probability": probability}).to_parquet(path)
 
 
 def make_submission(monkeypatch: pytest.MonkeyPatch) -> int:
@@ -155,7 +174,7 @@ def test_the_report(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
         "Task 2: submissions/task2/prediction.zip",
         "",
         "Next:",
-        *(f"- {step}" for step in submission.next_steps("sample")),
+        *(f"- {step}" for step in results.next_steps("sample")),
     ]
 
 
@@ -166,24 +185,62 @@ def test_what_an_earlier_run_reached_stands_beside(
     """If it was measured on the same rows."""
     changed = RANKED | ERRORS | {"auc": 0.8}
     before = ["before", "this", "run", "0.9000", "0.8000", "0.4000", "none"]
-    for rows, beside in ((6, True), (7, False)):
+    for rows, beside in ((8, True), (7, False)):
         write_json(paths.valid_metrics_path("all"), RANKED | ERRORS)
-        write_array(paths.split_path("valid"), np.arange(6))
+        write_json(paths.valid_metrics_path("cold_items"), COLD)
+        write_valid()
+        earlier = pd.read_parquet(paths.predictions_path("valid"))["probability"].to_numpy()
 
         def repro(rows: int = rows) -> int:
             write_json(paths.valid_metrics_path("all"), changed)
             write_json(paths.valid_metrics_path("cold_items"), COLD | {"auc": 0.75, "rows": 34})
-            write_array(paths.split_path("valid"), np.arange(rows))
+            write_valid(rows, seed=1)
             return 0
 
         monkeypatch.setattr(submission, "repro", repro)
-        write_json(paths.valid_metrics_path("cold_items"), COLD)
         assert make_submission(monkeypatch) == 0
         told = capsys.readouterr().out
         lines = [line.split() for line in told.splitlines()]
         assert ["Task", "2", "0.8000", "0.8000", "0.4000", "0.7500"] in lines
         assert (before in lines) == beside
         assert "Cold items, which train does not have, are in 34 of 1,200 rows." in told
+        now = pd.read_parquet(paths.predictions_path("valid"))["probability"].to_numpy()
+        label, user = np.arange(8) % 2, np.arange(8) % 4
+        if beside:
+            gain = roc_auc_score(label, now) - roc_auc_score(label, earlier)
+            error = auc_gain_error(label, now, earlier, user)
+            assert f"AUC against that before this run: {gain:+.4f} ± {error:.4f}, over" in told
+        else:
+            assert "against" not in told
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_the_same_predictions_are_no_other_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(submission, "repro", lambda: 0)
+    assert make_submission(monkeypatch) == 0
+    assert "before" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shell", ["sleep 60", "trap '' INT; sleep 2; touch saved; exit 3"])
+def test_a_run_that_is_interrupted_waits_and_says_how_to_go_on(pipeline: Path, shell: str) -> None:
+    """Ctrl-C comes to all processes of the terminal, and a stage may take time to save."""
+    stage = f"touch begun; {shell}"
+    (pipeline / "dvc.yaml").write_text(f'stages: {{ingest: {{cmd: "{stage}"}}}}')
+    command = [sys.executable, "-m", "pipeline.console.submission"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    end = time.monotonic() + 60
+    while not (pipeline / "begun").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    told, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert told.endswith("stopped: `make submission` goes on from what is finished\n")
+    assert "submission.py" not in told
+    assert (pipeline / "saved").exists() == ("saved" in shell)
 
 
 @pytest.mark.usefixtures("pipeline")
@@ -226,27 +283,3 @@ def test_what_ran_has_its_seconds_and_what_did_not_was_cached(
         header = lines.index(["stage", "seconds"])
         table = lines[header + 2 : lines.index([], header)]
         assert table == [list(row) for row in zip(names, cells, strict=True)]
-
-
-def test_every_stage_is_told_after_those_that_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    told, stages = [name.split("@")[0] for name in submission.stages()], graph()
-    assert set(told) == set(stages)
-    for name, entry in stages.items():
-        read = {maker for dependency in entry["deps"] for maker in makers(dependency, stages)}
-        assert read <= set(told[: told.index(name)]), name
-
-
-@pytest.mark.parametrize(
-    ("source", "own"),
-    [
-        ("sample", "make submission SOURCE=<folder>"),
-        ("microlens_1m", "upload submissions/task2/prediction.zip"),
-        ("/raw", "dvc metrics diff"),
-    ],
-)
-def test_three_things_are_next_of_which_one_is_the_sources_own(source: str, own: str) -> None:
-    steps = submission.next_steps(source)
-    assert [own in step for step in steps] == [False, True, False]
-    assert "report/index.html" in steps[0]
-    assert "params.yaml" in steps[2]
