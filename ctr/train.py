@@ -45,7 +45,7 @@ INPUTS = (
     paths.companions_path("train"),
     paths.companions_path("valid"),
 )
-OF_TREES = (
+TREE_INPUTS = (
     paths.split_path("train"),
     paths.split_path("valid"),
     paths.ROW_FEATURES,
@@ -86,7 +86,7 @@ def train_trees(settings: Train, model: str) -> None:
     if state.is_main_process:
         lightgbm = library(section)
         tell(section, lightgbm, state.num_processes)
-        with saving(stage_of("train", model), settings, OF_TREES, state) as saved:
+        with saving(stage_of("train", model), settings, TREE_INPUTS, state) as saved:
             grown = grow(lightgbm, load_rows(settings), settings, saved)
             write(grown, grown.text.encode(), files.trees, trees_described(settings), files)
 

@@ -4,8 +4,8 @@
     agreement   every model and precision beside the CPU in float64; the data path; equal bytes;
                 whether a step waits for the host
     training    QIN beside the published path; stage `train` at the challenge's size
-    extraction  covers, titles, and both by a model of 7 billion, beside the bare forward pass
     candidates  ways to a faster step that are not in use yet, each alone and all together
+    extraction  covers, titles, and both by a model of 7 billion, beside the bare forward pass
 
 Needs no network and no faiss-gpu. Each part is a process of its own, whose figures are kept as far
 as it comes: one that fails or takes too long is told, and the others go on. Without a GPU, or with
@@ -56,6 +56,9 @@ PARTS = {
         ("bench_train", "--quick", "--items=500", "--rows=200", "--batch-size=64", "--epochs=2"),
         240,
     ),
+    "candidates": Part(
+        ("gpu.candidates",), ("gpu.candidates", "--items=200", "--batch=64", "--steps=1"), 150
+    ),
     "extraction": Part(
         (
             *("bench_embed", "--covers=4096", "--titles=16384", "--rounds=1"),
@@ -63,9 +66,6 @@ PARTS = {
         ),
         ("bench_embed", "--covers=6", "--titles=20", "--batch-size=3", "--rounds=1"),
         180,
-    ),
-    "candidates": Part(
-        ("gpu.candidates",), ("gpu.candidates", "--items=200", "--batch=64", "--steps=1"), 150
     ),
 }
 

@@ -16,7 +16,7 @@ from accelerate import PartialState
 
 from ctr.boosting.forest import Forest
 from ctr.boosting.library import CPU, threads
-from ctr.engine.checkpoint import begin, finish, identity
+from ctr.engine.identity import begin, finish, identity, tell_going_on
 from pipeline.common import scratch
 from pipeline.common.files import replacing, versions
 from pipeline.common.launch import arithmetic
@@ -68,7 +68,7 @@ class Saved:
         if hashlib.sha256(content).hexdigest().encode() != digest:
             log.warning("%s is not used: it is damaged", self.path)
             return Progress()
-        log.info("going on from %s", self.path)
+        tell_going_on(self.path, self.path.parent)
         return Progress(**json.loads(content))
 
     def after_tree(self, progress: Progress, forest: Forest, *, last: bool) -> None:

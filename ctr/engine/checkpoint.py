@@ -12,31 +12,29 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from ctr.engine.identity import begin, finish, identity, tell_going_on
 from ctr.engine.sealed import fault, flush, seal
 from pipeline.common import scratch
-from pipeline.common.files import InputError, read_json, versions, write_json
-from pipeline.common.launch import arithmetic, gathered, refuse_separate_storage, told_by_main
+from pipeline.common.files import InputError, read_json
+from pipeline.common.launch import gathered, refuse_separate_storage, told_by_main
 from pipeline.common.stage import StoppedError, stop_requests
 from pipeline.settings.ctr.training import Training
 
 ASK = 16
 """Batches after which several processes agree on whether to save; a single one asks each time."""
-STATE, TENSORS, IDENTITY = "progress.json", "progress.safetensors", "identity.json"
-FINISHED = "finished"
-CODE = ("ctr", "pipeline/common", "pipeline/tables")
+STATE, TENSORS = "progress.json", "progress.safetensors"
 
 log = logging.getLogger(__name__)
 logging.getLogger("accelerate").setLevel(logging.WARNING)  # it tells of every file it saves
@@ -111,7 +109,7 @@ class Checkpoints:
         progress.best_weights = {name.removeprefix("best."): t for name, t in tensors.items()}
         schedule.load_state_dict(state["schedule"])
         if self.accelerator.is_main_process:
-            log.info("going on from %s", checkpoint)
+            tell_going_on(checkpoint, self.folder)
 
     def after_batch(self) -> None:
         """Save if it is time to, or the run shall stop: then `StoppedError` is raised."""
@@ -231,51 +229,6 @@ def checkpointing(
         yield checkpoints
         if accelerator.is_main_process:
             finish(folder, fingerprint)
-
-
-def finish(stage: Path, fingerprint: str) -> None:
-    """In the main process, when the outputs are written: nothing of the run is needed again."""
-    scratch.clear(stage, fingerprint)
-    if scratch.under_dvc():
-        (stage / fingerprint / FINISHED).touch()
-
-
-def identity(
-    settings: Training, inputs: Sequence[Path], accelerator: Accelerator | PartialState
-) -> dict[str, Any]:
-    """All that the run's result depends on."""
-    return {
-        "settings": settings.deciding(),
-        "inputs": {str(path): scratch.file_sha256(path) for path in inputs if path.is_file()},
-        "code": scratch.code_sha256(*CODE, *scratch.files_of(type(settings))),
-        "versions": versions("accelerate", "numpy", "scipy", "torch"),
-        "processes": accelerator.num_processes,
-        **arithmetic(accelerator.device),
-    }
-
-
-def begin(stage: Path, identity: Mapping[str, Any]) -> str:
-    """In the main process: name what earlier runs have left; the fingerprint."""
-    fingerprint = scratch.fingerprint(identity)
-    for path in sorted(stage.glob(f"*/{IDENTITY}")):
-        if path.parent.name != fingerprint:
-            changed = ", ".join(scratch.differences(read_identity(path), identity)[:3])
-            earlier = f"{stage}/{path.parent.name[:8]}..."
-            log.info("training begins anew; since the run in %s changed: %s", earlier, changed)
-    if (stage / fingerprint / FINISHED).exists():
-        if scratch.under_dvc():
-            log.info("nothing that the result depends on has changed: it is that of the last run")
-        else:
-            shutil.rmtree(stage / fingerprint)  # to train once more is what was asked for
-    write_json(stage / fingerprint / IDENTITY, identity)
-    return fingerprint
-
-
-def read_identity(path: Path) -> dict[str, Any]:
-    """Empty if it was not written to its end."""
-    with suppress(OSError, ValueError):
-        return read_json(path)
-    return {}
 
 
 def random_sha256(device: torch.device) -> str:

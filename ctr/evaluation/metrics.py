@@ -24,8 +24,16 @@ def gauc(label: np.ndarray, score: np.ndarray, user: np.ndarray) -> float | None
 
     As in the papers on user-grouped AUC (Zhu et al. 2017). None where no user has both.
     """
+    each, rows = user_aucs(label, score, user)
+    return float(np.average(each, weights=rows)) if len(each) else None
+
+
+def user_aucs(
+    label: np.ndarray, score: np.ndarray, user: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each user who has both labels the AUC and the rows, (u,) both."""
     if not len(label):
-        return None
+        return np.zeros(0), np.zeros(0)
     group = np.unique(user, return_inverse=True)[1]
     rank = average_rank(group, score)
     rows = np.bincount(group)
@@ -33,11 +41,8 @@ def gauc(label: np.ndarray, score: np.ndarray, user: np.ndarray) -> float | None
     negatives = rows - positives
     rank_sum = np.bincount(group, weights=rank * label)
     mixed = (positives > 0) & (negatives > 0)
-    if not mixed.any():
-        return None
     wins = rank_sum[mixed] - positives[mixed] * (positives[mixed] + 1) / 2
-    per_user = wins / (positives[mixed] * negatives[mixed])
-    return float(np.average(per_user, weights=rows[mixed]))
+    return wins / (positives[mixed] * negatives[mixed]), rows[mixed]
 
 
 def calibration_error(label: np.ndarray, probability: np.ndarray, bins: int) -> float | None:

@@ -8,24 +8,16 @@ it cannot be known, as for one user alone.
 """
 
 import numpy as np
-import pandas as pd
 
+from ctr.evaluation.metrics import user_aucs
 from pipeline.tables.auc import over_users
 
 
 def gauc_error(label: np.ndarray, score: np.ndarray, user: np.ndarray) -> float | None:
     """None where no user, or but one, has both labels."""
-    rows = pd.DataFrame({"user": user, "label": label, "score": score})
-    rank = rows.groupby("user")["score"].rank()
-    rows["rank"] = rank * rows["label"]
-    each = rows.groupby("user").agg(
-        rank=("rank", "sum"), clicks=("label", "sum"), rows=("label", "size")
-    )
-    each = each[(each["clicks"] > 0) & (each["clicks"] < each["rows"])]
-    clicks, weight = each["clicks"], each["rows"] / each["rows"].sum()
-    auc = (each["rank"] - clicks * (clicks + 1) / 2) / (clicks * (each["rows"] - clicks))
-    influence = weight * (auc - (weight * auc).sum())
-    return over_users(influence.to_numpy(float), each.index.to_numpy())
+    each, rows = user_aucs(label, score, user)
+    weight = rows / rows.sum()
+    return over_users(weight * (each - weight @ each), np.arange(len(each)))
 
 
 def logloss_error(label: np.ndarray, probability: np.ndarray, user: np.ndarray) -> float | None:

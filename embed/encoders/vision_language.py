@@ -108,13 +108,15 @@ def bounded(image: Image.Image, max_pixels: int) -> Image.Image:
 def load_vision_language(section: EmbedVlm, device: torch.device) -> tuple[Prompts, Encoder]:
     """Raises InputError if the model is unknown, unreachable, incomplete, has no such layer, or
     cannot read what its processor makes of a title and a cover."""
-    return reading_with(*_load(section, device), section, device)
+    processor, model = _load(section, device)
+    return reading_with(processor, model, weights_sha256(model), section, device)
 
 
 def reading_with(
-    processor: Any, model: Any, section: EmbedVlm, device: torch.device
+    processor: Any, model: Any, digest: str, section: EmbedVlm, device: torch.device
 ) -> tuple[Prompts, Encoder]:
-    """Likewise with a model without its language head, on `device`, that is loaded already."""
+    """Likewise with a model without its language head, on `device`, that is loaded already, and the
+    digest of its weights."""
     layers = model.config.get_text_config().num_hidden_layers + 1
     if not -layers <= section.layer < layers:
         raise InputError(
@@ -131,7 +133,7 @@ def reading_with(
     provenance = {
         "encoder": f"transformers {section.model}",
         "revision": commit_of("embed_vlm", section, model),
-        "weights_sha256": weights_sha256(model),
+        "weights_sha256": digest,
         "config_sha256": config_sha256(model.config, processor.tokenizer),
         "processor_sha256": processor_sha256(processor),
         **section.model_dump(include={"prompt", "layer", "pooling", "max_pixels"}),

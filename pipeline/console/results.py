@@ -1,6 +1,7 @@
 """What `make submission` prints at its end: what valid says, beside the run before; the seconds of
 each stage; where the files lie; what one would do next."""
 
+import math
 from contextlib import suppress
 from io import BytesIO
 from typing import Any, NamedTuple
@@ -29,7 +30,7 @@ COMPARE = "`git commit --all`: `dvc metrics diff` then compares other runs with 
 
 
 class Measured(NamedTuple):
-    """What valid says of the predictions."""
+    """What valid says of the predictions that lie there."""
 
     valid: str
     """A digest of its rows."""
@@ -40,29 +41,32 @@ class Measured(NamedTuple):
     """Of the items that train does not have."""
 
 
-def measured() -> Measured | None:
-    """By the run whose metrics lie there; None where there are none, or damaged ones."""
+def measured_before() -> Measured | None:
+    """None where there is nothing, or nothing whole."""
     with suppress(OSError, ValueError):
-        digest = scratch.file_sha256(paths.split_path("valid"))
-        predictions = paths.predictions_path("valid").read_bytes()
-        whole, cold = (read_json(paths.valid_metrics_path(x)) for x in ("all", "cold_items"))
-        return Measured(digest, predictions, whole, cold)
+        return measured()
     return None
+
+
+def measured() -> Measured:
+    digest = scratch.file_sha256(paths.split_path("valid"))
+    predictions = paths.predictions_path("valid").read_bytes()
+    whole, cold = (read_json(paths.valid_metrics_path(name)) for name in ("all", "cold_items"))
+    return Measured(digest, predictions, whole, cold)
 
 
 def report(started: float, before: Measured | None, source: str) -> None:
     """Of a run on `source` since the time `started`."""
     console = Console(highlight=False, soft_wrap=True)
-    if found := measured():
-        if before and (before.valid != found.valid or before.predictions == found.predictions):
-            before = None
-        console.print(scores(found, before))
-        if before and (told := gain(found, before)):
-            console.print(told)
-        if found.cold["rows"]:
-            rows = f"{found.cold['rows']:,} of {found.whole['rows']:,} rows"
-            console.print(f"Cold items, which train does not have, are in {rows}.")
-        console.print()
+    found = measured()
+    moved = gain(found, before) if before else None
+    console.print(scores(found, before if moved else None))
+    if moved:
+        console.print(f"AUC against that before this run: {moved}, over users, on the same rows.")
+    if found.cold["rows"]:
+        rows = f"{found.cold['rows']:,} of {found.whole['rows']:,} rows"
+        console.print(f"Cold items, which train does not have, are in {rows}.")
+    console.print()
     console.print(seconds(started))
     console.print(f"Report: {paths.REPORT}")
     console.print(f"Task 1: {paths.ITEM_INFO}")
@@ -73,7 +77,6 @@ def report(started: float, before: Measured | None, source: str) -> None:
 
 
 def scores(found: Measured, before: Measured | None) -> Table:
-    """With the figures of the run `before`, if there was one on the same rows."""
     judged = read_json(paths.TASK1_METRICS)
     table = plain_table("on valid", "AUC", "gAUC", "logloss", "AUC of cold items")
     table.add_row("Task 2", *ranked(found))
@@ -87,26 +90,39 @@ def scores(found: Measured, before: Measured | None) -> Table:
     return table
 
 
-def gain(found: Measured, before: Measured) -> str:
+def gain(found: Measured, before: Measured) -> str | None:
     """How far the AUC has moved, with an error that is smaller than those of both, since they are
-    of the same rows; "" where it has none."""
-    import pandas as pd  # takes half a second to import, which a fault in params need not wait for
+    of the same rows.
 
+    None where nothing has moved, where rows are others, and where what lay there before is damaged,
+    or is of two runs, of which the second was ended before it was measured.
+    """
+    if before.valid != found.valid or before.predictions == found.predictions:
+        return None
+    # Late, as it takes half a second, which a fault in params need not wait for.
     from pipeline.tables.auc import auc, auc_gain_error
     from pipeline.tables.split import Split
 
-    valid = Split.load("valid")
+    valid, now = Split.load("valid"), probabilities(found)
     label, user = np.asarray(valid.label), np.asarray(valid.user)
-    now, then = (
-        pd.read_parquet(BytesIO(each.predictions))["probability"].to_numpy()
-        for each in (found, before)
-    )
-    reached, earlier = auc(label, now), auc(label, then)
-    error = auc_gain_error(label, now, then, user)
-    if reached is None or earlier is None or error is None:
-        return ""
-    moved = f"{reached - earlier:+.4f} ± {error:.4f}"
-    return f"AUC against that before this run: {moved}, over users, on the same rows."
+    try:
+        then = probabilities(before)
+        reached, earlier = auc(label, now), auc(label, then)
+        error = auc_gain_error(label, now, then, user)
+        if reached is None or earlier is None or error is None:
+            return None
+        if not math.isclose(earlier, before.whole["auc"], abs_tol=1e-9):
+            return None
+    except (ValueError, KeyError, TypeError):
+        return None
+    return f"{reached - earlier:+.4f} ± {error:.4f}"
+
+
+def probabilities(measured: Measured) -> np.ndarray:
+    """Of valid's rows (n,)."""
+    import pandas as pd
+
+    return pd.read_parquet(BytesIO(measured.predictions))["probability"].to_numpy()
 
 
 def ranked(found: Measured, kind: str = "") -> list[str]:

@@ -21,7 +21,7 @@ from pipeline.common.guard import FORK_SERVER, environment
 from pipeline.common.paths import PARAMS
 from pipeline.console.choose import SOURCES, take_settings
 from pipeline.console.fork_server import fork_server
-from pipeline.console.results import measured, report
+from pipeline.console.results import measured_before, report
 from pipeline.settings.params import load_params
 
 LOCK = Path(f".{PARAMS}.lock")
@@ -36,7 +36,7 @@ def main() -> None:
     try:
         with alone():
             take_settings(arguments.source, arguments.params)
-            started, before = time.time(), measured()
+            started, before = time.time(), measured_before()
             status = repro()
             if status == 0:
                 report(started, before, load_params().data.source)

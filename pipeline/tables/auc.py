@@ -6,7 +6,7 @@ its import of seconds.
 The error is how far another draw of users would move it. Rows of one user go together, so it is
 users that are drawn. What each row adds to the AUC about its value, its influence, is summed within
 the user; the sums' deviation is the error. That is Obuchowski's (1997), and DeLong's (1988) where
-every user has one row.
+every user has one row, but for factors of n / (n - 1).
 
 All over numpy arrays of one length n. An error is None where it cannot be known, as for one user.
 """

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ctr.engine.checkpoint import CODE as CODE_OF_A_RESULT
+from ctr.engine.identity import CODE as CODE_OF_A_RESULT
 from pipeline.common.scratch import files_of
 from pipeline.settings.ctr.judge import Judge
 from pipeline.settings.ctr.train import Train

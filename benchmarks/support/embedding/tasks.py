@@ -160,7 +160,7 @@ def vlm_task(options: argparse.Namespace) -> Task:
     sizes = vlm.SEVEN_BILLION if gpu else vlm.SMALL
     dtype = PRECISIONS[effective_precision(device, section.mixed_precision)] if gpu else None
     model = vlm.model(sizes, reader.tokenizer, device, dtype or torch.float32)
-    prompts, encoder = reading_with(reader, model, section, device)
+    prompts, encoder = reading_with(reader, model, "random", section, device)
     runs = spans(items, section.shard_size)
 
     def read() -> Iterator[Batch]:

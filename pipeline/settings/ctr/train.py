@@ -8,10 +8,13 @@ from pydantic import Field, model_validator
 from pipeline.common.section import Count, Rate, Residence, Section
 from pipeline.settings.ctr.training import NUMBERS, Features, Training
 
-OF_TREES = (*NUMBERS, "levels")
+TREE_FEATURES = (*NUMBERS, "levels")
 """What boosted trees read of `train.features`."""
-QINS = ("attention_dim", "layers", "rows", "collapsed")
-"""What QIN alone reads."""
+UNREAD = {
+    "qin": ("lightgbm", "transformer_dcn"),
+    "transformer_dcn": ("lightgbm", "attention_dim", "layers", "rows", "collapsed"),
+}
+"""Settings that a neural model does not read; one that has no entry may read all."""
 
 
 class TransformerDCN(Section):
@@ -71,7 +74,7 @@ class Train(Training):
     """The last items of each history that are read."""
     embedding_dim: Count
     attention_dim: Count
-    """QIN's, as are all of `QINS`."""
+    """QIN's, as are `layers`, `rows` and `collapsed`."""
     layers: Annotated[int, Field(ge=1, le=64)]
     rows: Annotated[int, Field(ge=1, le=64)]
     """Khatri-Rao rows R of each QNN layer."""
@@ -99,18 +102,20 @@ class Train(Training):
         """Without what only other models read."""
         found = super().deciding()
         if self.model == "lightgbm":
-            features = {name: on for name, on in found["features"].items() if name in OF_TREES}
+            features = {name: found["features"][name] for name in TREE_FEATURES}
             read = ("model", "lightgbm", "new_targets", "seed")
             return {"features": features} | {name: found[name] for name in read}
-        others = ("transformer_dcn",) if self.model == "qin" else QINS
-        return {name: found[name] for name in found if name not in ("lightgbm", *others)}
+        unread = UNREAD.get(self.model, ())
+        return {name: value for name, value in found.items() if name not in unread}
 
     @model_validator(mode="after")
     def _trees_read_something(self) -> Self:
-        if self.model == "lightgbm" and not any(getattr(self.features, name) for name in OF_TREES):
+        if self.model == "lightgbm" and not any(
+            getattr(self.features, name) for name in TREE_FEATURES
+        ):
             raise ValueError(
                 "train.features switches off all that lightgbm reads; set one of these to true: "
-                f"{', '.join(OF_TREES)}"
+                f"{', '.join(TREE_FEATURES)}"
             )
         return self
 

@@ -11,7 +11,7 @@ import pytest
 from ctr import train
 from ctr.boosting.forest import Forest
 from ctr.boosting.saved import FILE, Saved
-from ctr.engine.checkpoint import FINISHED
+from ctr.engine.identity import FINISHED
 from ctr.models.trained_on import item_digests
 from pipeline.common import paths
 from pipeline.common.files import InputError, read_json
@@ -202,7 +202,7 @@ def test_within_dvc_what_trees_do_not_read_grows_none(
     with caplog.at_level(logging.INFO):
         train.main(other, "trees")
     assert not grown
-    assert "nothing that the result depends on has changed" in caplog.text
+    assert "trees.json: nothing that the result depends on has changed since" in caplog.text
     assert FILES.trees.read_bytes() == first
     assert read_json(FILES.config)["train"]["learning_rate"] == 0.5
     assert read_json(FILES.config)["items"] == item_digests() | {

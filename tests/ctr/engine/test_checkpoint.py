@@ -238,7 +238,8 @@ def test_another_runs_state_is_named_and_left_alone(
     undisturbed = trained(other)
     interrupted(monkeypatch, 8, StoppedError, PARAMS)
     assert trained(other) == undisturbed
-    assert "is not used; changed: settings.learning_rate" in caplog.text
+    assert "training begins anew; since the run in scratch/train@main/" in caplog.text
+    assert "... changed: settings.learning_rate" in caplog.text
     assert "going on" not in caplog.text
 
 

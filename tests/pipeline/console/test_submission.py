@@ -178,40 +178,45 @@ def test_the_report(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     ]
 
 
+def probabilities() -> np.ndarray:
+    return pd.read_parquet(paths.predictions_path("valid"))["probability"].to_numpy()
+
+
 @pytest.mark.usefixtures("pipeline")
+@pytest.mark.parametrize("lay_there", ["a run", "other rows", "damaged", "two runs", "one file"])
 def test_what_an_earlier_run_reached_stands_beside(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    lay_there: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """If it was measured on the same rows."""
-    changed = RANKED | ERRORS | {"auc": 0.8}
-    before = ["before", "this", "run", "0.9000", "0.8000", "0.4000", "none"]
-    for rows, beside in ((8, True), (7, False)):
-        write_json(paths.valid_metrics_path("all"), RANKED | ERRORS)
-        write_json(paths.valid_metrics_path("cold_items"), COLD)
-        write_valid()
-        earlier = pd.read_parquet(paths.predictions_path("valid"))["probability"].to_numpy()
+    """If it was one run, and measured on the same rows."""
+    write_valid(7 if lay_there == "other rows" else 8)
+    rows, earlier = np.arange(8), np.zeros(8)
+    if lay_there in ("a run", "two runs"):
+        earlier = probabilities()
+    auc = roc_auc_score(rows % 2, earlier) + (0.01 if lay_there == "two runs" else 0)
+    write_json(paths.valid_metrics_path("all"), RANKED | ERRORS | {"auc": auc})
+    if lay_there == "damaged":
+        paths.predictions_path("valid").write_bytes(b"PAR1")
+    if lay_there == "one file":
+        paths.valid_metrics_path("cold_items").unlink()
 
-        def repro(rows: int = rows) -> int:
-            write_json(paths.valid_metrics_path("all"), changed)
-            write_json(paths.valid_metrics_path("cold_items"), COLD | {"auc": 0.75, "rows": 34})
-            write_valid(rows, seed=1)
-            return 0
+    def repro() -> int:
+        write_json(paths.valid_metrics_path("all"), RANKED | ERRORS | {"auc": 0.8})
+        write_json(paths.valid_metrics_path("cold_items"), COLD | {"auc": 0.75, "rows": 34})
+        write_valid(seed=1)
+        return 0
 
-        monkeypatch.setattr(submission, "repro", repro)
-        assert make_submission(monkeypatch) == 0
-        told = capsys.readouterr().out
-        lines = [line.split() for line in told.splitlines()]
-        assert ["Task", "2", "0.8000", "0.8000", "0.4000", "0.7500"] in lines
-        assert (before in lines) == beside
-        assert "Cold items, which train does not have, are in 34 of 1,200 rows." in told
-        now = pd.read_parquet(paths.predictions_path("valid"))["probability"].to_numpy()
-        label, user = np.arange(8) % 2, np.arange(8) % 4
-        if beside:
-            gain = roc_auc_score(label, now) - roc_auc_score(label, earlier)
-            error = auc_gain_error(label, now, earlier, user)
-            assert f"AUC against that before this run: {gain:+.4f} ± {error:.4f}, over" in told
-        else:
-            assert "against" not in told
+    monkeypatch.setattr(submission, "repro", repro)
+    assert make_submission(monkeypatch) == 0
+    told, now = capsys.readouterr().out, probabilities()
+    lines = [line.split() for line in told.splitlines()]
+    assert ["Task", "2", "0.8000", "0.8000", "0.4000", "0.7500"] in lines
+    assert "Cold items, which train does not have, are in 34 of 1,200 rows." in told
+    assert ("before" in told) == (lay_there == "a run")
+    if lay_there == "a run":
+        assert ["before", "this", "run", f"{auc:.4f}", "0.8000", "0.4000", "none"] in lines
+        gain = roc_auc_score(rows % 2, now) - auc
+        error = auc_gain_error(rows % 2, now, earlier, rows % 4)
+        assert f"AUC against that before this run: {gain:+.4f} ± {error:.4f}, over" in told
 
 
 @pytest.mark.usefixtures("pipeline")
