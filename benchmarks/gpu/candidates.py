@@ -45,7 +45,7 @@ from ctr.models.base import Clicks, CTRModel
 from pipeline.common.files import write_json
 from pipeline.settings.ctr.train import Train
 
-STEPS, APART = 3, 5e-2
+STEPS, APART = 3, 2e-2
 """After which the weights are compared, and how far they may be apart, of the way that they have
 come: what Adam makes of rounding, where there is little but rounding, is about a hundredth."""
 
