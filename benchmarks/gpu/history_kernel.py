@@ -75,6 +75,20 @@ def sizes(query: Tensor) -> dict[str, int]:
 
 
 @triton.jit
+def items_at(place, history, length):
+    """int64: of places of one history, 0 behind its end."""
+    return tl.load(history + place, mask=place < length, other=0).to(tl.int64)
+
+
+@triton.jit
+def vectors_of(item, vectors, column, dim: tl.constexpr):
+    """float32 (items, width), 0 of padding and behind `dim`."""
+    real = (item > 0)[:, None] & (column < dim)[None, :]
+    at = item[:, None] * dim + column[None, :]
+    return tl.load(vectors + at, mask=real, other=0.0).to(tl.float32)
+
+
+@triton.jit
 def pool(
     query,
     history,
@@ -93,11 +107,9 @@ def pool(
     pooled = tl.zeros((width,), tl.float32)
     for start in range(0, length, step):
         place = start + tl.arange(0, step)
-        item = tl.load(history + row * length + place, mask=place < length, other=0).to(tl.int64)
+        item = items_at(place, history + row * length, length)
         if tl.max(item, 0) > 0:
-            real = (item > 0)[:, None] & inside[None, :]
-            at = item[:, None] * dim + column[None, :]
-            h = tl.load(vectors + at, mask=real, other=0.0).to(tl.float32)
+            h = vectors_of(item, vectors, column, dim)
             score = tl.sum(h * q[None, :], 1)
             score = tl.where(score <= 0, 0.0, score)  # NaN is kept, and so is seen
             pooled += tl.sum(score[:, None] * h, 0)
@@ -128,11 +140,9 @@ def read_back(
     summed = tl.zeros((width,), tl.float32)
     for start in range(0, length, step):
         place = start + tl.arange(0, step)
-        item = tl.load(history + row * length + place, mask=place < length, other=0).to(tl.int64)
+        item = items_at(place, history + row * length, length)
         if tl.max(item, 0) > 0:
-            real = (item > 0)[:, None] & inside[None, :]
-            at = item[:, None] * dim + column[None, :]
-            h = tl.load(vectors + at, mask=real, other=0.0).to(tl.float32)
+            h = vectors_of(item, vectors, column, dim)
             score = tl.sum(h * q[None, :], 1)
             toward = tl.where(score <= 0, 0.0, tl.sum(h * g[None, :], 1))
             summed += tl.sum(toward[:, None] * h, 0)

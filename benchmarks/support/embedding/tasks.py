@@ -156,7 +156,7 @@ def vlm_task(options: argparse.Namespace) -> Task:
     world.write_covers(items)
     texts, file = ["", *world.titles(items)], CoverFile(paths.COVERS)
     gpu = device.type == "cuda"
-    reader = vlm.processor()
+    reader = vlm.processor(vlm.tokenizer())
     sizes = vlm.SEVEN_BILLION if gpu else vlm.SMALL
     dtype = PRECISIONS[effective_precision(device, section.mixed_precision)] if gpu else None
     model = vlm.model(sizes, reader.tokenizer, device, dtype or torch.float32)

@@ -70,18 +70,22 @@ CHAT = """{%- for message in messages -%}<|im_start|>{{ message.role }}
 {% endif -%}"""
 
 
-def processor() -> Any:
-    """Reads titles byte by byte, so that they are some four times as long as usual."""
+def tokenizer() -> Any:
+    """Reads byte by byte, so that a title is some four times as long as usual."""
     letters = sorted(ByteLevel.alphabet())
-    tokens: Any = Qwen2Tokenizer(vocab={letter: i for i, letter in enumerate(letters)}, merges=[])
-    tokens.add_special_tokens({"additional_special_tokens": CONTROL})
-    tokens.pad_token = CONTROL[0]
-    make: Callable[..., Any] = Qwen2_5_VLProcessor
+    made: Any = Qwen2Tokenizer(vocab={letter: i for i, letter in enumerate(letters)}, merges=[])
+    made.add_special_tokens({"additional_special_tokens": CONTROL})
+    made.pad_token = CONTROL[0]
+    return made
+
+
+def processor(tokens: Any, template: str | None = CHAT) -> Any:
+    make: Callable[..., Any] = Qwen2_5_VLProcessor  # which comes without types
     return make(
         image_processor=pictures(),
         tokenizer=tokens,
         video_processor=Qwen2VLVideoProcessor(),
-        chat_template=CHAT,
+        chat_template=template,
     )
 
 

@@ -11,13 +11,14 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
+from benchmarks.support.embedding.vlm import tokenizer
 from embed.encoders.vision_language import Prompts, bounded, check_processor, load_vision_language
 from pipeline.common.files import InputError
 from pipeline.settings.embed.vlm import EmbedVlm
 from pipeline.settings.params import Params
 from tests.embed.conftest import CPU, picture
 from tests.support.worlds.tiny_text import save_bert
-from tests.support.worlds.tiny_vlm import LAYERS, WIDTH, save_vlm, tokenizer
+from tests.support.worlds.tiny_vlm import LAYERS, WIDTH, save_vlm
 
 PROMPT = "Title: {title}!"
 TITLES = ["red fox", "", "a much longer title about nothing {title}", "blue", "same", "same"]

@@ -5,38 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers.pre_tokenizers import ByteLevel
-from transformers import (
-    Qwen2_5_VLConfig,
-    Qwen2_5_VLForConditionalGeneration,
-    Qwen2_5_VLProcessor,
-    Qwen2Tokenizer,
-    Qwen2VLImageProcessorPil,
-    Qwen2VLVideoProcessor,
-)
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+from benchmarks.support.embedding.vlm import CHAT, processor, tokenizer
 
 LAYERS, WIDTH = 3, 32
-CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"]
-CONTROL += ["<|image_pad|>", "<|video_pad|>"]
-CHAT_TEMPLATE = """{%- for message in messages -%}<|im_start|>{{ message.role }}
-{% for part in message.content -%}
-{%- if part.type == 'image' -%}<|vision_start|><|image_pad|><|vision_end|>
-{%- else -%}{{ part.text }}{%- endif -%}
-{%- endfor -%}<|im_end|>
-{% endfor -%}{%- if add_generation_prompt -%}<|im_start|>assistant
-{% endif -%}"""
 
 
-def tokenizer() -> Qwen2Tokenizer:
-    """Byte by byte, with Qwen's control tokens."""
-    letters = sorted(ByteLevel.alphabet())
-    made = Qwen2Tokenizer(vocab={letter: i for i, letter in enumerate(letters)}, merges=[])
-    made.add_special_tokens({"additional_special_tokens": CONTROL})
-    made.pad_token = CONTROL[0]
-    return made
-
-
-def save_vlm(folder: Path, seed: int = 0, chat_template: str | None = CHAT_TEMPLATE) -> Path:
+def save_vlm(folder: Path, seed: int = 0, chat_template: str | None = CHAT) -> Path:
     tokens = tokenizer()
     place: Callable[[str], Any] = tokens.convert_tokens_to_ids
     config = Qwen2_5_VLConfig(
@@ -73,12 +49,5 @@ def save_vlm(folder: Path, seed: int = 0, chat_template: str | None = CHAT_TEMPL
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.3)
     model.save_pretrained(folder)
-    make: Callable[..., Any] = Qwen2_5_VLProcessor  # which comes without types
-    processor = make(
-        image_processor=Qwen2VLImageProcessorPil(),
-        tokenizer=tokens,
-        video_processor=Qwen2VLVideoProcessor(),
-        chat_template=chat_template,
-    )
-    processor.save_pretrained(folder)
+    processor(tokens, chat_template).save_pretrained(folder)
     return folder

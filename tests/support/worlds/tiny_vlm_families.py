@@ -36,8 +36,9 @@ from transformers import (
     SmolVLMVideoProcessor,
 )
 
-from tests.support.worlds.tiny_vlm import CHAT_TEMPLATE, LAYERS, WIDTH
-from tests.support.worlds.tiny_vlm import tokenizer as qwen_tokenizer
+from benchmarks.support.embedding.vlm import CHAT
+from benchmarks.support.embedding.vlm import tokenizer as qwen_tokenizer
+from tests.support.worlds.tiny_vlm import LAYERS, WIDTH
 
 TEXT = {
     "hidden_size": WIDTH,
@@ -223,7 +224,7 @@ FAMILIES = {
         Qwen3VLForConditionalGeneration,
         Qwen3VLProcessor,
         qwen3_vl,
-        CHAT_TEMPLATE,
+        CHAT,
         "<|image_pad|> <|video_pad|> <|vision_start|> <|im_start|> <|im_end|>",
     ),
     "smolvlm": Family(
