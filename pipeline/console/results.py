@@ -62,7 +62,7 @@ def report(started: float, before: Measured | None, source: str) -> None:
     moved = gain(found, before) if before else None
     console.print(scores(found, before if moved else None))
     if moved:
-        console.print(f"AUC against that before this run: {moved}, over users, on the same rows.")
+        console.print(f"AUC against the run before: {moved}, over users, on the same rows.")
     if found.cold["rows"]:
         rows = f"{found.cold['rows']:,} of {found.whole['rows']:,} rows"
         console.print(f"Cold items, which train does not have, are in {rows}.")

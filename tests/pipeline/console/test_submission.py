@@ -216,7 +216,7 @@ def test_what_an_earlier_run_reached_stands_beside(
         assert ["before", "this", "run", f"{auc:.4f}", "0.8000", "0.4000", "none"] in lines
         gain = roc_auc_score(rows % 2, now) - auc
         error = auc_gain_error(rows % 2, now, earlier, rows % 4)
-        assert f"AUC against that before this run: {gain:+.4f} ± {error:.4f}, over" in told
+        assert f"AUC against the run before: {gain:+.4f} ± {error:.4f}, over" in told
 
 
 @pytest.mark.usefixtures("pipeline")
