@@ -66,11 +66,12 @@ def ids(text: str) -> list[int]:
 
 
 def history_line(person: Person) -> str:
+    """In the order of the history."""
     count = len(person.items)
-    shown = [title_of(person, place) for place in range(count)][-SPOKE:][::-1]
-    youngest = f", the youngest first: {', '.join(shown)}" if shown else ""
-    more = ", ..." if count > len(shown) else ""
-    return f"after {count} item{'' if count == 1 else 's'}{youngest}{more}"
+    last = [title_of(person, place) for place in range(max(0, count - SPOKE), count)]
+    earlier = ["..."] if count > len(last) else []
+    told = f": {', '.join(earlier + last)}" if count else ""
+    return f"after {count} item{'' if count == 1 else 's'}{told}"
 
 
 def title_of(person: Person, place: int) -> str:

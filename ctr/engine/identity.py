@@ -56,9 +56,13 @@ def begin(stage: Path, identity: Mapping[str, Any]) -> str:
 
 
 def what_changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """The first things; of another model itself alone, since it reads other settings and files."""
+    """Three things, settings first, and how many more; another model alone, which reads others."""
     found = scratch.differences(old, new)
-    return "settings.model" if "settings.model" in found else ", ".join(found[:3])
+    if "settings.model" in found:
+        return "settings.model"
+    found.sort(key=lambda name: not name.startswith("settings."))
+    more = [f"{len(found) - 3} more"] if len(found) > 3 else []
+    return ", ".join(found[:3] + more)
 
 
 def tell_going_on(state: Path, run: Path) -> None:

@@ -115,7 +115,7 @@ def gain(found: Measured, before: Measured) -> str | None:
             return None
     except (ValueError, KeyError, TypeError):
         return None
-    return f"{reached - earlier:+.4f} ± {error:.4f}"
+    return f"{round(reached - earlier, 4) + 0.0:+.4f} ± {error:.4f}"  # no -0.0000
 
 
 def probabilities(measured: Measured) -> np.ndarray:

@@ -65,9 +65,8 @@ def test_the_most_likely_items(asked: Asked, seen: bool) -> None:
     output = asked("--history", listed(HISTORY_GIVEN), "--top", str(ITEMS), *more)
     assert rows(output) == expected(ITEMS, seen=seen)
     assert len(rows(output)) == ITEMS - (0 if seen else 4)
-    youngest = f"{TITLES[12]}, item {IDS[4]}, {TITLES[9]}"  # item 4 has no title
-    told = f"after 4 items, the youngest first: {youngest}, ..."
-    assert output.splitlines()[0].rstrip() == told
+    last = f"after 4 items: ..., {TITLES[9]}, item {IDS[4]}, {TITLES[12]}"
+    assert output.splitlines()[0].rstrip() == last  # item 4 has no title
 
 
 def test_ten_where_no_number_is_named_and_spaces_where_one_likes(asked: Asked) -> None:
@@ -117,7 +116,7 @@ def test_what_is_left_out_of_a_history_is_told(
         f"history: unknown and left out: {UNKNOWN}",
         f"history: its {len(history) - 1 - window} oldest items are not read",
     ]
-    assert output.startswith(f"after {window} items, the youngest first: ")
+    assert output.startswith(f"after {window} items: ..., ")
 
 
 @pytest.mark.parametrize("given", ["12,x", "1.5", "12;7", "12 7", "12,,7", ",12", "1_000"])

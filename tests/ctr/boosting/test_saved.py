@@ -111,9 +111,10 @@ def test_a_run_that_is_asked_to_stop_goes_on(
 
 
 def test_a_run_that_is_killed_goes_on_from_the_last_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = undisturbed()
     interrupted(monkeypatch, 13, KilledError, checkpoint_minutes=0)
     grown = count_trees(monkeypatch)
-    assert trained(params()) == undisturbed()
+    assert trained(params()) == expected
     assert len(grown) == TREES - 13
 
 
@@ -129,11 +130,12 @@ def test_killed_while_it_writes_it_trains_no_tree_again(monkeypatch: pytest.Monk
     def killed(*_: object) -> NoReturn:
         raise KilledError
 
+    expected = undisturbed()
     with monkeypatch.context() as patched, pytest.raises(KilledError):
         patched.setattr(train, "write", killed)
         trained(params())
     grown = count_trees(monkeypatch)
-    assert trained(params()) == undisturbed()
+    assert trained(params()) == expected
     assert not grown
 
 
