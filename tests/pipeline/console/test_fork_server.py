@@ -5,8 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +16,7 @@ import pytest
 from pipeline.common import guard
 from pipeline.console import fork_server as module
 from pipeline.console.fork_server import fork_server
+from tests.support.processes import catches, ended, wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux alone")
@@ -99,22 +99,12 @@ def started(server: str) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
         assert process.stdout is not None
         pids = list(map(int, process.stdout.readline().split()))
         try:
+            wait_until(lambda: catches(process.pid, signal.SIGCONT))  # the last that it passes on
             yield process, pids
         finally:
             for pid in (process.pid, *pids):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def ended(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 def test_it_has_the_surroundings_of_whoever_asks(server: str, folder: Path) -> None:
