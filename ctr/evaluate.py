@@ -15,7 +15,7 @@ from pipeline.common import paths
 from pipeline.common.files import InputError, Outputs, read_array, read_json
 from pipeline.common.stage import made, run, shown
 from pipeline.settings.ctr.evaluate import Evaluate
-from pipeline.tables.auc import auc_error, auc_gain_error
+from pipeline.tables.auc import auc_error, auc_influence, gain_error
 from pipeline.tables.split import Split
 
 
@@ -33,10 +33,11 @@ def main(settings: Evaluate) -> None:
     with Outputs() as outputs:
         for group, values in metrics.items():
             outputs.json(paths.valid_metrics_path(group), values)
+        predicted = auc_influence(valid.label, probability)
         for feature, score in single_features(train, valid).items():
-            outputs.json(paths.baseline_metrics_path(feature), alone(valid, score, probability))
+            outputs.json(paths.baseline_metrics_path(feature), alone(valid, score, predicted))
         for kind, best in best_numbers(train, numbers).items():
-            values = alone(valid, best.score if best else None, probability)
+            values = alone(valid, best.score if best else None, predicted)
             named = {"name": best.name if best else None}
             outputs.json(paths.baseline_metrics_path(kind), values | named)
         for curve, table in plots(train, valid, probability, settings).items():
@@ -76,12 +77,13 @@ def rated(valid: Split, probability: np.ndarray, bins: int) -> dict[str, Any]:
     }
 
 
-def alone(valid: Split, score: np.ndarray | None, probability: np.ndarray) -> dict[str, Any]:
+def alone(valid: Split, score: np.ndarray | None, predicted: np.ndarray | None) -> dict[str, Any]:
     """AUC of one feature's `score`, if there is one, and the standard error of how far that of the
-    predictions lies above it: the rows are the same, so it is less than their own errors say."""
+    predictions, whose influence is `predicted`, lies above it: the rows are the same, so it is less
+    than their own errors say."""
     if score is None:
         return {"auc": None, "gain_se": None, "rows": len(valid)}
-    error = auc_gain_error(valid.label, probability, score, valid.user)
+    error = gain_error(predicted, auc_influence(valid.label, score), valid.user)
     return {"auc": auc(valid.label, score), "gain_se": error, "rows": len(valid)}
 
 

@@ -93,8 +93,12 @@ def checked(name: str, bound: float, error: Callable[[], float]) -> Check:
     try:
         found = error()
     except Exception as broken:  # whatever a machine that nobody knows has in store
-        return Check(name, None, bound, f"{type(broken).__name__}: {broken}".splitlines()[0])
+        return Check(name, None, bound, in_a_line(broken))
     return Check(name, found, bound) if isfinite(found) else Check(name, None, bound, str(found))
+
+
+def in_a_line(broken: Exception) -> str:
+    return f"{type(broken).__name__}: {broken}".splitlines()[0]
 
 
 def both(name: str, settings: Train, din: bool, told: tuple[Gradient, Tensor]) -> Iterator[Check]:
@@ -205,9 +209,10 @@ def over_steps(settings: Train) -> float:
     return relative(torch.stack(found), torch.stack(losses))
 
 
-def weights(model: CTRModel) -> Tensor:
-    """Float64 on the CPU, (P,)."""
-    return torch.cat([x.detach().double().cpu().flatten() for x in model.parameters()])
+def weights(model: CTRModel, but: tuple[str, ...] = ()) -> Tensor:
+    """Float64 on the CPU, (P,); without those whose names end with one of `but`."""
+    kept = [x for name, x in model.named_parameters() if not name.endswith(but)]
+    return torch.cat([x.detach().double().cpu().flatten() for x in kept])
 
 
 def between_runs(settings: Train) -> float:

@@ -31,7 +31,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.agreement import relative
+from benchmarks.gpu.agreement import in_a_line, relative, weights
 from benchmarks.gpu.faster import WARM, CompiledUpdate, Graph, Step
 from benchmarks.gpu.few_clicks import SEED, Batches, load, network, settings_of
 from benchmarks.support.accelerator import opened
@@ -48,6 +48,8 @@ from pipeline.settings.ctr.train import Train
 STEPS, APART = 3, 2e-2
 """After which the weights are compared, and how far they may be apart, of the way that they have
 come: what Adam makes of rounding, where there is little but rounding, is about a hundredth."""
+ROUNDING = ("linear.bias",)
+"""Parameters of which the gradient is nothing else: they stand before batch norm."""
 
 
 @dataclass(frozen=True)
@@ -134,21 +136,14 @@ def found(way: Way, options: argparse.Namespace, moves: Tensor | None) -> tuple[
     torch.compiler.reset()
     with by_kernel() if way.kernel else nullcontext():
         trained = made(way, settings_of(options.batch, mixed_precision="no"))
-        before = weights(trained.network)
+        before = weights(trained.network, ROUNDING)
         for batch in islice(trained.batches, STEPS):
             trained.step(*batch)
-        own = weights(trained.network) - before
+        own = weights(trained.network, ROUNDING) - before
         del trained
         milliseconds = timed(way, options)
     gc.collect()  # or models pile up: Accelerate's are in circles
     return Found(milliseconds, relative(own, own if moves is None else moves)), own
-
-
-def weights(network: CTRModel) -> Tensor:
-    """Float64 on the host, (P,); without biases before batch norm, whose gradient is rounding."""
-    named = network.named_parameters()
-    kept = [x for name, x in named if not name.endswith("linear.bias")]
-    return torch.cat([x.detach().double().cpu().flatten() for x in kept])
 
 
 def by_kernel() -> AbstractContextManager[object]:
@@ -181,7 +176,7 @@ def all_found(options: argparse.Namespace) -> Iterator[tuple[str, Found]]:
         try:
             each, own = found(way, options, moves)
         except Exception as broken:  # whatever a machine that nobody knows has in store
-            told = f"{type(broken).__name__}: {broken}".splitlines()[0]
+            told = in_a_line(broken)
             yield name, Found(None, None, told)
             over = name if moves is None or "CUDA" in told else ""
             continue

@@ -15,6 +15,8 @@ from pipeline.common import paths, scratch
 from pipeline.common.files import read_json
 from pipeline.common.paths import PARAMS
 from pipeline.common.stage import SECONDS, shown
+from pipeline.tables.auc import auc, auc_gain_error
+from pipeline.tables.split import Split
 
 CACHED = "cached"
 """In place of its seconds, of a stage that did not run."""
@@ -99,12 +101,8 @@ def gain(found: Measured, before: Measured) -> str | None:
     """
     if before.valid != found.valid or before.predictions == found.predictions:
         return None
-    # Late, as it takes half a second, which a fault in params need not wait for.
-    from pipeline.tables.auc import auc, auc_gain_error
-    from pipeline.tables.split import Split
-
     valid, now = Split.load("valid"), probabilities(found)
-    label, user = np.asarray(valid.label), np.asarray(valid.user)
+    label, user = valid.label, valid.user
     try:
         then = probabilities(before)
         reached, earlier = auc(label, now), auc(label, then)
@@ -120,7 +118,7 @@ def gain(found: Measured, before: Measured) -> str | None:
 
 def probabilities(measured: Measured) -> np.ndarray:
     """Of valid's rows (n,)."""
-    import pandas as pd
+    import pandas as pd  # takes half a second, which a fault in params need not wait for
 
     return pd.read_parquet(BytesIO(measured.predictions))["probability"].to_numpy()
 

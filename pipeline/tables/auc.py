@@ -26,24 +26,28 @@ def auc(label: np.ndarray, score: np.ndarray) -> float | None:
 
 def auc_error(label: np.ndarray, score: np.ndarray, user: np.ndarray) -> float | None:
     """None where only one class occurs."""
-    return over_users(auc_influence(label, score), user) if has_both(label) else None
+    influence = auc_influence(label, score)
+    return None if influence is None else over_users(influence, user)
 
 
 def auc_gain_error(
     label: np.ndarray, score: np.ndarray, other: np.ndarray, user: np.ndarray
 ) -> float | None:
     """Of the AUC of `score` less that of `other`, on the same rows."""
-    if not has_both(label):
+    return gain_error(auc_influence(label, score), auc_influence(label, other), user)
+
+
+def gain_error(
+    influence: np.ndarray | None, other: np.ndarray | None, user: np.ndarray
+) -> float | None:
+    """Likewise by what the rows add to the one AUC and to the other."""
+    return None if influence is None or other is None else over_users(influence - other, user)
+
+
+def auc_influence(label: np.ndarray, score: np.ndarray) -> np.ndarray | None:
+    """float64 (n,); None where only one class occurs."""
+    if not 0 < label.sum() < len(label):
         return None
-    return over_users(auc_influence(label, score) - auc_influence(label, other), user)
-
-
-def has_both(label: np.ndarray) -> bool:
-    return len(np.unique(label)) == 2
-
-
-def auc_influence(label: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """float64 (n,), of rows of both classes."""
     positive = label == 1
     rank, influence = ranks(score), np.empty(len(label))
     for own, sign in ((positive, 1), (~positive, -1)):

@@ -171,6 +171,7 @@ def test_the_state_of_another_run_is_not_used(
     interrupted(monkeypatch, 13, StoppedError)
     with caplog.at_level(logging.INFO):
         assert trained(params(seed=6)) == other
+    assert f"training begins anew; since the run in {SCRATCH}/" in caplog.text
     assert "... changed: settings.seed" in caplog.text
 
 
